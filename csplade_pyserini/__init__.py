@@ -1,0 +1,25 @@
+"""CSPLADE encoders (arXiv 2504.10816) as Pyserini impact encoders.
+
+Importing this package loads neither torch, transformers, Pyserini nor a JVM.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from csplade_pyserini.model import load_encoder
+    from csplade_pyserini.registration import register
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load_encoder", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_encoder":
+        from csplade_pyserini.model import load_encoder
+
+        return load_encoder
+    if name == "register":
+        from csplade_pyserini.registration import register
+
+        return register
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,163 @@
+"""An encoder card: everything that defines an encoder but its weights, as one flat TOML table.
+
+The card is the input contract of a model (BOS, prefixes, lengths, attention) and what turns its
+weights into impacts. Two encoders with equal cards and equal weights give equal vectors; the
+card's hash stands in every manifest.
+"""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from csplade_pyserini.errors import InputError
+
+Attention = Literal["causal", "bidirectional"]
+Weights = Literal["folder", "hub"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderCard:
+    """One encoder. Field names are the TOML keys; only `name` is required."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    summary: str = ""
+
+    # Where the weights come from.
+    weights: Weights = "folder"
+    """`hub`: `base` and `adapter` are public, transformers fetches them. `folder`: a checkpoint
+    folder of ours, beside the card or in $CSPLADE_HOME/encoders/NAME."""
+    base: str = ""
+    """Backbone: Hugging Face id, or a folder; empty where the folder holds full weights."""
+    base_file: str = ""
+    """A GGUF file inside `base`, where the backbone comes as one."""
+    adapter: str = ""
+    """peft adapter over `base`: Hugging Face id, or a folder relative to the card."""
+    revision: str = ""
+    """Commit of the Hugging Face repository that holds the weights."""
+    tokenizer: str = ""
+    """Hugging Face id or folder; empty: the one beside the weights."""
+    install: str = ""
+    """One sentence for a user who has the card but not the weights."""
+
+    # What the model does with a text (arXiv 2504.10816, sections 3.1 and 3.2).
+    attention: Attention = "causal"
+    echo: bool = False
+    logit_scale: float = 1.0
+    add_bos: bool = False
+    add_eos: bool = False
+    query_prefix: str = ""
+    document_prefix: str = ""
+    query_max_length: int = 64
+    document_max_length: int = 256
+    """Tokens of prefix and text together, before BOS, EOS and echo are added."""
+
+    # From weights to impacts.
+    impact_scale: float = 100.0
+    query_top_terms: int = 0
+    document_top_terms: int = 0
+    """Keep only so many terms, the heaviest; 0: all of them."""
+    exclude_special_tokens: bool = False
+
+    source: str = ""
+    licence: str = ""
+    paper_scores: dict[str, float] = field(default_factory=dict)
+    """Scores that the source prints, by `collection metric`; never measured by us."""
+
+    def hash(self) -> str:
+        """SHA-256 over the fields that change a vector (not name, summary, scores and the like)."""
+        fields = {f: getattr(self, f) for f in VECTOR_FIELDS}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+VECTOR_FIELDS = (
+    "base", "base_file", "adapter", "revision", "tokenizer", "attention", "echo", "logit_scale",
+    "add_bos", "add_eos", "query_prefix", "document_prefix", "query_max_length",
+    "document_max_length", "impact_scale", "query_top_terms", "document_top_terms",
+    "exclude_special_tokens",
+)  # fmt: skip
+
+_AT_LEAST: dict[str, float] = {
+    "query_max_length": 1,
+    "document_max_length": 1,
+    "query_top_terms": 0,
+    "document_top_terms": 0,
+}
+
+
+def read_card(path: Path) -> EncoderCard:
+    """Read a card from a TOML file. Raises InputError that names the file and the key."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the card {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    return parse_card(table, str(path))
+
+
+def parse_card(table: dict[str, Any], origin: str) -> EncoderCard:
+    """Make a card of a table; `origin` is what errors call it. Raises InputError."""
+    known = {f.name: f for f in dataclasses.fields(EncoderCard)}
+    for key in table:
+        if key not in known:
+            raise InputError(f"{origin}: unknown key {key!r}; known: {', '.join(sorted(known))}")
+    if "name" not in table:
+        raise InputError(f"{origin}: the key 'name' is missing")
+    values = {key: _checked(value, known[key].type, f"{origin}: {key}") for key, value in table.items()}
+    _check_ranges(values, origin)
+    return EncoderCard(**values)
+
+
+def write_card(card: EncoderCard, path: Path) -> None:
+    """Write a card as TOML, defaults left out; read_card gives the same card back."""
+    path.write_text(to_toml(card), encoding="utf-8")
+
+
+def to_toml(card: EncoderCard, *, with_defaults: bool = False) -> str:
+    """The card as TOML text; with_defaults: every key, else only those that differ from theirs."""
+    lines, scores = [], ""
+    for f in dataclasses.fields(card):
+        value = getattr(card, f.name)
+        if f.name == "paper_scores":
+            if value:
+                scores = "\n[paper_scores]\n" + "".join(f"{json.dumps(k)} = {v}\n" for k, v in value.items())
+        elif with_defaults or f.name == "name" or value != f.default:
+            # A JSON string, number or list of strings is TOML as well.
+            lines.append(f"{f.name} = {json.dumps(value, ensure_ascii=False)}\n")
+    return "".join(lines) + scores
+
+
+def _checked(value: Any, wanted: Any, where: str) -> Any:
+    """`value` as the field's type. TOML's integers count as floats; nothing else is converted."""
+    if get_origin(wanted) is Literal:
+        if value not in get_args(wanted):
+            raise InputError(f"{where} is {value!r}; wanted one of {', '.join(map(repr, get_args(wanted)))}")
+        return value
+    if get_origin(wanted) is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise InputError(f"{where} is {value!r}; wanted a list of strings")
+        return tuple(value)
+    if isinstance(wanted, types.GenericAlias):
+        if not isinstance(value, dict) or not all(type(v) in (int, float) for v in value.values()):
+            raise InputError(f"{where} is {value!r}; wanted a table of numbers")
+        return {key: float(number) for key, number in value.items()}
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise InputError(f"{where} is {value!r}; wanted {wanted.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _check_ranges(values: dict[str, Any], origin: str) -> None:
+    for key, least in _AT_LEAST.items():
+        if values.get(key, least) < least:
+            raise InputError(f"{origin}: {key} is {values[key]}; wanted at least {least:g}")
+    for key in ("impact_scale", "logit_scale"):
+        if not values.get(key, 1.0) > 0:
+            raise InputError(f"{origin}: {key} is {values[key]}; wanted a number above 0")

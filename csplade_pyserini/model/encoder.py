@@ -1,0 +1,200 @@
+"""The encoder: texts to weights over the vocabulary, and on to impacts.
+
+    weights = log1p(relu(scale * max over the text's tokens of the LM-head logits))
+
+One model and one formula serve queries and documents (arXiv 2504.10816, eq. 1); they differ by what
+the card says differs: prefix, length, top terms.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from csplade_pyserini.cards import Checkpoint, EncoderCard, EncoderOptions, find_checkpoint, parse_encoder_name
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.impacts import empty_term, to_terms, to_vector
+from csplade_pyserini.model import backbone
+from csplade_pyserini.model.attention import set_attention
+from csplade_pyserini.model.head import activate, streamed_peaks
+from csplade_pyserini.model.inputs import Batch, Side, pad, tokenize
+
+Vector = dict[str, int]
+DEFAULT_BATCH_TOKENS = 4096
+
+
+class SparseEncoder:
+    """A backbone with its tokenizer and card. Make one with `load_encoder`."""
+
+    def __init__(
+        self,
+        card: EncoderCard,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        identity: str = "",
+    ) -> None:
+        """Raises InputError where the model does not attend as the card says, or its head is not plain."""
+        self.card, self.model, self.tokenizer = card, model, tokenizer
+        self.identity = identity or f"{card.name}@{card.hash()[:16]}"
+        """Name, card hash and weight fingerprint: what manifests hold and searches compare."""
+        set_attention(model, card.attention)
+        self._head = model.get_output_embeddings()
+        _check_head(model, self._head)
+        self.terms = to_terms(_tokens(tokenizer, self._head.weight.shape[0]))
+        """The Lucene term of each vocabulary id; None where the tokenizer has no such id."""
+        self.empty_term = empty_term(self.terms)
+        self._is_term = torch.tensor([term is not None for term in self.terms])
+        if card.exclude_special_tokens:
+            self._is_term[[i for i in tokenizer.all_special_ids if i < len(self.terms)]] = False
+        self._is_term = self._is_term.to(model.device)
+
+    def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
+        """Token ids of each text as the card says (prefix, truncation, BOS, EOS); echo comes later."""
+        return tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
+
+    def weights(self, texts: Sequence[str], *, side: Side = "document") -> Tensor:
+        """(B, V) float32 weights, all >= 0, in one forward pass; an empty text has the zero vector."""
+        return self._weights(self.tokenize(texts, side=side))
+
+    def encode_documents(self, texts: Sequence[str], *, batch_tokens: int = DEFAULT_BATCH_TOKENS) -> list[Vector]:
+        """A vector `{term: impact}` for each text, heaviest term first; impacts are ints >= 1."""
+        return self.encode_tokenized(self.tokenize(texts, side="document"), side="document", batch_tokens=batch_tokens)
+
+    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int = DEFAULT_BATCH_TOKENS) -> list[Vector]:
+        """A vector for each query, in as few forward passes as `batch_tokens` allows."""
+        return self.encode_tokenized(self.tokenize(texts, side="query"), side="query", batch_tokens=batch_tokens)
+
+    def encode_tokenized(
+        self, rows: Sequence[list[int]], *, side: Side, batch_tokens: int = DEFAULT_BATCH_TOKENS
+    ) -> list[Vector]:
+        """Vectors of tokenized texts, in their order; inside, batches of similar length."""
+        vectors: list[Vector] = [{}] * len(rows)
+        for batch in batches_by_length([len(row) for row in rows], batch_tokens // (2 if self.card.echo else 1)):
+            for index, vector in zip(batch, self._vectors([rows[i] for i in batch], side), strict=True):
+                vectors[index] = vector
+        return vectors
+
+    @torch.inference_mode()
+    def _weights(self, rows: Sequence[list[int]]) -> Tensor:
+        if not any(rows):
+            return torch.zeros(len(rows), len(self.terms))
+        peaks = self._peaks(pad(rows, echo=self.card.echo, device=self.model.device))
+        weights = activate(peaks, self.card.logit_scale)
+        return weights.mul_(self._is_term)
+
+    def _peaks(self, batch: Batch) -> Tensor:
+        states = self.model.base_model(
+            input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False
+        ).last_hidden_state
+        return streamed_peaks(states, batch.pool_mask, self._head.weight, bias=self._head.bias)
+
+    @torch.inference_mode()
+    def _vectors(self, rows: Sequence[list[int]], side: Side) -> list[Vector]:
+        weights = self._weights(rows)
+        impacts = torch.round(weights * self.card.impact_scale).int()
+        top = self.card.query_top_terms if side == "query" else self.card.document_top_terms
+        if 0 < top < impacts.shape[1]:
+            impacts = _keep_top(impacts, top)
+        row_ids, token_ids = impacts.nonzero(as_tuple=True)
+        counts = torch.bincount(row_ids, minlength=len(rows)).tolist()
+        token_lists = token_ids.cpu().split(counts)
+        impact_lists = impacts[row_ids, token_ids].cpu().split(counts)
+        return [
+            to_vector(ids.tolist(), values.tolist(), self.terms)
+            for ids, values in zip(token_lists, impact_lists, strict=True)
+        ]
+
+
+def load_encoder(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    max_length: int | None = None,
+    top_terms: int | None = None,
+) -> SparseEncoder:
+    """The encoder that `NAME[:key=value,...]` means: a card, an alias, a checkpoint folder or a hub id.
+
+    Keyword arguments win over what stands in the name. Raises InputError on an unknown name, missing or
+    broken weights, a wrong card, an unavailable device.
+    """
+    bare_name, options = parse_encoder_name(name)
+    given = {"device": device, "dtype": dtype, "max_length": max_length, "top_terms": top_terms}
+    chosen = EncoderOptions(**{key: getattr(options, key) if value is None else value for key, value in given.items()})
+    return build_encoder(find_checkpoint(bare_name), chosen)
+
+
+def build_encoder(checkpoint: Checkpoint, options: EncoderOptions | None = None) -> SparseEncoder:
+    """Load a checkpoint's weights and tokenizer. Raises InputError."""
+    options = options or EncoderOptions()
+    device = _device(options.device)
+    dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
+    print(f"loading encoder {checkpoint.card.name} on {device}", file=sys.stderr)
+    model = backbone.load_model(checkpoint, dtype=dtype, device=device)
+    tokenizer = backbone.load_tokenizer(checkpoint)
+    identity = f"{checkpoint.card.name}@{checkpoint.card.hash()[:16]}-{backbone.fingerprint(checkpoint)}"
+    return SparseEncoder(options.apply_to(checkpoint.card), model, tokenizer, identity=identity)
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterable[list[int]]:
+    """Indices of texts, longest first, cut into batches of at most `batch_tokens` padded tokens (or one text)."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _keep_top(impacts: Tensor, top: int) -> Tensor:
+    """Zero all but the `top` largest impacts of each row; of equal ones, those of lower token id stay."""
+    # One integer order for both keys: impact first, then the lower id.
+    size = impacts.shape[1]
+    order = impacts.long() * size + torch.arange(size - 1, -1, -1, device=impacts.device)
+    floor = order.topk(top, dim=1).values[:, -1:]
+    return impacts.masked_fill(order < floor, 0)
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str | None]:
+    """The tokenizer's string of every id below `vocabulary`; None where it has none (Qwen pads its head)."""
+    tokens: list[str | None] = [None] * vocabulary
+    for token, token_id in tokenizer.get_vocab().items():
+        if token_id < vocabulary:
+            tokens[token_id] = token
+    return tokens
+
+
+@torch.inference_mode()
+def _check_head(model: PreTrainedModel, head: torch.nn.Module | None) -> None:
+    """Raise InputError unless the model's own logits are plainly `hidden @ head.T + bias`.
+
+    Soft caps and scales that a few architectures put after their head would be skipped in silence.
+    """
+    if not isinstance(head, torch.nn.Linear):
+        raise InputError(f"{type(model).__name__} has no plain linear LM head; got {type(head).__name__}")
+    ids = torch.arange(1, 4, device=model.device)[None]
+    mask = torch.ones_like(ids)
+    own = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float().amax(dim=1)
+    states = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    ours = streamed_peaks(states, mask, head.weight, bias=head.bias).float()
+    tolerance = 1e-3 if states.dtype == torch.float32 else 3e-2
+    if not torch.allclose(ours, own, rtol=tolerance, atol=tolerance * float(own.abs().max())):
+        raise InputError(
+            f"{type(model).__name__} changes its logits after the LM head (largest difference "
+            f"{float((ours - own).abs().max()):.3g}): use another backbone"
+        )
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise InputError(f"device is {name!r}; wanted cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device is {name!r}, but torch finds no CUDA device here; use device=cpu")
+    return device

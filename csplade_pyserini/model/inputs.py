@@ -1,0 +1,65 @@
+"""Texts to padded batches of token ids, as the card says: prefix, truncation, BOS, EOS, echo.
+
+    BOS + (prefix + text, cut to max_length) + EOS,  twice with echo,  then padding on the right
+
+Echo repeats the unpadded tokens, so a vector never depends on its batch. (The authors' later code
+repeats the padded batch, which puts the padding of the first copy between the copies.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from csplade_pyserini.cards import EncoderCard
+from csplade_pyserini.errors import InputError
+
+Side = Literal["query", "document"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B texts of up to L tokens on one device."""
+
+    ids: Tensor
+    """(B, L) token ids."""
+    attention_mask: Tensor
+    """(B, L) 1 where there is a token, 0 at padding."""
+    pool_mask: Tensor
+    """(B, L) True where logits count: every token, or with echo those of the second copy."""
+
+
+def tokenize(
+    texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase
+) -> list[list[int]]:
+    """Token ids of each text, echo not yet applied. An empty or blank text has none, not even BOS."""
+    prefix = card.query_prefix if side == "query" else card.document_prefix
+    limit = card.query_max_length if side == "query" else card.document_max_length
+    head = [_required(tokenizer.bos_token_id, "bos", card)] if card.add_bos else []
+    tail = [_required(tokenizer.eos_token_id, "eos", card)] if card.add_eos else []
+    filled = [prefix + text for text in texts if text.strip()]
+    rows = iter(tokenizer(filled, add_special_tokens=False, verbose=False)["input_ids"] if filled else [])
+    return [head + next(rows)[:limit] + tail if text.strip() else [] for text in texts]
+
+
+def _required(token_id: int | None, key: str, card: EncoderCard) -> int:
+    if token_id is None:
+        raise InputError(f"card {card.name}: add_{key} is true, but its tokenizer has no {key.upper()} token")
+    return token_id
+
+
+def pad(rows: Sequence[list[int]], *, echo: bool, device: torch.device, pad_id: int = 0) -> Batch:
+    """One batch of token id rows, padded on the right; pad_id is any valid id, it is never seen."""
+    lengths = torch.tensor([len(row) for row in rows])
+    copies = 2 if echo else 1
+    width = max(1, copies * int(lengths.max()))
+    ids = torch.full((len(rows), width), pad_id)
+    for filled, row in zip(ids, rows, strict=True):
+        filled[: copies * len(row)] = torch.tensor(row * copies, dtype=torch.long)
+    position = torch.arange(width)
+    attention_mask = position < copies * lengths[:, None]
+    pool_mask = attention_mask & (position >= (copies - 1) * lengths[:, None])
+    return Batch(ids.to(device), attention_mask.long().to(device), pool_mask.to(device))
