@@ -1,1 +1,57 @@
+"""What the .pth hook runs at every interpreter start: put one finder on sys.meta_path.
 
+The finder lets Pyserini's own modules load as they are and patches a few right afterwards
+(registration.py says which). Nothing heavy is imported here: start-up has to stay below 1 ms.
+CSPLADE_AUTOLOAD=0 switches the hook off.
+"""
+
+import sys
+
+PATCHED_MODULES = frozenset(
+    (
+        "jnius_config",
+        "pyserini",
+        "pyserini.encode._base",
+        "pyserini.query_iterator",
+        "pyserini.search.lucene._impact_searcher",
+        "pyserini.server.backend",
+    )
+)
+
+
+class PatchingFinder:
+    """Finds a module of PATCHED_MODULES where the other finders do, and patches it once it has loaded."""
+
+    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        if name not in PATCHED_MODULES:
+            return None
+        for finder in sys.meta_path:
+            find_spec = getattr(finder, "find_spec", None)
+            spec = None if finder is self or find_spec is None else find_spec(name, path, target)
+            if spec is not None:
+                _patch_after_loading(spec)
+                return spec
+        return None
+
+
+def _patch_after_loading(spec) -> None:  # type: ignore[no-untyped-def]
+    exec_module = getattr(spec.loader, "exec_module", None)
+    if exec_module is None:
+        return
+
+    def exec_and_patch(module) -> None:  # type: ignore[no-untyped-def]
+        exec_module(module)
+        from csplade_pyserini.registration import patch_module
+
+        patch_module(module)
+
+    spec.loader.exec_module = exec_and_patch
+
+
+def install() -> None:
+    """Put the finder in place; a second call does nothing."""
+    if not any(isinstance(finder, PatchingFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, PatchingFinder())
+
+
+install()

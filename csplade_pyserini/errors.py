@@ -1,8 +1,8 @@
 """The two ways a command of ours ends badly, and the exit code of each.
 
-    Exception
-    ├── ValueError  ── InputError    wrong use or bad input        exit code 2
-    └── RuntimeError ─ CheckError    the work was done, a check failed   exit code 1
+Exception
+├── ValueError  ── InputError    wrong use or bad input        exit code 2
+└── RuntimeError ─ CheckError    the work was done, a check failed   exit code 1
 """
 
 

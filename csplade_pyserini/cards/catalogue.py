@@ -1,17 +1,17 @@
 """Encoder names: which card a name means, and where that encoder's weights lie.
 
-    NAME[:key=value,...]      NAME is a card, an alias, a checkpoint folder with its own card.toml,
-                              or a Hugging Face id whose repository has a card.toml
+NAME[:key=value,...]      NAME is a card, an alias, a checkpoint folder with its own card.toml,
+                          or a Hugging Face id whose repository has a card.toml
 """
 
 import dataclasses
 import functools
+import hashlib
 import importlib.resources
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from csplade_pyserini.cards.card import EncoderCard, read_card
 from csplade_pyserini.errors import InputError
@@ -22,6 +22,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none",)
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_TIMEOUT_SECONDS = 5.0
+_FINGERPRINT_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,28 @@ class Checkpoint:
     card: EncoderCard
     folder: Path | None
 
+    def identity(self) -> str:
+        """Name, card hash and weight fingerprint: what manifests hold and searches compare."""
+        return f"{self.card.name}@{self.card.hash()[:16]}-{self.fingerprint()}"
+
+    def fingerprint(self) -> str:
+        """16 hex digits that tell one set of weights from another: sizes, heads and tails of their files.
+
+        Of weights on the hub, their names and revision.
+        """
+        digest = hashlib.sha256()
+        if self.folder is None:
+            digest.update(f"{self.card.base}@{self.card.revision}+{self.card.adapter}".encode())
+            return digest.hexdigest()[:16]
+        for path in sorted(self.folder.glob("*.safetensors")):
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_FINGERPRINT_BYTES))
+                file.seek(max(0, size - _FINGERPRINT_BYTES))
+                digest.update(file.read())
+        return digest.hexdigest()[:16]
+
 
 def parse_encoder_name(text: str) -> tuple[str, EncoderOptions]:
     """Split `NAME[:key=value,...]` into the name and its options. Raises InputError on a bad key or value."""
@@ -66,6 +89,11 @@ def parse_encoder_name(text: str) -> tuple[str, EncoderOptions]:
         raise InputError(f"encoder {text!r}: wanted NAME or NAME:key=value,...")
     options = dict(_parse_option(pair, text) for pair in tail.split(","))
     return name, EncoderOptions(**options)  # type: ignore[arg-type]
+
+
+def merge_options(options: EncoderOptions, **given: str | int | None) -> EncoderOptions:
+    """The options with those given (not None) in place of what stood in the name."""
+    return dataclasses.replace(options, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
 
 
 def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
@@ -130,9 +158,9 @@ def find_card(name: str) -> EncoderCard:
     if (Path(name) / CARD_FILE).is_file():
         return read_card(Path(name) / CARD_FILE)
     hub_card = _hub_card(name)
-    if hub_card is not None:
-        return read_card(hub_card)
-    _raise_unknown(name)
+    if hub_card is None:
+        raise InputError(_unknown(name))
+    return read_card(hub_card)
 
 
 def find_checkpoint(name: str) -> Checkpoint:
@@ -152,13 +180,10 @@ def find_checkpoint(name: str) -> Checkpoint:
     raise InputError(f"encoder {card.name!r} has no weights here: {card.install} Looked in {looked}.")
 
 
-def _raise_unknown(name: str) -> NoReturn:
+def _unknown(name: str) -> str:
     if Path(name).is_dir():
-        raise InputError(f"the folder {name} has no {CARD_FILE}: it is not a checkpoint folder of ours")
-    raise InputError(
-        f"unknown encoder {name!r}; known: {', '.join(shipped_cards())}; "
-        f"or a folder or Hugging Face id that holds a {CARD_FILE}"
-    )
+        return f"the folder {name} has no {CARD_FILE}: it is not a checkpoint folder of ours"
+    return f"unknown encoder {name!r}; known: {', '.join(shipped_cards())}; or a folder or Hugging Face id that holds a {CARD_FILE}"
 
 
 @functools.cache
@@ -166,11 +191,30 @@ def _hub_card(name: str) -> Path | None:
     """The card.toml of a Hugging Face repository, from the cache or the hub; None where there is none."""
     if not _HUB_ID.fullmatch(name) or os.path.exists(name):
         return None
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    import huggingface_hub
 
-    try:
-        return Path(hf_hub_download(name, CARD_FILE, etag_timeout=_HUB_TIMEOUT_SECONDS))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
-        # No such repository or file, gated, or no network: then the name is not ours.
+    cached = huggingface_hub.try_to_load_from_cache(name, CARD_FILE)
+    if isinstance(cached, str):
+        return Path(cached)
+    if not _hub_has_card(name):
         return None
+    return Path(huggingface_hub.hf_hub_download(name, CARD_FILE))
+
+
+def _hub_has_card(name: str) -> bool:
+    """Ask the hub once, without the retries that hf_hub_download makes: most names are Pyserini's.
+
+    No network, no such repository and no such file all mean that the name is not ours.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    url, headers = huggingface_hub.hf_hub_url(name, CARD_FILE), build_hf_headers()
+    try:
+        answer = huggingface_hub.get_session().head(url, headers=headers, timeout=_HUB_TIMEOUT_SECONDS)
+    except Exception:  # whichever HTTP library this version of huggingface_hub is built on
+        return False
+    return bool(answer.status_code < 400)

@@ -1,1 +1,1 @@
-""""""
+"""Java, Lucene indexes and scores, by way of Pyserini."""

@@ -46,5 +46,5 @@ def first_sees_last(model: PreTrainedModel) -> tuple[bool, bool]:
 
 
 def _first_state(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
-    states = model.base_model(input_ids=ids, attention_mask=mask.to(ids.device), use_cache=False)
-    return states.last_hidden_state[:, 0].float()
+    states: Tensor = model.base_model(input_ids=ids, attention_mask=mask.to(ids.device), use_cache=False).last_hidden_state
+    return states[:, 0].float()

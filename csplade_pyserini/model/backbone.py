@@ -3,7 +3,6 @@
 Weights are safetensors or GGUF, never pickle; no code of a checkpoint is run.
 """
 
-import hashlib
 import importlib.util
 import warnings
 from collections.abc import Iterable
@@ -49,24 +48,6 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False, **gguf)
     except Exception as error:
         raise InputError(f"cannot load the tokenizer {name} of encoder {card.name!r}: {_brief(error)}") from error
-
-
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """16 hex digits that tell one set of weights from another: sizes, heads and tails of the weight files.
-
-    For weights on the hub, their names and revision.
-    """
-    card, folder, digest = checkpoint.card, checkpoint.folder, hashlib.sha256()
-    if folder is None:
-        digest.update(f"{card.base}@{card.revision}+{card.adapter}".encode())
-        return digest.hexdigest()[:16]
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(f"{path.name} {path.stat().st_size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(2**20))
-            file.seek(max(0, path.stat().st_size - 2**20))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
 
 
 def _place(name: str) -> str:

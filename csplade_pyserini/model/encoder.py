@@ -7,13 +7,13 @@ the card says differs: prefix, length, top terms.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from csplade_pyserini.cards import Checkpoint, EncoderCard, EncoderOptions, find_checkpoint, parse_encoder_name
+from csplade_pyserini.cards import Checkpoint, EncoderCard, EncoderOptions, find_checkpoint, merge_options, parse_encoder_name
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.impacts import empty_term, to_terms, to_vector
 from csplade_pyserini.model import backbone
@@ -68,14 +68,32 @@ class SparseEncoder:
         return self.encode_tokenized(self.tokenize(texts, side="query"), side="query", batch_tokens=batch_tokens)
 
     def encode_tokenized(
-        self, rows: Sequence[list[int]], *, side: Side, batch_tokens: int = DEFAULT_BATCH_TOKENS
+        self,
+        rows: Sequence[list[int]],
+        *,
+        side: Side,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        progress: Callable[[int], object] | None = None,
     ) -> list[Vector]:
-        """Vectors of tokenized texts, in their order; inside, batches of similar length."""
+        """Vectors of tokenized texts, in their order; inside, batches of similar length.
+
+        `progress` is called after each batch with the number of texts in it.
+        """
         vectors: list[Vector] = [{}] * len(rows)
         for batch in batches_by_length([len(row) for row in rows], batch_tokens // (2 if self.card.echo else 1)):
             for index, vector in zip(batch, self._vectors([rows[i] for i in batch], side), strict=True):
                 vectors[index] = vector
+            if progress is not None:
+                progress(len(batch))
         return vectors
+
+    def encode(self, query: str, **_: object) -> Vector:
+        """Pyserini's query-encoder interface: one query's vector. Pyserini's own lengths are not the card's."""
+        return self.encode_queries([query])[0]
+
+    def readable(self, term: str) -> str:
+        """A term as people read it: `Ġmanhattan` as ` manhattan`. For display only."""
+        return str(self.tokenizer.convert_tokens_to_string([term])) or term
 
     @torch.inference_mode()
     def _weights(self, rows: Sequence[list[int]]) -> Tensor:
@@ -86,9 +104,7 @@ class SparseEncoder:
         return weights.mul_(self._is_term)
 
     def _peaks(self, batch: Batch) -> Tensor:
-        states = self.model.base_model(
-            input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False
-        ).last_hidden_state
+        states = self.model.base_model(input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False).last_hidden_state
         return streamed_peaks(states, batch.pool_mask, self._head.weight, bias=self._head.bias)
 
     @torch.inference_mode()
@@ -100,12 +116,9 @@ class SparseEncoder:
             impacts = _keep_top(impacts, top)
         row_ids, token_ids = impacts.nonzero(as_tuple=True)
         counts = torch.bincount(row_ids, minlength=len(rows)).tolist()
-        token_lists = token_ids.cpu().split(counts)
-        impact_lists = impacts[row_ids, token_ids].cpu().split(counts)
-        return [
-            to_vector(ids.tolist(), values.tolist(), self.terms)
-            for ids, values in zip(token_lists, impact_lists, strict=True)
-        ]
+        token_lists = torch.split(token_ids.cpu(), counts)
+        impact_lists = torch.split(impacts[row_ids, token_ids].cpu(), counts)
+        return [to_vector(ids.tolist(), values.tolist(), self.terms) for ids, values in zip(token_lists, impact_lists, strict=True)]
 
 
 def load_encoder(
@@ -122,9 +135,8 @@ def load_encoder(
     broken weights, a wrong card, an unavailable device.
     """
     bare_name, options = parse_encoder_name(name)
-    given = {"device": device, "dtype": dtype, "max_length": max_length, "top_terms": top_terms}
-    chosen = EncoderOptions(**{key: getattr(options, key) if value is None else value for key, value in given.items()})
-    return build_encoder(find_checkpoint(bare_name), chosen)
+    options = merge_options(options, device=device, dtype=dtype, max_length=max_length, top_terms=top_terms)
+    return build_encoder(find_checkpoint(bare_name), options)
 
 
 def build_encoder(checkpoint: Checkpoint, options: EncoderOptions | None = None) -> SparseEncoder:
@@ -135,8 +147,7 @@ def build_encoder(checkpoint: Checkpoint, options: EncoderOptions | None = None)
     print(f"loading encoder {checkpoint.card.name} on {device}", file=sys.stderr)
     model = backbone.load_model(checkpoint, dtype=dtype, device=device)
     tokenizer = backbone.load_tokenizer(checkpoint)
-    identity = f"{checkpoint.card.name}@{checkpoint.card.hash()[:16]}-{backbone.fingerprint(checkpoint)}"
-    return SparseEncoder(options.apply_to(checkpoint.card), model, tokenizer, identity=identity)
+    return SparseEncoder(options.apply_to(checkpoint.card), model, tokenizer, identity=checkpoint.identity())
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterable[list[int]]:

@@ -32,9 +32,7 @@ class Batch:
     """(B, L) True where logits count: every token, or with echo those of the second copy."""
 
 
-def tokenize(
-    texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase
-) -> list[list[int]]:
+def tokenize(texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Token ids of each text, echo not yet applied. An empty or blank text has none, not even BOS."""
     prefix = card.query_prefix if side == "query" else card.document_prefix
     limit = card.query_max_length if side == "query" else card.document_max_length

@@ -1,0 +1,177 @@
+"""Manifests: the JSON beside a collection, an index or a query file that says what is in it and who made it.
+
+DIR.manifest.json     beside a collection directory DIR (never in it: Anserini reads every file there)
+INDEX.manifest.json   beside a Lucene index
+FILE.manifest.json    beside a file of encoded queries
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from csplade_pyserini.cards import EncoderCard
+from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.errors import CheckError, InputError
+
+FORMAT = 1
+VERSIONS_OF = ("csplade_pyserini", "pyserini", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord:
+    """One whole file of a collection."""
+
+    file: str
+    first: int
+    """Number of its first document in the corpus, from 0."""
+    documents: int
+    empties: int
+    """Documents without any term; they hold the one reserved term."""
+    terms: int
+    impacts: int
+    """Sum of all impacts: what Lucene calls total terms."""
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionManifest:
+    """What `encode` made."""
+
+    encoder: str
+    """The encoder's identity: name, card hash, weight fingerprint."""
+    card: dict[str, Any]
+    arguments: dict[str, Any]
+    versions: dict[str, str]
+    shards: tuple[ShardRecord, ...]
+    format: int = FORMAT
+
+    @property
+    def documents(self) -> int:
+        return sum(shard.documents for shard in self.shards)
+
+    @property
+    def empties(self) -> int:
+        return sum(shard.empties for shard in self.shards)
+
+    @property
+    def terms(self) -> int:
+        return sum(shard.terms for shard in self.shards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexManifest:
+    """What `index` made."""
+
+    encoder: str
+    collection: str
+    """SHA-256 of the collection's manifest."""
+    documents: int
+    postings: int
+    bytes: int
+    seconds: float
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueriesManifest:
+    """What `encode_queries` made."""
+
+    encoder: str
+    topics: str
+    queries: int
+    empties: int
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+Manifest = CollectionManifest | IndexManifest | QueriesManifest
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of a directory or file is: beside it."""
+    return path.with_name(f"{path.name}.manifest.json")
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write the manifest that belongs to the directory or file `path`."""
+    totals = {}
+    if isinstance(manifest, CollectionManifest):
+        totals = {"documents": manifest.documents, "empties": manifest.empties, "terms": manifest.terms}
+    with whole_file(manifest_path(path)) as file:
+        json.dump(dataclasses.asdict(manifest) | totals, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_collection_manifest(path: Path) -> CollectionManifest:
+    """The manifest of a collection directory. Raises InputError where it is missing or broken."""
+    table = _read(path)
+    try:
+        shards = tuple(ShardRecord(**shard) for shard in table["shards"])
+        names = [f.name for f in dataclasses.fields(CollectionManifest)]
+        return CollectionManifest(**{name: table[name] for name in names if name != "shards"}, shards=shards)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{manifest_path(path)} is no manifest of a collection: {error}") from error
+
+
+def read_index_manifest(path: Path) -> IndexManifest:
+    """The manifest of an index. Raises InputError where it is missing or broken."""
+    try:
+        return IndexManifest(**_read(path))
+    except TypeError as error:
+        raise InputError(f"{manifest_path(path)} is no manifest of an index: {error}") from error
+
+
+def encoder_of(path: Path) -> str | None:
+    """The identity of the encoder that made a directory, index or file; None where it has no manifest."""
+    return str(_read(path)["encoder"]) if manifest_path(path).is_file() else None
+
+
+def manifest_hash(path: Path) -> str:
+    """SHA-256 of the manifest that belongs to `path`."""
+    return hashlib.sha256(manifest_path(path).read_bytes()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a vector depends on."""
+    return {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+
+
+def card_table(card: EncoderCard) -> dict[str, Any]:
+    """The card as a plain table, as it goes into a manifest."""
+    return json.loads(json.dumps(dataclasses.asdict(card)))  # type: ignore[no-any-return]
+
+
+def verify_shards(directory: Path, manifest: CollectionManifest) -> None:
+    """Raise CheckError unless the directory holds exactly the manifest's shards, byte for byte."""
+    wanted = {shard.file: shard for shard in manifest.shards}
+    there = {file.name for file in directory.iterdir()} if directory.is_dir() else set()
+    if there != set(wanted):
+        missing, extra = sorted(set(wanted) - there), sorted(there - set(wanted))
+        raise CheckError(f"{directory} does not match its manifest: missing {missing or 'nothing'}, not of it {extra or 'nothing'}")
+    for name, shard in wanted.items():
+        if file_hash(directory / name) != shard.sha256:
+            raise CheckError(f"{directory / name} has changed since it was written; encode again")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = manifest_path(path)
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} has no manifest: {file} does not exist") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file} is not JSON: {error}") from error
+    if not isinstance(table, dict) or "encoder" not in table:
+        raise InputError(f"{file} is no manifest of ours")
+    return table

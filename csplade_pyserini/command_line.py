@@ -1,0 +1,45 @@
+"""What the verbs share: exit codes, and the flags that name an encoder, a corpus or a device."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from csplade_pyserini.errors import CheckError, InputError
+
+
+def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
+    """Run a verb: exit 0 when done, 1 when a check failed, 2 on wrong use or bad input, in one sentence each."""
+    try:
+        sys.exit(main(None))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except CheckError as error:
+        print(f"check failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes", file=sys.stderr)
+        sys.exit(130)
+
+
+def add_encoder_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoder", required=True, metavar="NAME[:key=value,...]", help="card, alias, checkpoint folder or Hugging Face id"
+    )
+
+
+def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch-tokens", type=positive, default=4096, help="padded tokens in a forward pass (default 4096)")
+    parser.add_argument("--max-length", type=positive, help="tokens of prefix and text (default: the card's)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; wanted a whole number above 0")
+    return int(text)

@@ -1,0 +1,368 @@
+"""The only file that changes Pyserini: what each patched module gets, right after it has loaded.
+
+Pyserini has no plugin mechanism: every path picks an encoder class by a substring of its name, and
+`csplade-8b` contains `splade`. GUARDED names every symbol of Pyserini relied on here; a test fails,
+naming the symbol, when one moves. Encoder names that are not ours reach Pyserini's own code untouched.
+"""
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from csplade_pyserini import autoload
+from csplade_pyserini.cards import find_checkpoint, is_ours, parse_encoder_name
+from csplade_pyserini.collections.manifests import encoder_of
+from csplade_pyserini.errors import InputError
+
+if TYPE_CHECKING:
+    from csplade_pyserini.model import SparseEncoder
+
+GUARDED = {
+    "jnius_config": ("add_options",),
+    "pyserini.encode._base": ("DocumentEncoder", "QueryEncoder"),
+    "pyserini.query_iterator": ("QueryIterator.__iter__",),
+    "pyserini.search.lucene._impact_searcher": (
+        "LuceneImpactSearcher.__init__",
+        "LuceneImpactSearcher._init_query_encoder_from_str",
+        "LuceneImpactSearcher.batch_search",
+        "LuceneImpactSearcher.encode",
+    ),
+    "pyserini.server.backend": (
+        "SharedSearchBackend._ensure_index",
+        "SharedSearchBackend._doc_store_lucene_searcher",
+        "INDEX_TYPE",
+        "LuceneSearcher",
+    ),
+}
+"""Module to the symbols we patch or call in it."""
+
+MAX_CLAUSES = 65_536
+"""Lucene's limit on the terms of a query, 1,024 by default: one longer query would end its whole batch."""
+
+_ours_on_command_line = False
+
+
+def register() -> None:
+    """Do by hand what the .pth hook does at start-up. Safe to call twice, and after Pyserini's import."""
+    autoload.install()
+    for name in autoload.PATCHED_MODULES:
+        if name in sys.modules:
+            patch_module(sys.modules[name])
+
+
+def patch_module(module: ModuleType) -> None:
+    """Apply the patch of one loaded module, once.
+
+    A symbol that has moved costs the patch, not the user's program: it is reported on stderr.
+    """
+    if module.__dict__.get("_csplade_pyserini_patched"):
+        return
+    missing = missing_symbols(module)
+    if missing:
+        _say(
+            f"this Pyserini is not one we know: {module.__name__} has no {', '.join(missing)}; "
+            f"encoders of ours may not work there (CSPLADE_AUTOLOAD=0 switches this package off)"
+        )
+        return
+    module.__dict__["_csplade_pyserini_patched"] = True
+    with _one_sentence():
+        _PATCHES[module.__name__](module)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """On a command line of Pyserini's or ours, an InputError is one sentence and exit 2, not a traceback."""
+    try:
+        yield
+    except InputError as error:
+        if _program().split(".")[0] not in ("pyserini", "csplade_pyserini"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def missing_symbols(module: ModuleType) -> list[str]:
+    """Symbols of GUARDED that the module lacks."""
+
+    def has(symbol: str) -> bool:
+        try:
+            functools.reduce(getattr, symbol.split("."), module)
+        except AttributeError:
+            return False
+        return True
+
+    return [symbol for symbol in GUARDED.get(module.__name__, ()) if not has(symbol)]
+
+
+@functools.lru_cache(maxsize=2)
+def shared_encoder(name: str, device: str | None = None) -> "SparseEncoder":
+    """The encoder of that name, loaded once a process: searchers come and go, an 8B model should not."""
+    from csplade_pyserini.model import load_encoder
+
+    with _one_sentence():
+        return load_encoder(name, device=device)
+
+
+# ---------------------------------------------------------------- command lines (module pyserini)
+
+
+def _adapt_command_line(_: ModuleType) -> None:
+    """Pyserini's `python -m` programs read sys.argv after this; their own defaults would lose data."""
+    program = _program()
+    if program in ("pyserini.search.lucene", "pyserini.search.hybrid"):
+        sys.argv[1:] = _imply_impact(sys.argv[1:])
+    elif program == "pyserini.encode.query":
+        sys.argv[1:] = _keep_impacts(sys.argv[1:])
+
+
+def _imply_impact(argv: list[str]) -> list[str]:
+    """`--impact` behind an encoder of ours: without it stock Pyserini would run BM25 and not say so."""
+    global _ours_on_command_line
+    at, name = _option(argv, "--encoder")
+    if not name or not (is_ours(name) or _is_our_query_file(name)):
+        return argv
+    _ours_on_command_line = True
+    if "--impact" in argv or "--dense" in argv:
+        return argv
+    _say(f"--encoder {name} implies --impact")
+    return [*argv[: at + 1], "--impact", *argv[at + 1 :]]
+
+
+def _keep_impacts(argv: list[str]) -> list[str]:
+    """`--weight-range 1 --quant-range 1`: the vectors are impacts already, quantising twice would spoil them."""
+    _, name = _option(argv, "--encoder")
+    if not name or not is_ours(name):
+        return argv
+    for option in ("--weight-range", "--quant-range"):
+        _, value = _option(argv, option)
+        if value not in (None, "1"):
+            _say(f"{option} {value} is replaced by 1: vectors of {name} are impacts already")
+    # argparse takes the last value of an option that stands twice.
+    return [*argv, "--weight-range", "1", "--quant-range", "1"]
+
+
+def _option(argv: list[str], name: str) -> tuple[int, str | None]:
+    """Where an option's value ends in argv, and the value: for `--x v` and for `--x=v`."""
+    for at, word in enumerate(argv):
+        if word == name and at + 1 < len(argv):
+            return at + 1, argv[at + 1]
+        if word.startswith(f"{name}="):
+            return at, word.removeprefix(f"{name}=")
+    return -1, None
+
+
+def _program() -> str:
+    """The module that `python -m` runs; empty where it runs none."""
+    for at, word in enumerate(sys.orig_argv[1:], start=1):
+        flags = re.fullmatch(r"-[A-Za-z]*m(.*)", word)
+        if flags:
+            return flags[1] or (sys.orig_argv[at + 1] if at + 1 < len(sys.orig_argv) else "")
+        if not word.startswith("-"):
+            return ""
+    return ""
+
+
+def _is_our_query_file(name: str) -> bool:
+    return name.endswith(".jsonl") and Path(f"{name}.manifest.json").is_file()
+
+
+# ---------------------------------------------------------------- Java (module jnius_config)
+
+
+def _prepare_jvm(jnius_config: ModuleType) -> None:
+    """Find a Java for Pyserini, and keep an option from it that its runtime image would die of.
+
+    Other users of pyjnius are left alone: Java is looked for when Pyserini is being imported, or asks for
+    the option that only it asks for.
+    """
+    from csplade_pyserini.lucene.java import OPTIONAL_MODULE, has_module, prepare_java
+
+    optional = f"--add-modules={OPTIONAL_MODULE}"
+    add_options = jnius_config.add_options
+
+    def add_known_options(*options: str) -> None:
+        with _one_sentence():
+            unknown = optional in options and not has_module(prepare_java(), OPTIONAL_MODULE)
+        kept = [option for option in options if not (unknown and option == optional)]
+        if kept:
+            add_options(*kept)
+
+    jnius_config.add_options = add_known_options  # type: ignore[attr-defined]
+    if "pyserini" in sys.modules:
+        prepare_java()
+
+
+# ---------------------------------------------------------------- encoders (module pyserini.encode._base)
+
+
+def _dispatch_encoders(module: ModuleType) -> None:
+    """Any encoder class of Pyserini's, made with a name of ours, is our encoder.
+
+    Which class Pyserini picks for a name does not matter then, nor what else the name contains.
+    """
+    module.DocumentEncoder.__new__ = _new(_PyseriniDocumentEncoder)
+    module.QueryEncoder.__new__ = _new(shared_encoder)
+
+
+def _new(ours: Callable[[str, str | None], Any]) -> Callable[..., Any]:
+    def __new__(cls: type, *args: Any, **kwargs: Any) -> Any:
+        given = (*args, *(kwargs.get(key) for key in ("model_name", "model_name_or_path", "encoder_dir")))
+        name = next((value for value in given if isinstance(value, str)), None)
+        if name is not None and is_ours(name):
+            return ours(name, kwargs.get("device"))
+        return object.__new__(cls)
+
+    return __new__
+
+
+class _PyseriniDocumentEncoder:
+    """Pyserini's document-encoder interface (`pyserini.encode`) over one of our encoders."""
+
+    def __init__(self, name: str, device: str | None) -> None:
+        self._name, self._encoder = name, shared_encoder(name, device)
+        self._said_length = False
+
+    def encode(self, texts: list[str], titles: list[str] | None = None, max_length: int | None = None, **_: Any) -> list[dict[str, int]]:
+        """Vectors of a batch. A document without any term gets the reserved one: Lucene would drop it."""
+        wanted = self._encoder.card.document_max_length
+        if max_length not in (None, wanted) and not self._said_length:
+            self._said_length = True
+            _say(f"--max-length {max_length} is left out, the card's {wanted} holds; {self._name}:max_length=N changes it")
+        pairs = zip(titles, texts, strict=True) if titles is not None else (("", text) for text in texts)
+        joined = [" ".join(part for part in pair if part) for pair in pairs]
+        return [vector or {self._encoder.empty_term: 1} for vector in self._encoder.encode_documents(joined)]
+
+
+# ---------------------------------------------------------------- search (module pyserini.search.lucene._impact_searcher)
+
+
+def _patch_impact_searcher(module: ModuleType) -> None:
+    searcher = module.LuceneImpactSearcher
+    stock_init, stock_choice, stock_batch = searcher.__init__, searcher._init_query_encoder_from_str, searcher.batch_search
+
+    def choose_encoder(query_encoder: str | None) -> Any:
+        if query_encoder is not None and is_ours(query_encoder):
+            return shared_encoder(query_encoder)
+        return stock_choice(query_encoder)
+
+    @functools.wraps(stock_init)
+    def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
+        with _one_sentence():
+            of_query = _encoder_of_queries(query_encoder)
+            _refuse_mismatch(index_dir, of_query or query_encoder)
+        stock_init(self, index_dir, query_encoder, *args, **kwargs)
+        if of_query is not None:
+            module.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(MAX_CLAUSES)
+            if self.min_idf == 0:
+                # Stock keeps `idf > min_idf`: a term of every document would lose its impact in the score.
+                self.min_idf = -1
+
+    @functools.wraps(stock_batch)
+    def batch_search(self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
+        encode_queries = getattr(self.query_encoder, "encode_queries", None)
+        if encode_queries is None:
+            return stock_batch(self, queries, *args, **kwargs)
+        vectors = dict(zip(queries, encode_queries(queries), strict=True))  # one padded forward pass
+        self.encode = vectors.__getitem__
+        try:
+            return stock_batch(self, queries, *args, **kwargs)
+        finally:
+            del self.encode
+
+    searcher.__init__ = init
+    searcher._init_query_encoder_from_str = staticmethod(choose_encoder)
+    searcher.batch_search = batch_search
+
+
+def _encoder_of_queries(query_encoder: Any) -> str | None:
+    """The identity of the encoder of ours behind a name, a query file or an encoder object; None: not ours."""
+    if not isinstance(query_encoder, str):
+        return getattr(query_encoder, "identity", None)
+    if is_ours(query_encoder):
+        return find_checkpoint(parse_encoder_name(query_encoder)[0]).identity()
+    return encoder_of(Path(query_encoder)) if _is_our_query_file(query_encoder) else None
+
+
+def _refuse_mismatch(index_dir: str, of_query: Any) -> None:
+    """Raise InputError where the index was made by another encoder."""
+    of_index = encoder_of(Path(index_dir))
+    if not isinstance(of_query, str) or of_index in (None, of_query) or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
+        return
+    raise InputError(
+        f"the index {index_dir} was encoded by {of_index}, the queries by {of_query}: "
+        f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
+    )
+
+
+# ---------------------------------------------------------------- topics (module pyserini.query_iterator)
+
+
+def _yield_string_qids(module: ModuleType) -> None:
+    """With an encoder of ours, qids come as strings: as numbers they never equal a docid in --remove-query."""
+    iterator = module.QueryIterator
+    stock_iter = iterator.__iter__
+
+    @functools.wraps(stock_iter)
+    def iterate(self: Any) -> Any:
+        for qid, text in stock_iter(self):
+            yield (str(qid) if _ours_on_command_line else qid), text
+
+    iterator.__iter__ = iterate
+
+
+# ---------------------------------------------------------------- servers (module pyserini.server.backend)
+
+
+class _WithLocalIndexes(dict[str, Any]):
+    """Index descriptions by name that know nothing, but do not raise, about a local index."""
+
+    def __missing__(self, name: str) -> dict[str, Any]:
+        return {}
+
+
+def _serve_local_impact_indexes(module: ModuleType) -> None:
+    """The backend looks every impact index up among the prebuilt ones, and dies of a local one (KeyError)."""
+    backend, index_type = module.SharedSearchBackend, module.INDEX_TYPE
+    index_type["impact"] = _WithLocalIndexes(index_type["impact"])
+    stock_ensure, stock_store = backend._ensure_index, backend._doc_store_lucene_searcher
+
+    @functools.wraps(stock_ensure)
+    def ensure_index(self: Any, index_name: str, **kwargs: Any) -> Any:
+        config = stock_ensure(self, index_name, **kwargs)
+        local = self._local_indexes.get(index_name)
+        if local is not None and config.index_type == "impact":
+            config.base_index = local.base_index
+        return config
+
+    @functools.wraps(stock_store)
+    def doc_store(self: Any, start_index_name: str, **kwargs: Any) -> Any:
+        local = self._local_indexes.get(start_index_name)
+        if local is None or local.index_type != "impact" or local.base_index:
+            return stock_store(self, start_index_name, **kwargs)
+        # No text index named: the impact index itself holds what there is of its documents.
+        if not hasattr(local, "csplade_doc_store"):
+            local.csplade_doc_store = module.LuceneSearcher(local.path)
+        return local.csplade_doc_store
+
+    backend._ensure_index = ensure_index
+    backend._doc_store_lucene_searcher = doc_store
+
+
+_PATCHES: dict[str, Callable[[ModuleType], None]] = {
+    "jnius_config": _prepare_jvm,
+    "pyserini": _adapt_command_line,
+    "pyserini.encode._base": _dispatch_encoders,
+    "pyserini.query_iterator": _yield_string_qids,
+    "pyserini.search.lucene._impact_searcher": _patch_impact_searcher,
+    "pyserini.server.backend": _serve_local_impact_indexes,
+}
+
+
+def _say(sentence: str) -> None:
+    print(f"csplade_pyserini: {sentence}", file=sys.stderr)
