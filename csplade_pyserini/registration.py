@@ -5,6 +5,7 @@ Pyserini has no plugin mechanism: every path picks an encoder class by a substri
 naming the symbol, when one moves. Encoder names that are not ours reach Pyserini's own code untouched.
 """
 
+import atexit
 import functools
 import os
 import re
@@ -19,6 +20,7 @@ from csplade_pyserini import autoload
 from csplade_pyserini.cards import find_checkpoint, is_ours, parse_encoder_name
 from csplade_pyserini.collections.manifests import encoder_of
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.stock_manifests import stamp_collection, stamp_index
 
 if TYPE_CHECKING:
     from csplade_pyserini.model import SparseEncoder
@@ -119,6 +121,27 @@ def _adapt_command_line(_: ModuleType) -> None:
         sys.argv[1:] = _imply_impact(sys.argv[1:])
     elif program == "pyserini.encode.query":
         sys.argv[1:] = _keep_impacts(sys.argv[1:])
+    elif program == "pyserini.encode":
+        encoder, folder = (_option(sys.argv, option)[1] for option in ("--encoder", "--embeddings"))
+        if encoder and folder and is_ours(encoder) and "--to-faiss" not in sys.argv:
+            atexit.register(_stamp, lambda: stamp_collection(encoder, Path(folder)))
+    elif program == "pyserini.index.lucene":
+        words = [word.replace("--", "-", 1) if word.startswith("--") else word for word in sys.argv]
+        collection, index = (_option(words, option)[1] for option in ("-input", "-index"))
+        if collection and index:
+            atexit.register(_stamp, lambda: stamp_index(Path(collection), Path(index)))
+
+
+def _stamp(write_manifest: Callable[[], str | None]) -> None:
+    """Write a manifest when the program has ended well; its own work is done, so nothing here is an error."""
+    if hasattr(sys, "last_exc"):
+        return
+    try:
+        warning = write_manifest()
+    except Exception as error:
+        warning = f"no manifest was written: {error}"
+    if warning:
+        _say(warning)
 
 
 def _imply_impact(argv: list[str]) -> list[str]:

@@ -64,13 +64,10 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """16 hex digits that tell one set of weights from another: sizes, heads and tails of their files.
 
-        Of weights on the hub, their names and revision.
+        Of weights elsewhere, their names and revision.
         """
-        digest = hashlib.sha256()
-        if self.folder is None:
-            digest.update(f"{self.card.base}@{self.card.revision}+{self.card.adapter}".encode())
-            return digest.hexdigest()[:16]
-        for path in sorted(self.folder.glob("*.safetensors")):
+        digest = hashlib.sha256(f"{self.card.base}@{self.card.revision}+{self.card.adapter}".encode())
+        for path in sorted(self.folder.glob("*.safetensors")) if self.folder is not None else ():
             size = path.stat().st_size
             digest.update(f"{path.name} {size}".encode())
             with path.open("rb") as file:
@@ -84,10 +81,10 @@ def parse_encoder_name(text: str) -> tuple[str, EncoderOptions]:
     """Split `NAME[:key=value,...]` into the name and its options. Raises InputError on a bad key or value."""
     if os.path.isdir(text) or "=" not in text:
         return text, EncoderOptions()
-    name, _, tail = text.rpartition(":")
-    if not name:
+    name, *tail = re.split(r":(?=\w+=)", text, maxsplit=1)  # not the colon of device=cuda:1
+    if not name or not tail:
         raise InputError(f"encoder {text!r}: wanted NAME or NAME:key=value,...")
-    options = dict(_parse_option(pair, text) for pair in tail.split(","))
+    options = dict(_parse_option(pair, text) for pair in tail[0].split(","))
     return name, EncoderOptions(**options)  # type: ignore[arg-type]
 
 

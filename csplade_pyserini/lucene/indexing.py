@@ -45,19 +45,30 @@ def build_index(collection: Path, index: Path, *, threads: int) -> IndexManifest
     shutil.rmtree(partial, ignore_errors=True)
     start = time.monotonic()
     _run(stock_command(collection, partial, threads=threads))
-    _check_documents(collection, partial, manifest.documents)
-    built = IndexManifest(
-        encoder=manifest.encoder,
-        collection=manifest_hash(collection),
-        documents=manifest.documents,
-        postings=manifest.terms,
-        bytes=size_in_bytes(partial),
-        seconds=round(time.monotonic() - start, 1),
-        versions=versions(),
-    )
+    built = describe_index(collection, partial, seconds=time.monotonic() - start)
+    if built.documents != manifest.documents:
+        raise CheckError(_missing_documents(collection, partial, built.documents, manifest.documents))
     partial.rename(index)
     write_manifest(built, index)
     return built
+
+
+def describe_index(collection: Path, index: Path, *, seconds: float = 0.0) -> IndexManifest:
+    """The manifest of an index of `collection`, its documents counted by Lucene. Raises CheckError without an index."""
+    from pyserini.index.lucene import LuceneIndexReader
+
+    if not index.is_dir():
+        raise CheckError(f"Pyserini's indexer wrote no index at {index}")
+    manifest = read_collection_manifest(collection)
+    return IndexManifest(
+        encoder=manifest.encoder,
+        collection=manifest_hash(collection),
+        documents=LuceneIndexReader(str(index)).stats()["documents"],
+        postings=manifest.terms,
+        bytes=size_in_bytes(index),
+        seconds=round(seconds, 1),
+        versions=versions(),
+    )
 
 
 def stock_command(collection: Path, index: Path, *, threads: int) -> list[str]:
@@ -90,20 +101,16 @@ def _run(command: list[str]) -> None:
         raise CheckError(f"Pyserini's indexer ended with exit code {result.returncode}; its last lines:\n{tail}")
 
 
-def _check_documents(collection: Path, index: Path, documents: int) -> None:
-    """Raise CheckError, naming docids, unless Lucene's document count is the manifest's."""
+def _missing_documents(collection: Path, index: Path, indexed: int, documents: int) -> str:
+    """What to say of an index that has not as many documents as its collection."""
     from pyserini.index.lucene import LuceneIndexReader
 
-    if not index.is_dir():
-        raise CheckError(f"Pyserini's indexer wrote no index at {index}")
     reader = LuceneIndexReader(str(index))
-    indexed = reader.stats()["documents"]
-    if indexed != documents:
-        missing = [docid for docid in _docids(collection) if reader.doc(docid) is None]
-        raise CheckError(
-            f"the index has {indexed} documents, the collection {documents}; missing {len(missing)}: "
-            f"{', '.join(missing[:SHOWN])}{', ...' if len(missing) > SHOWN else ''}"
-        )
+    missing = [docid for docid in _docids(collection) if reader.doc(docid) is None]
+    return (
+        f"the index has {indexed} documents, the collection {documents}; missing {len(missing)}: "
+        f"{', '.join(missing[:SHOWN])}{', ...' if len(missing) > SHOWN else ''}"
+    )
 
 
 def _docids(collection: Path) -> Iterator[str]:

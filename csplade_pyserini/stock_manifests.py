@@ -1,0 +1,59 @@
+"""Manifests for what the stock `pyserini.encode` and `pyserini.index.lucene` make with our encoders.
+
+Both are written when the program ends well, so that a search on its index still knows its encoder.
+"""
+
+import sys
+from pathlib import Path
+
+from csplade_pyserini.cards import find_checkpoint, parse_encoder_name
+from csplade_pyserini.collections.corpus import parse_record, read_lines
+from csplade_pyserini.collections.manifests import (
+    CollectionManifest,
+    ShardRecord,
+    card_table,
+    file_hash,
+    manifest_path,
+    read_collection_manifest,
+    versions,
+    write_manifest,
+)
+from csplade_pyserini.lucene.indexing import describe_index
+
+
+def stamp_collection(encoder: str, collection: Path) -> None:
+    """Write the manifest of a directory that `pyserini.encode` has just filled."""
+    checkpoint = find_checkpoint(parse_encoder_name(encoder)[0])
+    shards = tuple(describe_file(file) for file in sorted(collection.iterdir()))
+    manifest = CollectionManifest(
+        encoder=checkpoint.identity(),
+        card=card_table(checkpoint.card),
+        arguments={"command": sys.argv},
+        versions=versions(),
+        shards=shards,
+    )
+    write_manifest(manifest, collection)
+
+
+def stamp_index(collection: Path, index: Path) -> str:
+    """Write the manifest of an index that `pyserini.index.lucene` has just built, if its collection has one.
+
+    Returns what to tell the user: empty, or how many documents the index lacks.
+    """
+    if not manifest_path(collection).is_file() or not index.is_dir():
+        return ""
+    wanted = read_collection_manifest(collection).documents
+    built = describe_index(collection, index)
+    write_manifest(built, index)
+    if built.documents == wanted:
+        return ""
+    return f"{index} has {built.documents} documents, its collection {collection} has {wanted}: documents were lost"
+
+
+def describe_file(file: Path) -> ShardRecord:
+    """Count a JsonVectorCollection file. Raises InputError on a record that Anserini would lose."""
+    documents = terms = impacts = 0
+    for number, line in enumerate(read_lines(file), start=1):
+        vector = parse_record(line, f"{file}:{number}")["vector"]
+        documents, terms, impacts = documents + 1, terms + len(vector), impacts + sum(vector.values())
+    return ShardRecord(file=file.name, first=0, documents=documents, empties=0, terms=terms, impacts=impacts, sha256=file_hash(file))

