@@ -3,8 +3,7 @@
 Importing this package loads neither torch, transformers, Pyserini nor a JVM.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing typing would cost more than the whole hook
 if TYPE_CHECKING:
     from csplade_pyserini.model import load_encoder
     from csplade_pyserini.registration import register
@@ -13,7 +12,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load_encoder", "register"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "load_encoder":
         from csplade_pyserini.model import load_encoder
 

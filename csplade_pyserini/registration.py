@@ -278,7 +278,7 @@ def _patch_impact_searcher(module: ModuleType) -> None:
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
         with _one_sentence():
             of_query = _encoder_of_queries(query_encoder)
-            _refuse_mismatch(index_dir, of_query or query_encoder)
+            _refuse_mismatch(index_dir, of_query or _stock_name(query_encoder))
         stock_init(self, index_dir, query_encoder, *args, **kwargs)
         if of_query is not None:
             module.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(MAX_CLAUSES)
@@ -312,10 +312,15 @@ def _encoder_of_queries(query_encoder: Any) -> str | None:
     return encoder_of(Path(query_encoder)) if _is_our_query_file(query_encoder) else None
 
 
-def _refuse_mismatch(index_dir: str, of_query: Any) -> None:
-    """Raise InputError where the index was made by another encoder."""
+def _stock_name(query_encoder: Any) -> str | None:
+    """The name of an encoder of Pyserini's; None for an object and for a query file of unknown origin."""
+    return query_encoder if isinstance(query_encoder, str) and not os.path.isfile(query_encoder) else None
+
+
+def _refuse_mismatch(index_dir: str, of_query: str | None) -> None:
+    """Raise InputError where the index was made by another encoder; what is not known is let pass."""
     of_index = encoder_of(Path(index_dir))
-    if not isinstance(of_query, str) or of_index in (None, of_query) or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
+    if of_query is None or of_index in (None, of_query) or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
         return
     raise InputError(
         f"the index {index_dir} was encoded by {of_index}, the queries by {of_query}: "

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csplade_pyserini.cards import find_checkpoint, parse_encoder_name
-from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, count_documents, open_corpus
+from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, measure_corpus, open_corpus
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
@@ -117,7 +117,7 @@ def write_inputs(collection: str, output: Path, inputs: Inputs) -> None:
         origin = dict.fromkeys(("corpus", "topics", "qrels"), IR_DATASETS_PREFIX + collection)
     corpus = open_corpus(origin["corpus"])
     topics, qrels = read_topics(origin["topics"]), read_qrels(origin["qrels"])
-    documents = count_documents(corpus)
+    documents = measure_corpus(corpus).documents
     with whole_file(inputs.corpus / "docs.jsonl") as file:
         for document in corpus.documents():
             file.write(json.dumps({"id": document.docid, "contents": document.text}, ensure_ascii=False) + "\n")

@@ -8,6 +8,7 @@ card's hash stands in every manifest.
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 import types
 from dataclasses import dataclass, field
@@ -126,11 +127,15 @@ def to_toml(card: EncoderCard, *, with_defaults: bool = False) -> str:
         value = getattr(card, f.name)
         if f.name == "paper_scores":
             if value:
-                scores = "\n[paper_scores]\n" + "".join(f"{json.dumps(k)} = {v}\n" for k, v in value.items())
+                scores = "\n[paper_scores]\n" + "".join(f"{_toml(key)} = {score}\n" for key, score in value.items())
         elif with_defaults or f.name == "name" or value != f.default:
-            # A JSON string, number or list of strings is TOML as well.
-            lines.append(f"{f.name} = {json.dumps(value, ensure_ascii=False)}\n")
+            lines.append(f"{f.name} = {_toml(value)}\n")
     return "".join(lines) + scores
+
+
+def _toml(value: Any) -> str:
+    """A string, number or list of strings: JSON is TOML there, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _checked(value: Any, wanted: Any, where: str) -> Any:
@@ -147,7 +152,7 @@ def _checked(value: Any, wanted: Any, where: str) -> Any:
         if not isinstance(value, dict) or not all(type(v) in (int, float) for v in value.values()):
             raise InputError(f"{where} is {value!r}; wanted a table of numbers")
         return {key: float(number) for key, number in value.items()}
-    if wanted is float and type(value) is int:
+    if wanted is float and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not wanted:
         raise InputError(f"{where} is {value!r}; wanted {wanted.__name__}, got {type(value).__name__}")
@@ -159,5 +164,7 @@ def _check_ranges(values: dict[str, Any], origin: str) -> None:
         if values.get(key, least) < least:
             raise InputError(f"{origin}: {key} is {values[key]}; wanted at least {least:g}")
     for key in ("impact_scale", "logit_scale"):
-        if not values.get(key, 1.0) > 0:
-            raise InputError(f"{origin}: {key} is {values[key]}; wanted a number above 0")
+        if not 0 < values.get(key, 1.0) < math.inf:
+            raise InputError(f"{origin}: {key} is {values[key]}; wanted a finite number above 0")
+    if not values["name"].strip():
+        raise InputError(f"{origin}: name is {values['name']!r}; wanted a name")

@@ -84,7 +84,10 @@ def parse_encoder_name(text: str) -> tuple[str, EncoderOptions]:
     name, *tail = re.split(r":(?=\w+=)", text, maxsplit=1)  # not the colon of device=cuda:1
     if not name or not tail:
         raise InputError(f"encoder {text!r}: wanted NAME or NAME:key=value,...")
-    options = dict(_parse_option(pair, text) for pair in tail[0].split(","))
+    pairs = [_parse_option(pair, text) for pair in tail[0].split(",")]
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise InputError(f"encoder {text!r}: a key stands twice")
     return name, EncoderOptions(**options)  # type: ignore[arg-type]
 
 
@@ -103,6 +106,8 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
         if not value.isdecimal() or int(value) < least:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted a whole number, at least {least}")
         return key, int(value)
+    if not value:
+        raise InputError(f"encoder {text!r}: {key} has no value")
     for checked, allowed in (("dtype", DTYPES), ("quantization", QUANTIZATIONS)):
         if key == checked and value not in allowed:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted one of {', '.join(allowed)}")
@@ -111,7 +116,10 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
 
 def cards_folder() -> Path:
     """The folder of the shipped cards (`encoders/` in the repository)."""
-    return Path(str(importlib.resources.files("csplade_pyserini.encoders")))
+    try:
+        return Path(str(importlib.resources.files("csplade_pyserini.encoders")))
+    except ModuleNotFoundError:  # run from a checkout's root, which hides an installed package
+        return Path(__file__).resolve().parents[2] / "encoders"
 
 
 @functools.cache
@@ -145,26 +153,24 @@ def is_ours(text: str) -> bool:
         name = text.split(":", 1)[0]
     if os.path.isfile(name):
         return False
-    return name.lower() in _names() or (Path(name) / CARD_FILE).is_file() or _hub_card(name) is not None
+    return name.lower() in _names() or _folder_card(name) is not None or _hub_card(name) is not None
 
 
 def find_card(name: str) -> EncoderCard:
     """The card that a name means. Raises InputError, listing the known names, where there is none."""
     if name.lower() in _names():
         return shipped_cards()[_names()[name.lower()]]
-    if (Path(name) / CARD_FILE).is_file():
-        return read_card(Path(name) / CARD_FILE)
-    hub_card = _hub_card(name)
-    if hub_card is None:
+    card = _folder_card(name) or _hub_card(name)
+    if card is None:
         raise InputError(_unknown(name))
-    return read_card(hub_card)
+    return read_card(card)
 
 
 def find_checkpoint(name: str) -> Checkpoint:
     """The card that a name means and where its weights are. Raises InputError where either is missing."""
     card = find_card(name)
     if name.lower() not in _names():
-        if Path(name).is_dir():
+        if os.path.isdir(name):
             return Checkpoint(card, Path(name))
         return Checkpoint(dataclasses.replace(card, base=card.base or name), None)
     for folder in weight_folders(card):
@@ -177,8 +183,14 @@ def find_checkpoint(name: str) -> Checkpoint:
     raise InputError(f"encoder {card.name!r} has no weights here: {card.install} Looked in {looked}.")
 
 
+def _folder_card(name: str) -> Path | None:
+    """The card of a checkpoint folder; os.path takes any string, Path raises on some."""
+    card = os.path.join(name, CARD_FILE)
+    return Path(card) if os.path.isfile(card) else None
+
+
 def _unknown(name: str) -> str:
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return f"the folder {name} has no {CARD_FILE}: it is not a checkpoint folder of ours"
     return f"unknown encoder {name!r}; known: {', '.join(shipped_cards())}; or a folder or Hugging Face id that holds a {CARD_FILE}"
 
@@ -189,7 +201,13 @@ def _hub_card(name: str) -> Path | None:
     if not _HUB_ID.fullmatch(name) or os.path.exists(name):
         return None
     import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
     cached = huggingface_hub.try_to_load_from_cache(name, CARD_FILE)
     if isinstance(cached, str):
         return Path(cached)

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +62,10 @@ class JsonlCorpus:
 
     def _docid(self, record: dict[str, Any], place: str) -> str:
         wanted = (self.docid_field,) if self.docid_field else ID_FIELDS
-        docid = next((record[field] for field in wanted if field in record), None)
-        if type(docid) not in (str, int) or str(docid).split() != [str(docid)]:
-            raise InputError(f"{place}: the docid ({' or '.join(wanted)}) is {docid!r}; wanted a string without white space, or a number")
-        return str(docid)
+        field = next((field for field in wanted if field in record), None)
+        if field is None:
+            raise InputError(f"{place}: no docid; wanted the field {' or '.join(wanted)}")
+        return check_docid(record[field], place)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class IrDatasetsCorpus:
             raise InputError(f"{self.name} has no documents")
         for number, doc in enumerate(data_set.docs_iter(), start=1):
             place = f"{self.name}, document {number}"
-            yield Document(doc.doc_id, join_fields(doc._asdict(), self.fields, place), place)
+            yield Document(check_docid(doc.doc_id, place), join_fields(doc._asdict(), self.fields, place), place)
 
 
 def open_corpus(name: str, *, fields: Sequence[str] = (), docid_field: str = "") -> Corpus:
@@ -89,6 +90,8 @@ def open_corpus(name: str, *, fields: Sequence[str] = (), docid_field: str = "")
     Raises InputError where there is none.
     """
     if name.startswith(IR_DATASETS_PREFIX):
+        if docid_field:
+            raise InputError(f"--docid-field {docid_field}: documents of {name} have their docids already")
         return IrDatasetsCorpus(name, tuple(fields))
     path = Path(name)
     if path.is_file():
@@ -115,11 +118,12 @@ def read_lines(file: Path) -> Iterator[str]:
     """Lines of a text file, plain or gzip. Raises InputError where it is broken or not UTF-8."""
     number = 0
     try:
-        with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
             for line in lines:
+                text = line.decode("utf-8")  # line by line, so that an error has its line
                 number += 1
-                yield line
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+                yield text
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{file}:{number + 1}: cannot be read: {error}") from error
 
 
@@ -127,8 +131,8 @@ def parse_record(line: str, place: str) -> dict[str, Any]:
     """A line as a JSON object. Raises InputError that names the place."""
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{place}: not JSON ({error.msg}); wanted one object a line") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not JSON ({getattr(error, 'msg', error)}); wanted one object a line") from error
     if not isinstance(record, dict):
         raise InputError(f"{place}: got {type(record).__name__}; wanted one JSON object a line")
     return record
@@ -145,30 +149,65 @@ def join_fields(record: dict[str, Any], fields: Sequence[str], place: str) -> st
             raise InputError(f"{place}: no text; wanted 'contents', or 'title' and 'text' (or name them: --fields)")
     if "contents" in record and len(fields) > 1 and not all(field in record for field in fields):
         parts = str(record["contents"]).removesuffix("\n").split("\n")
-        record = dict(zip(fields, parts, strict=False)) if len(parts) == len(fields) else {}
+        if len(parts) == len(fields):
+            record = dict(zip(fields, parts, strict=True))
     elif len(fields) == 1 and fields[0] not in record and "contents" in record:
         record = {fields[0]: record["contents"]}
-    texts = [record.get(field) for field in fields]
-    for field, text in zip(fields, texts, strict=True):
-        if not isinstance(text, str):
-            raise InputError(f"{place}: the field {field!r} is {json.dumps(text)}; wanted a string")
-    return " ".join(text.strip() for text in texts if isinstance(text, str) and text.strip())
+    for field in fields:
+        if field not in record:
+            raise InputError(f"{place}: no field {field!r}; it has {', '.join(map(repr, record)) or 'none'}")
+        if not isinstance(record[field], str):
+            raise InputError(f"{place}: the field {field!r} is {json.dumps(record[field])}; wanted a string")
+    joined = " ".join(record[field].strip() for field in fields if record[field].strip())
+    check_unicode(joined, place)
+    return joined
 
 
-def count_documents(corpus: Corpus) -> int:
-    """Read the whole corpus once and count it, so that errors come before any work.
+def check_docid(docid: object, place: str) -> str:
+    """A docid as a string. Raises InputError unless it is one word, or a number."""
+    if type(docid) not in (str, int) or str(docid).split() != [str(docid)]:
+        raise InputError(f"{place}: the docid is {docid!r}; wanted a string without white space, or a number")
+    check_unicode(str(docid), place)
+    return str(docid)
+
+
+def check_unicode(text: str, place: str) -> None:
+    """Raise InputError on a lone surrogate, which JSON may hold and UTF-8 may not."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place}: a lone surrogate, {text[error.start : error.end]!r}, which UTF-8 cannot hold") from error
+
+
+class Extent(NamedTuple):
+    """What a corpus amounts to: tells a changed one from the one that was read before."""
+
+    documents: int
+    digest: str
+    """16 hex digits over docids and texts, in order."""
+
+
+def measure_corpus(corpus: Corpus) -> Extent:
+    """Read the whole corpus once, so that errors come before any work.
 
     Raises InputError on the first bad record, on a repeated docid (naming both places), and on an empty
     corpus. Memory: 8 bytes a document.
     """
-    hashes = np.fromiter((_hash(d.docid) for d in tqdm(corpus.documents(), desc="checking", unit="doc")), dtype=np.uint64)
+    digest = hashlib.blake2b(digest_size=8)
+
+    def docid_hashes() -> Iterator[int]:
+        for document in tqdm(corpus.documents(), desc="checking", unit="doc"):
+            digest.update(f"{document.docid}\n{document.text}\0".encode())
+            yield _hash(document.docid)
+
+    hashes = np.fromiter(docid_hashes(), dtype=np.uint64)
     if not len(hashes):
         raise InputError(f"the corpus {corpus.name} is empty")
     ordered = np.sort(hashes)
     repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     if repeated:
         _raise_repeated(corpus, repeated)
-    return len(hashes)
+    return Extent(len(hashes), digest.hexdigest())
 
 
 def documents_between(corpus: Corpus, first: int, last: int) -> Iterator[Document]:

@@ -10,6 +10,7 @@ import itertools
 import json
 import shutil
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from csplade_pyserini.cards import EncoderCard
-from csplade_pyserini.collections.corpus import Corpus, Document, count_documents, documents_between
+from csplade_pyserini.collections.corpus import Corpus, Document, documents_between, measure_corpus
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
@@ -74,14 +75,18 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
 
     Raises InputError on bad input, and where the output belongs to another encoder or other arguments.
     """
-    total = count_documents(job.corpus)
-    job = dataclasses.replace(job, arguments=job.arguments | {"documents": total, "shard_num": job.shard_num})
+    extent = measure_corpus(job.corpus)
+    fixed = {"shard_num": job.shard_num, "documents_per_file": job.documents_per_file}
+    job = dataclasses.replace(job, arguments=job.arguments | extent._asdict() | fixed)
     if manifest_path(job.output).is_file():
         return _already_whole(job)
     _claim_output(job)
-    done = _finished_files(job)
-    _encode_missing(job, total, done)
-    return _complete(job)
+    try:
+        _encode_missing(job, extent.documents, _finished_files(job))
+        return _complete(job)
+    finally:
+        if job.partial.is_dir() and not any(job.partial.iterdir()):
+            job.partial.rmdir()  # nothing was begun: an encoder that did not load leaves nothing behind
 
 
 def shard_range(total: int, shard_id: int, shard_num: int) -> tuple[int, int]:
@@ -103,6 +108,7 @@ def _already_whole(job: EncodingJob) -> CollectionManifest:
     manifest = read_collection_manifest(job.output)
     _refuse_changes(job, manifest.encoder, manifest.arguments, manifest_path(job.output))
     verify_shards(job.output, manifest)
+    shutil.rmtree(job.partial, ignore_errors=True)  # a stop right after the manifest leaves it
     print(f"{job.output} is whole already: {manifest.documents} documents", file=sys.stderr)
     return manifest
 
@@ -119,12 +125,16 @@ def _refuse_changes(job: EncodingJob, encoder: str, arguments: dict[str, Any], p
 
 
 def _claim_output(job: EncodingJob) -> None:
-    """Make the folders. Raises InputError where the output holds something that is not this command's."""
+    """Make the folder of work in progress. Raises InputError where the output is not this command's, or not writable."""
+    if job.output.exists() and not job.output.is_dir():
+        raise InputError(f"cannot write {job.output}: it is a file")
     if job.output.is_dir() and any(job.output.iterdir()) and not job.partial.is_dir():
         raise InputError(f"{job.output} is not empty and has no manifest: choose another --output, or remove it")
+    foreign = [file.name for file in job.output.iterdir() if not file.name.startswith("shard-")] if job.output.is_dir() else []
+    if foreign:
+        raise InputError(f"{job.output} holds {foreign[0]}, which is not ours: Anserini would index it; move it away")
     try:
-        job.output.mkdir(parents=True, exist_ok=True)
-        job.partial.mkdir(exist_ok=True)
+        job.partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {job.output}: {error.strerror}") from error
 
@@ -148,15 +158,17 @@ def _encode_missing(job: EncodingJob, total: int, done: dict[str, ShardRecord]) 
     first, last = shard_range(total, job.shard_id, job.shard_num)
     starts = range(first, last, job.documents_per_file)
     names = {start: f"{_shard_name(job.shard_id, job.shard_num)}-{part:05d}.jsonl" for part, start in enumerate(starts)}
-    missing = [start for start in starts if names[start] not in done]
-    encoder = job.load_encoder() if missing else None
+    encoder = job.load_encoder() if any(name not in done for name in names.values()) else None
     finished = sum(record.documents for record in done.values())
+    stream = documents_between(job.corpus, first, last)  # the corpus is read once, finished files are passed over
     with tqdm(total=last - first, initial=finished, desc="encoding", unit="doc", smoothing=0.05) as bar:
-        for start in missing:
-            assert encoder is not None
-            documents = documents_between(job.corpus, start, min(start + job.documents_per_file, last))
-            done[names[start]] = _encode_file(job, encoder, documents, start, names[start], bar)
-            _write_progress(job, [done[name] for name in names.values() if name in done])
+        for start, name in names.items():
+            documents = itertools.islice(stream, job.documents_per_file)
+            if name in done:
+                deque(documents, maxlen=0)
+            elif encoder is not None:
+                done[name] = _encode_file(job, encoder, documents, start, name, bar)
+                _write_progress(job, [done[name] for name in names.values() if name in done])
     _write_progress(job, [done[name] for name in names.values()])
 
 
@@ -178,6 +190,7 @@ def _encode_file(
         file=name, first=first, documents=count, empties=empties, terms=terms, impacts=impacts,
         sha256=file_hash(job.partial / name),
     )  # fmt: skip
+    job.output.mkdir(exist_ok=True)
     (job.partial / name).replace(job.output / name)
     return record
 
@@ -191,7 +204,9 @@ def _write_progress(job: EncodingJob, records: list[ShardRecord]) -> None:
 
 
 def _complete(job: EncodingJob) -> CollectionManifest | None:
-    """Write the collection's manifest if every shard is whole."""
+    """Write the collection's manifest if every shard is whole, and another job has not just done so."""
+    if manifest_path(job.output).is_file():
+        return read_collection_manifest(job.output)
     files = [job.partial / f"{_shard_name(i, job.shard_num)}.json" for i in range(job.shard_num)]
     tables = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
     whole = [t for t in tables if sum(shard["documents"] for shard in t["shards"]) == t["wanted"]]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +24,9 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
+        if error.filename not in (None, str(partial), str(path.parent)):
+            raise  # not about this file
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
+        with suppress(OSError):
+            partial.unlink()

@@ -1,5 +1,6 @@
 """Topics and qrels: `{qid: text}` and `{qid: {docid: grade}}`, from files or ir_datasets; ids are strings."""
 
+import re
 from pathlib import Path
 
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, load_ir_dataset, parse_record, read_lines
@@ -40,9 +41,11 @@ def read_qrels(name: str) -> Qrels:
         return qrels
     for number, line in enumerate(_lines(Path(name), "qrels"), start=1):
         columns = line.split()
-        if len(columns) != 4 or not columns[3].lstrip("-").isdecimal():
+        if len(columns) != 4 or not re.fullmatch(r"-?[0-9]+", columns[3]):
             raise InputError(f"{name}:{number}: got {line.rstrip()!r}; wanted 'qid 0 docid grade'")
         qrels.setdefault(columns[0], {})[columns[2]] = int(columns[3])
+    if not qrels:
+        raise InputError(f"{name} has no qrels")
     return qrels
 
 
@@ -66,6 +69,8 @@ def _topics_of_file(path: Path) -> Topics:
     for number, line in enumerate(_lines(path, "topics"), start=1):
         place = f"{path}:{number}"
         qid, text = _jsonl_topic(line, place) if is_jsonl else _tsv_topic(line, place)
+        if qid.split() != [qid]:
+            raise InputError(f"{place}: the qid is {qid!r}; wanted one without white space")
         if qid in topics:
             raise InputError(f"{place}: qid {qid!r} is there already")
         topics[qid] = text
@@ -82,7 +87,7 @@ def _tsv_topic(line: str, place: str) -> tuple[str, str]:
 def _jsonl_topic(line: str, place: str) -> tuple[str, str]:
     record = parse_record(line, place)
     qid, text = record.get("_id", record.get("id")), record.get("text")
-    if not isinstance(qid, str | int) or not isinstance(text, str):
+    if type(qid) not in (str, int) or not isinstance(text, str):
         raise InputError(f"{place}: wanted an object with '_id' or 'id', and 'text'")
     return str(qid), text
 

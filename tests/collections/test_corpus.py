@@ -14,7 +14,7 @@ from csplade_pyserini.collections.corpus import (
     Document,
     IrDatasetsCorpus,
     JsonlCorpus,
-    count_documents,
+    measure_corpus,
     documents_between,
     join_fields,
     open_corpus,
@@ -41,7 +41,7 @@ def read(path: Path, **flags: object) -> list[tuple[str, str]]:
 
 def error_of(path: Path, **flags: object) -> str:
     with pytest.raises(InputError) as error:
-        count_documents(open_corpus(str(path), **flags))
+        measure_corpus(open_corpus(str(path), **flags))
     return str(error.value)
 
 
@@ -52,7 +52,7 @@ def test_a_file_is_read_plain_or_gzip(tmp_path, name):
     assert corpus.name == str(file)
     assert list(corpus.documents()) == [Document("a", "Zürich", f"{file}:1"), Document("b", "日本", f"{file}:2")]
     assert list(corpus.documents()) == list(corpus.documents()), "a corpus can be read again"
-    assert count_documents(corpus) == 2
+    assert measure_corpus(corpus).documents == 2
 
 
 def test_a_folder_is_read_in_the_order_of_its_file_names(tmp_path):
@@ -149,7 +149,7 @@ def test_a_number_and_a_string_can_be_the_same_docid(tmp_path):
 def test_equal_hashes_of_different_docids_are_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr("csplade_pyserini.collections.corpus._hash", len)
     file = write(tmp_path / "c.jsonl", doc("a"), doc("b"), doc("cc"))
-    assert count_documents(open_corpus(str(file))) == 3
+    assert measure_corpus(open_corpus(str(file))).documents == 3
     write(file, doc("a"), doc("b"), doc("a"))
     assert error_of(file) == f"{file}:3: docid 'a' is also at {file}:1"
 
@@ -270,25 +270,25 @@ def test_an_ir_data_set_is_a_corpus(data_sets):
         Document("d2", "text", "ir_datasets:fake/docs, document 2"),
     ]
     assert [document.text for document in open_corpus("ir_datasets:fake/docs", fields=["url"]).documents()] == ["url", "url"]
-    assert count_documents(corpus) == 2
+    assert measure_corpus(corpus).documents == 2
 
 
 def test_an_error_in_an_ir_data_set_names_the_document(data_sets):
     data_sets["fake"] = FakeDataSet([TitledDoc("d1", "t", "t", "u"), TitledDoc("d1", "t", "t", "u")])
     with pytest.raises(InputError) as error:
-        count_documents(IrDatasetsCorpus("ir_datasets:fake"))
+        measure_corpus(IrDatasetsCorpus("ir_datasets:fake"))
     assert str(error.value) == "ir_datasets:fake, document 2: docid 'd1' is also at ir_datasets:fake, document 1"
     with pytest.raises(InputError, match="ir_datasets:fake, document 1: the field 'body' is "):
-        count_documents(IrDatasetsCorpus("ir_datasets:fake", ("body",)))
+        measure_corpus(IrDatasetsCorpus("ir_datasets:fake", ("body",)))
 
 
 def test_an_ir_data_set_without_documents_is_an_error(data_sets):
     data_sets["fake"] = FakeDataSet()
     with pytest.raises(InputError, match="^ir_datasets:fake has no documents$"):
-        count_documents(open_corpus("ir_datasets:fake"))
+        measure_corpus(open_corpus("ir_datasets:fake"))
 
 
 def test_an_unknown_ir_data_set_is_an_error():
     with pytest.raises(InputError) as error:
-        count_documents(open_corpus("ir_datasets:no-such-set"))
+        measure_corpus(open_corpus("ir_datasets:no-such-set"))
     assert str(error.value) == "ir_datasets:no-such-set: ir_datasets knows no such data set; see https://ir-datasets.com"

@@ -81,7 +81,7 @@ def job_of(corpus: Path, output: Path, encoder: WordEncoder | None = None, **cha
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*"))}
 
 
 def records_of(folder: Path) -> list[dict[str, object]]:
@@ -116,7 +116,7 @@ def test_shards_partition_any_corpus_evenly(total, shard_num):
 def test_a_corpus_becomes_files_of_so_many_documents(corpus, tmp_path):
     encoder, output = WordEncoder(), tmp_path / "deep" / "out"
     manifest = encode_corpus(job_of(corpus, output, encoder))
-    assert [record for record in records_of(output)] == [expected_record(number) for number in range(len(TEXTS))]
+    assert records_of(output) == [expected_record(number) for number in range(len(TEXTS))]
     assert list(files_of(output)) == [f"shard-0000-of-0001-{part:05d}.jsonl" for part in range(4)]
     assert [(shard.first, shard.documents) for shard in manifest.shards] == [(0, 3), (3, 3), (6, 3), (9, 2)]
     assert encoder.encoded == [" ".join(text.split()) for text in TEXTS]

