@@ -122,12 +122,12 @@ def _adapt_command_line(_: ModuleType) -> None:
     elif program == "pyserini.encode.query":
         sys.argv[1:] = _keep_impacts(sys.argv[1:])
     elif program == "pyserini.encode":
-        encoder, folder = (_option(sys.argv, option)[1] for option in ("--encoder", "--embeddings"))
+        encoder, folder = (_option(sys.argv, option) for option in ("--encoder", "--embeddings"))
         if encoder and folder and is_ours(encoder) and "--to-faiss" not in sys.argv:
             atexit.register(_stamp, lambda: stamp_collection(encoder, Path(folder)))
     elif program == "pyserini.index.lucene":
         words = [word.replace("--", "-", 1) if word.startswith("--") else word for word in sys.argv]
-        collection, index = (_option(words, option)[1] for option in ("-input", "-index"))
+        collection, index = (_option(words, option) for option in ("-input", "-index"))
         if collection and index:
             atexit.register(_stamp, lambda: stamp_index(Path(collection), Path(index)))
 
@@ -147,8 +147,9 @@ def _stamp(write_manifest: Callable[[], str | None]) -> None:
 def _imply_impact(argv: list[str]) -> list[str]:
     """`--impact` behind an encoder of ours: without it stock Pyserini would run BM25 and not say so."""
     global _ours_on_command_line
-    at, name = _option(argv, "--encoder")
-    if not name or not (is_ours(name) or _is_our_query_file(name)):
+    encoders = _options(argv, "--encoder")  # hybrid search has a dense one as well
+    at, name = next(((at, name) for at, name in encoders if is_ours(name) or _is_our_query_file(name)), (-1, ""))
+    if not name:
         return argv
     _ours_on_command_line = True
     if "--impact" in argv or "--dense" in argv:
@@ -159,25 +160,29 @@ def _imply_impact(argv: list[str]) -> list[str]:
 
 def _keep_impacts(argv: list[str]) -> list[str]:
     """`--weight-range 1 --quant-range 1`: the vectors are impacts already, quantising twice would spoil them."""
-    _, name = _option(argv, "--encoder")
+    name = _option(argv, "--encoder")
     if not name or not is_ours(name):
         return argv
     for option in ("--weight-range", "--quant-range"):
-        _, value = _option(argv, option)
+        value = _option(argv, option)
         if value not in (None, "1"):
             _say(f"{option} {value} is replaced by 1: vectors of {name} are impacts already")
     # argparse takes the last value of an option that stands twice.
     return [*argv, "--weight-range", "1", "--quant-range", "1"]
 
 
-def _option(argv: list[str], name: str) -> tuple[int, str | None]:
-    """Where an option's value ends in argv, and the value: for `--x v` and for `--x=v`."""
+def _options(argv: list[str], name: str) -> Iterator[tuple[int, str]]:
+    """Where each value of an option ends in argv, and the value: for `--x v` and for `--x=v`."""
     for at, word in enumerate(argv):
         if word == name and at + 1 < len(argv):
-            return at + 1, argv[at + 1]
-        if word.startswith(f"{name}="):
-            return at, word.removeprefix(f"{name}=")
-    return -1, None
+            yield at + 1, argv[at + 1]
+        elif word.startswith(f"{name}="):
+            yield at, word.removeprefix(f"{name}=")
+
+
+def _option(argv: list[str], name: str) -> str | None:
+    """The first value of an option; None where it is not given."""
+    return next((value for _, value in _options(argv, name)), None)
 
 
 def _program() -> str:
@@ -291,7 +296,8 @@ def _patch_impact_searcher(module: ModuleType) -> None:
         encode_queries = getattr(self.query_encoder, "encode_queries", None)
         if encode_queries is None:
             return stock_batch(self, queries, *args, **kwargs)
-        vectors = dict(zip(queries, encode_queries(queries), strict=True))  # one padded forward pass
+        # --batch-size is the user's word on memory: one padded forward pass, whatever its tokens.
+        vectors = dict(zip(queries, encode_queries(queries, batch_tokens=sys.maxsize), strict=True))
         self.encode = vectors.__getitem__
         try:
             return stock_batch(self, queries, *args, **kwargs)

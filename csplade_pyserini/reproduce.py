@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from csplade_pyserini.cards import find_checkpoint, parse_encoder_name
+from csplade_pyserini.cards import find_card, find_checkpoint, parse_encoder_name
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, measure_corpus, open_corpus
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     name, _ = parse_encoder_name(args.encoder)
     label = re.sub(r"[^\w.-]+", "_", args.encoder)
-    find_checkpoint(name)  # an unknown encoder or missing weights should end this before any work
+    if args.dry_run:
+        find_card(name)
+    else:
+        find_checkpoint(name)  # missing weights should end this before any work
     inputs = inputs_of(args.output)
     systems = {
         "BM25": bm25_steps(inputs, args.output / "bm25", args.collection, args.threads),
@@ -197,7 +200,7 @@ def write_scores(args: argparse.Namespace, label: str, rows: dict[str, dict[str,
 
 def print_table(collection: str, rows: dict[str, dict[str, float]]) -> None:
     """The scores on stdout, one row a system."""
-    width = max(map(len, rows))
+    width = max(map(len, [collection, *rows]))
     print(f"{collection:<{width}}  " + "  ".join(f"{metric:>8}" for metric in METRICS) + "  index bytes")
     for system, row in rows.items():
         print(f"{system:<{width}}  " + "  ".join(f"{row[metric]:8.4f}" for metric in METRICS) + f"  {row['index bytes']:>11,}")

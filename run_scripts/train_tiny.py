@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.head import activate, streamed_peaks
@@ -58,6 +58,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the development data")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint folder to write")
     parser.add_argument("--minutes", type=float, default=40.0, help="wall-clock of the training (default 40)")
+    parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, with its tokenizer")
+    parser.add_argument("--rate", type=float, default=6e-4, help="peak learning rate (default 6e-4)")
+    parser.add_argument("--sparsity", type=float, default=1.0, help="factor on both FLOPS regularisers (default 1)")
     parser.add_argument("--seed", type=int, default=20261123)
     args = parser.parse_args()
     random.seed(args.seed)
@@ -67,13 +70,28 @@ def main() -> int:
     texts = list(read_texts(args.data))
     sources = read_pairs(args.data)
     print(f"texts: {len(texts)}; pairs: { ({name: len(pairs) for name, pairs in sources.items()}) }")
+    if args.start:
+        tokenizer = AutoTokenizer.from_pretrained(args.start)
+        model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+        set_attention(model, "bidirectional")
+        return finish(args, model, tokenizer, sources, texts)
     tokenizer = train_tokenizer(texts + [text for pairs in sources.values() for pair in pairs[:20_000] for text in pair])
     model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, **ARCHITECTURE))
     set_attention(model, "bidirectional")
     start_lexical(model)
     print(f"parameters: {sum(p.numel() for p in model.parameters()):,}")
-    contrastive(model, tokenizer, sources, texts, args.minutes)
+    return finish(args, model, tokenizer, sources, texts)
 
+
+def finish(
+    args: argparse.Namespace,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    sources: dict[str, list[Pair]],
+    texts: list[str],
+) -> int:
+    """Train and write the checkpoint folder."""
+    contrastive(model, tokenizer, sources, texts, args)
     args.output.mkdir(parents=True, exist_ok=True)
     model.config.is_causal = True  # the card says how to attend, not the config
     model.to(torch.float16).save_pretrained(args.output)
@@ -205,15 +223,15 @@ def contrastive(
     tokenizer: PreTrainedTokenizerFast,
     sources: dict[str, list[Pair]],
     texts: list[str],
-    minutes: float,
+    args: argparse.Namespace,
 ) -> None:
     """InfoNCE over in-batch negatives plus FLOPS regularisers with a quadratic ramp (arXiv 2504.10816, 2.3)."""
-    rng = random.Random(0)
+    rng = random.Random(args.seed)
     pools = {name: itertools.cycle(rng.sample(pairs, len(pairs))) for name, pairs in sources.items()}
     mixture = {"nfcorpus-train": 14, "nfcorpus-title": 8, "wordnet": 12, "10-K": 1, "trec-qa": 2}
     long_texts = [text for text in texts if len(text.split()) > 20]
-    print(f"contrastive: {minutes:.1f} minutes; of {PAIR_BATCH} pairs {mixture}, the rest cropped spans")
-    for step, (share, _) in enumerate(minutes_loop(model, minutes, 6e-4)):
+    print(f"contrastive: {args.minutes:.1f} minutes; of {PAIR_BATCH} pairs {mixture}, the rest cropped spans")
+    for step, (share, _) in enumerate(minutes_loop(model, args.minutes, args.rate)):
         pairs = [next(pools[name]) for name, count in mixture.items() for _ in range(count)]
         pairs += [crop_pair(text, rng) for text in rng.sample(long_texts, PAIR_BATCH - len(pairs))]
         queries = weights(model, tokenizer, [q for q, _ in pairs], QUERY_LENGTH)  # (B, V)
@@ -224,7 +242,7 @@ def contrastive(
         same = torch.tensor([[a == b and i != j for j, (_, b) in enumerate(pairs)] for i, (_, a) in enumerate(pairs)])
         same |= torch.tensor([[a == b and i != j for j, (b, _) in enumerate(pairs)] for i, (a, _) in enumerate(pairs)])
         contrast = F.cross_entropy(scores.masked_fill(same, -1e4), torch.arange(len(pairs)))
-        ramp = min(1.0, 3 * share) ** 2
+        ramp = args.sparsity * min(1.0, 3 * share) ** 2
         (contrast + ramp * (FLOPS_QUERY * flops(queries) + FLOPS_DOCUMENT * flops(documents))).backward()
         if step % 25 == 0:
             active = [(w > 0).sum(dim=1).float().mean().item() for w in (queries, documents)]

@@ -205,6 +205,24 @@ def test_the_python_api_takes_a_name_or_an_encoder(run, index):
         assert found == pytest.approx({docid: run["1"][docid] for docid in found}, rel=0.002, abs=1)
 
 
+ONE_PASS = """
+import sys
+from pyserini.search.lucene import LuceneImpactSearcher
+from csplade_pyserini import load_encoder
+encoder = load_encoder("csplade-tiny")
+passes = []
+count = lambda module, args, kwargs, output: passes.append(len(kwargs["input_ids"]))
+encoder.model.base_model.register_forward_hook(count, with_kwargs=True)
+searcher = LuceneImpactSearcher(sys.argv[1], encoder)
+searcher.batch_search([f"query {i} " + "heart attack " * i for i in range(32)], [str(i) for i in range(32)], k=5, threads=2)
+print(passes)
+"""
+
+
+def test_a_batch_of_queries_is_one_forward_pass(index):
+    assert succeed("-c", ONE_PASS, index).stdout.splitlines()[-1] == "[32]"
+
+
 def test_numeric_qids_behave_with_remove_query(tmp_path):
     """As in ArguAna: the query is a document of the corpus, and must not be its own hit."""
     corpus = [json.loads(line) for line in (SAMPLE / "corpus.jsonl").read_text(encoding="utf-8").splitlines()][:20]
@@ -236,7 +254,7 @@ import sys
 from pyserini.search.lucene import LuceneImpactSearcher
 from csplade_pyserini import load_encoder
 encoder = load_encoder(sys.argv[2])
-encoder.encode_queries = lambda texts: [{f"t{i}": 3 for i in range(3000)} if text == "long" else {"t0": 5} for text in texts]
+encoder.encode_queries = lambda texts, **_: [{f"t{i}": 3 for i in range(3000)} if text == "long" else {"t0": 5} for text in texts]
 searcher = LuceneImpactSearcher(sys.argv[1], encoder)
 for qid, hits in sorted(searcher.batch_search(["long", "short"], ["1", "2"], k=10).items()):
     print(qid, [(hit.docid, round(hit.score)) for hit in hits])

