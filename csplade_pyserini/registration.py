@@ -187,11 +187,14 @@ def _option(argv: list[str], name: str) -> str | None:
 
 def _program() -> str:
     """The module that `python -m` runs; empty where it runs none."""
-    for at, word in enumerate(sys.orig_argv[1:], start=1):
-        flags = re.fullmatch(r"-[A-Za-z]*m(.*)", word)
+    words = iter(sys.orig_argv[1:])
+    for word in words:
+        flags = re.fullmatch(r"-[bBdEiIOPqRsSuvx]*m(.*)", word)
         if flags:
-            return flags[1] or (sys.orig_argv[at + 1] if at + 1 < len(sys.orig_argv) else "")
-        if not word.startswith("-"):
+            return flags[1] or next(words, "")
+        if word in ("-X", "-W", "--check-hash-based-pycs"):
+            next(words, None)  # their values are words of their own
+        elif not word.startswith("-") or word == "-c":
             return ""
     return ""
 

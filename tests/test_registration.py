@@ -93,7 +93,7 @@ def _good_java() -> str:
 
 ADAPTED = """
 import json, sys
-sys.orig_argv[1:] = ["-m", sys.argv[1]]
+sys.orig_argv[1:] = ["-X", "utf8", "-I", "-m", sys.argv[1]]
 sys.argv[1:] = sys.argv[2:]
 import pyserini
 print(json.dumps(sys.argv[1:]))
