@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -96,6 +97,5 @@ def test_mcp_searches_a_local_impact_index(config):
         async with Client(StdioTransport(sys.executable, arguments, env=dict(os.environ))) as client:
             return await client.call_tool("search", {"query": {"query_txt": QUERY}, "index": "with-texts", "hits": 3})
 
-    candidates = json.loads(asyncio.run(ask()).content[0].text)
-    assert len(candidates) == 3
-    assert candidates[0]["score"] > 100
+    text = asyncio.run(ask()).content[0].text
+    assert len(set(re.findall(r"\bs\d{3}\b", text))) == 3, text

@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import math
-import string
 import tomllib
 from pathlib import Path
 from typing import get_args
@@ -15,7 +14,7 @@ from csplade_pyserini.cards.card import VECTOR_FIELDS, Attention, Weights
 from csplade_pyserini.errors import InputError
 
 FIELDS = {field.name: field for field in dataclasses.fields(EncoderCard)}
-TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x7f"), max_size=12)
+TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 POSITIVE = st.floats(min_value=1e-12, max_value=1e12)
 VALUES = {
@@ -33,7 +32,7 @@ VALUES = {
     "document_max_length": st.integers(1, 10_000),
     "query_top_terms": st.integers(0, 10_000),
     "document_top_terms": st.integers(0, 10_000),
-    "paper_scores": st.dictionaries(st.text(alphabet=string.printable, max_size=12), NUMBER, max_size=3),
+    "paper_scores": st.dictionaries(TEXT, NUMBER, max_size=3),
 }
 CARDS = st.builds(EncoderCard, **{name: VALUES.get(name, TEXT) for name in FIELDS})
 
@@ -210,3 +209,14 @@ def test_the_hash_is_a_fixed_sha256_of_the_card():
     assert len(EncoderCard(name="a").hash()) == 64
     # As version 0.1.0 computes it: a change here orphans every manifest out there.
     assert EncoderCard(name="a").hash() == "020e5a475259e0666344324db5052d8794f11e64096d3188499e1a941f6e9404"
+
+
+def test_an_infinite_scale_is_an_error():
+    for key in ("impact_scale", "logit_scale"):
+        with pytest.raises(InputError, match=key):
+            parse_card({"name": "a", key: math.inf}, "here")
+
+
+@pytest.mark.parametrize("card", [EncoderCard(name="a", query_prefix="\x7f"), EncoderCard(name="a", paper_scores={"😀": 1.0})])
+def test_rare_characters_survive_toml(card):
+    assert parse_card(tomllib.loads(to_toml(card)), "here") == card

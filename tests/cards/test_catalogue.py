@@ -295,3 +295,16 @@ def test_looking_a_card_up_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["naver/a--b", "out/a..b", "out/model-", "out/model.git", "out/" + "x" * 100, "x" * 300])
+def test_asking_whether_a_name_is_ours_never_raises(name):
+    assert not is_ours(name)
+    with pytest.raises(InputError, match="unknown encoder"):
+        find_card(name)
+
+
+@pytest.mark.parametrize("options", ["device=cpu,device=cuda", "device=", "max_length=", "max_length=1,max_length=1"])
+def test_an_option_stands_once_and_has_a_value(options):
+    with pytest.raises(InputError, match="a key stands twice|has no value"):
+        parse_encoder_name(f"csplade-8b:{options}")

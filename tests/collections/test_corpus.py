@@ -1,6 +1,7 @@
 import gzip
 import itertools
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -89,7 +90,7 @@ def test_fields_that_a_record_lacks_are_cut_out_of_its_contents_as_pyserini_does
     file = write(tmp_path / "c.jsonl", doc("1", "title\ntext\n"), doc("2", "title\n"))
     assert read(file, fields=["text"]) == [("1", "title\ntext"), ("2", "title")]
     assert list(itertools.islice(open_corpus(str(file), fields=["title", "text"]).documents(), 1))[0].text == "title text"
-    assert error_of(file, fields=["title", "text"]).startswith(f"{file}:2: the field 'title' is ")
+    assert error_of(file, fields=["title", "text"]).startswith(f"{file}:2: no field 'title'; it has 'id', 'contents'")
 
 
 def test_the_docid_is_id_or_what_the_flag_names(tmp_path):
@@ -106,15 +107,15 @@ BAD_LINES = {
     "a list": ("[1]", "got list; wanted one JSON object a line"),
     "a string": ('"b"', "got str; wanted one JSON object a line"),
     "null": ("null", "got NoneType; wanted one JSON object a line"),
-    "no id": ({"contents": "t"}, "the docid (id or _id or docid) is None"),
-    "null id": (doc(None), "the docid (id or _id or docid) is None"),
-    "null id beside another": ({"id": None, "docid": "b", "contents": "t"}, "the docid (id or _id or docid) is None"),
-    "id with spaces": (doc("b c"), "the docid (id or _id or docid) is 'b c'"),
-    "id with a line end": (doc("b\n"), "the docid (id or _id or docid) is 'b\\n'"),
-    "empty id": (doc(""), "the docid (id or _id or docid) is ''"),
-    "true id": (doc(True), "the docid (id or _id or docid) is True"),
-    "float id": (doc(1.5), "the docid (id or _id or docid) is 1.5"),
-    "list id": (doc(["b"]), "the docid (id or _id or docid) is ['b']"),
+    "no id": ({"contents": "t"}, "no docid; wanted the field id or _id or docid"),
+    "null id": (doc(None), "the docid is None"),
+    "null id beside another": ({"id": None, "docid": "b", "contents": "t"}, "the docid is None"),
+    "id with spaces": (doc("b c"), "the docid is 'b c'"),
+    "id with a line end": (doc("b\n"), "the docid is 'b\\n'"),
+    "empty id": (doc(""), "the docid is ''"),
+    "true id": (doc(True), "the docid is True"),
+    "float id": (doc(1.5), "the docid is 1.5"),
+    "list id": (doc(["b"]), "the docid is ['b']"),
     "null text": ({"id": "b", "contents": None}, "the field 'contents' is null; wanted a string"),
     "number for a text": ({"id": "b", "title": "t", "text": 5}, "the field 'text' is 5; wanted a string"),
     "no text": ({"id": "b", "title": "t"}, "no text; wanted 'contents', or 'title' and 'text'"),
@@ -131,8 +132,8 @@ def test_a_bad_line_is_an_error_that_names_its_place(tmp_path, ending, line, com
 
 def test_a_missing_field_is_an_error_that_names_place_and_field(tmp_path):
     file = write(tmp_path / "c.jsonl", {"id": "1", "body": "b"}, {"id": "2", "text": "t"})
-    assert error_of(file, fields=["body"]).startswith(f"{file}:2: the field 'body' is ")
-    assert error_of(file, docid_field="pid").startswith(f"{file}:1: the docid (pid) is None")
+    assert error_of(file, fields=["body"]).startswith(f"{file}:2: no field 'body'; it has 'id', 'text'")
+    assert error_of(file, docid_field="pid").startswith(f"{file}:1: no docid; wanted the field pid")
 
 
 def test_a_repeated_docid_is_an_error_that_names_both_places(tmp_path):
@@ -278,7 +279,7 @@ def test_an_error_in_an_ir_data_set_names_the_document(data_sets):
     with pytest.raises(InputError) as error:
         measure_corpus(IrDatasetsCorpus("ir_datasets:fake"))
     assert str(error.value) == "ir_datasets:fake, document 2: docid 'd1' is also at ir_datasets:fake, document 1"
-    with pytest.raises(InputError, match="ir_datasets:fake, document 1: the field 'body' is "):
+    with pytest.raises(InputError, match="ir_datasets:fake, document 1: no field 'body'; it has "):
         measure_corpus(IrDatasetsCorpus("ir_datasets:fake", ("body",)))
 
 
@@ -292,3 +293,35 @@ def test_an_unknown_ir_data_set_is_an_error():
     with pytest.raises(InputError) as error:
         measure_corpus(open_corpus("ir_datasets:no-such-set"))
     assert str(error.value) == "ir_datasets:no-such-set: ir_datasets knows no such data set; see https://ir-datasets.com"
+
+
+def test_ir_data_sets_have_docids_of_their_own():
+    with pytest.raises(InputError, match="--docid-field pid: documents of ir_datasets:fake have their docids already"):
+        open_corpus("ir_datasets:fake", docid_field="pid")
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz"])
+def test_invalid_utf8_is_an_error_at_its_line(tmp_path, name):
+    content = b'{"id": "a", "contents": "t"}\n{"id": "b", "contents": "t"}\n{"id": "c", "contents": "\xff"}\n'
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert error_of(file).startswith(f"{file}:3: ")
+
+
+def test_a_damaged_gzip_is_an_error(tmp_path):
+    content = bytearray(gzip.compress(os.urandom(3000).hex().encode()))
+    content[200:260] = bytes(byte ^ 0xFF for byte in content[200:260])
+    file = tmp_path / "c.jsonl.gz"
+    file.write_bytes(content)
+    assert error_of(file).startswith(f"{file}:1: cannot be read")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"id": "\\ud800", "contents": "t"}', b'{"id": "a", "contents": "\\ud800"}', b"[" * 200_000, b'{"id": ' + b"1" * 5000 + b"}"],
+    ids=["lone surrogate in the id", "lone surrogate in the text", "deep nesting", "huge number"],
+)
+def test_a_line_that_json_or_utf8_cannot_hold_is_an_error(tmp_path, line):
+    file = tmp_path / "c.jsonl"
+    file.write_bytes(line + b"\n")
+    assert error_of(file).startswith(f"{file}:1: ")

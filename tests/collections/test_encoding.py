@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections import encoding
-from csplade_pyserini.collections.corpus import open_corpus
+from csplade_pyserini.collections.corpus import measure_corpus, open_corpus
 from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus, shard_range, to_record
 from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
 from csplade_pyserini.errors import CheckError, InputError
@@ -136,7 +136,10 @@ def test_the_manifest_tells_what_the_files_hold(corpus, tmp_path):
     assert manifest.documents == len(TEXTS)
     assert manifest.encoder == "words@1"
     assert manifest.card["name"] == "words"
-    assert manifest.arguments == {"corpus": str(corpus), "max_length": 256, "documents": len(TEXTS), "shard_num": 1}
+    assert manifest.arguments == {
+        "corpus": str(corpus), "max_length": 256, "documents": len(TEXTS), "shard_num": 1, "documents_per_file": 3,
+        "digest": measure_corpus(open_corpus(str(corpus))).digest,
+    }  # fmt: skip
     assert read_collection_manifest(tmp_path / "out") == manifest
     table = json.loads((tmp_path / "out.manifest.json").read_text())
     assert (table["documents"], table["empties"], table["terms"]) == (manifest.documents, manifest.empties, manifest.terms)
@@ -393,3 +396,58 @@ def test_a_broken_manifest_is_an_error_that_names_it(corpus, tmp_path, content, 
     with pytest.raises(InputError) as error:
         encode_corpus(job_of(corpus, tmp_path / "out"))
     assert str(error.value).startswith(f"{tmp_path / 'out.manifest.json'} {complaint}")
+
+
+@dataclasses.dataclass
+class CountedCorpus:
+    """A corpus that counts how often it is begun and how many documents were taken."""
+
+    inner: object
+    passes: int = 0
+    taken: int = 0
+
+    @property
+    def name(self):
+        return self.inner.name
+
+    def documents(self):
+        self.passes += 1
+        for document in self.inner.documents():
+            self.taken += 1
+            yield document
+
+
+def test_the_corpus_is_read_twice_however_many_files_it_makes(corpus, tmp_path):
+    counted = CountedCorpus(open_corpus(str(corpus)))
+    manifest = encode_corpus(dataclasses.replace(job_of(corpus, tmp_path / "out", WordEncoder()), corpus=counted, documents_per_file=1))
+    assert len(manifest.shards) == len(TEXTS)
+    assert counted.passes == 2
+    assert counted.taken <= 2 * len(TEXTS)
+
+
+def test_changed_text_is_noticed_though_the_count_is_the_same(corpus, tmp_path):
+    before = measure_corpus(open_corpus(str(corpus))).digest
+    with pytest.raises(ZeroDivisionError):
+        encode_corpus(job_of(corpus, tmp_path / "resumed", WordEncoder(4)))
+    encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
+    write_corpus(corpus, [*TEXTS[:-1], "another text"])
+    after = measure_corpus(open_corpus(str(corpus))).digest
+    for output in ("resumed", "whole"):
+        with pytest.raises(InputError, match=f"made with digest '{before}', this command has '{after}'"):
+            encode_corpus(job_of(corpus, tmp_path / output))
+
+
+def test_what_a_stop_after_the_manifest_left_is_removed(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder()))
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "shard-0000-of-0001.json").write_text("{}")
+    encode_corpus(job_of(corpus, tmp_path / "out"))
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_foreign_file_is_refused_before_anything_is_encoded(corpus, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(4)))
+    (tmp_path / "out" / "notes.txt").write_text("Anserini would index this")
+    with pytest.raises(InputError, match="holds notes.txt, which is not ours"):
+        encode_corpus(job_of(corpus, tmp_path / "out"))

@@ -72,3 +72,8 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
     assert str(error.value).startswith(f"cannot write {tmp_path / 'out.txt'}: ")
     assert file.closed
     assert names(tmp_path) == []
+
+
+def test_a_name_too_long_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="cannot write"), whole_file(tmp_path / ("x" * 300)):
+        pass

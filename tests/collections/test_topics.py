@@ -96,7 +96,7 @@ def test_topics_survive_a_round_trip_up_to_white_space(tmp_path_factory, topics)
 
 
 @settings(deadline=None)
-@given(st.dictionaries(ID, st.dictionaries(ID, st.integers(-2, 4), min_size=1, max_size=4), max_size=4))
+@given(st.dictionaries(ID, st.dictionaries(ID, st.integers(-2, 4), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_qrels_survive_a_round_trip(tmp_path_factory, qrels):
     file = tmp_path_factory.mktemp("qrels") / "qrels.txt"
     write_qrels(qrels, file)
@@ -141,3 +141,22 @@ def test_topics_and_qrels_of_an_ir_data_set(monkeypatch):
     assert error_of(read_topics, "ir_datasets:bare") == "ir_datasets:bare has no queries"
     assert error_of(read_qrels, "ir_datasets:bare") == "ir_datasets:bare has no qrels"
     assert error_of(read_topics, "ir_datasets:other").startswith("ir_datasets:other: ir_datasets knows no such data set")
+
+
+def test_a_grade_with_two_signs_is_an_error(tmp_path):
+    (tmp_path / "qrels.txt").write_text("1 0 d --1\n")
+    with pytest.raises(InputError, match=r"qrels.txt:1: got '1 0 d --1'"):
+        read_qrels(str(tmp_path / "qrels.txt"))
+
+
+@pytest.mark.parametrize("qid", ['""', '"a b"', "true"])
+def test_a_qid_is_one_word(tmp_path, qid):
+    (tmp_path / "topics.jsonl").write_text(f'{{"_id": {qid}, "text": "t"}}\n')
+    with pytest.raises(InputError, match=r"topics.jsonl:1"):
+        read_topics(str(tmp_path / "topics.jsonl"))
+
+
+def test_qrels_without_a_line_are_an_error(tmp_path):
+    (tmp_path / "qrels.txt").touch()
+    with pytest.raises(InputError, match="qrels.txt has no qrels"):
+        read_qrels(str(tmp_path / "qrels.txt"))
