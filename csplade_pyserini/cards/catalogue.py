@@ -101,13 +101,13 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
     known = [f.name for f in dataclasses.fields(EncoderOptions)]
     if key not in known:
         raise InputError(f"encoder {text!r}: unknown key {key!r}; known: {', '.join(known)}")
-    if not value:
-        raise InputError(f"encoder {text!r}: {key} has no value")
     if key in ("max_length", "top_terms"):
         least = 1 if key == "max_length" else 0
         if not value.isdecimal() or int(value) < least:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted a whole number, at least {least}")
         return key, int(value)
+    if not value:
+        raise InputError(f"encoder {text!r}: {key} has no value")
     for checked, allowed in (("dtype", DTYPES), ("quantization", QUANTIZATIONS)):
         if key == checked and value not in allowed:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted one of {', '.join(allowed)}")
