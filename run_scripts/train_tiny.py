@@ -1,11 +1,12 @@
 """Train the first csplade-tiny from nothing on a CPU: a tokenizer, then contrastive training from a lexical start.
 
-    python run_scripts/train_tiny.py --data DATA --output encoders/csplade-tiny [--minutes 40]
+    python run_scripts/train_tiny.py --data DATA --output FIRST --minutes 40
+    python run_scripts/train_tiny.py --data DATA --start FIRST --output encoders/csplade-tiny --minutes 10 --rate 4e-4 --sparsity 20 --seed 2
 
 DATA holds the development data described in DATA/README.md. What is read: the text of the MS MARCO
 passages, NFCorpus documents with its *train* queries and qrels, WikiText-2, Brown and ABC text, WordNet
 glosses, 10-K questions and TREC QA's train questions. No query, qrel or topic of a development or test
-split is opened. Everything random comes from --seed; what the script prints is the record of how the
+split is used (BEIR keeps the queries of all splits in one file; the train qrels say which are taken). Everything random comes from --seed; what the script prints is the record of how the
 weights were made.
 """
 
@@ -73,25 +74,15 @@ def main() -> int:
     if args.start:
         tokenizer = AutoTokenizer.from_pretrained(args.start)
         model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
-        set_attention(model, "bidirectional")
-        return finish(args, model, tokenizer, sources, texts)
-    tokenizer = train_tokenizer(texts + [text for pairs in sources.values() for pair in pairs[:20_000] for text in pair])
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, **ARCHITECTURE))
+    else:
+        tokenizer = train_tokenizer(texts + [text for pairs in sources.values() for pair in pairs[:20_000] for text in pair])
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, **ARCHITECTURE))
     set_attention(model, "bidirectional")
-    start_lexical(model)
+    if not args.start:
+        start_lexical(model)
     print(f"parameters: {sum(p.numel() for p in model.parameters()):,}")
-    return finish(args, model, tokenizer, sources, texts)
-
-
-def finish(
-    args: argparse.Namespace,
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    sources: dict[str, list[Pair]],
-    texts: list[str],
-) -> int:
-    """Train and write the checkpoint folder."""
     contrastive(model, tokenizer, sources, texts, args)
+
     args.output.mkdir(parents=True, exist_ok=True)
     model.config.is_causal = True  # the card says how to attend, not the config
     model.to(torch.float16).save_pretrained(args.output)
