@@ -1,13 +1,14 @@
 """Train the first csplade-tiny from nothing on a CPU: a tokenizer, then contrastive training from a lexical start.
 
     python run_scripts/train_tiny.py --data DATA --output FIRST --minutes 40
-    python run_scripts/train_tiny.py --data DATA --start FIRST --output encoders/csplade-tiny --minutes 10 --rate 4e-4 --sparsity 20 --seed 2
+    python run_scripts/train_tiny.py --data DATA --start FIRST --output encoders/csplade-tiny \\
+        --minutes 10 --rate 4e-4 --sparsity 20 --seed 2
 
 DATA holds the development data described in DATA/README.md. What is read: the text of the MS MARCO
 passages, NFCorpus documents with its *train* queries and qrels, WikiText-2, Brown and ABC text, WordNet
 glosses, 10-K questions and TREC QA's train questions. No query, qrel or topic of a development or test
-split is used (BEIR keeps the queries of all splits in one file; the train qrels say which are taken). Everything random comes from --seed; what the script prints is the record of how the
-weights were made.
+split is used (BEIR keeps the queries of all splits in one file; the train qrels say which are taken).
+Everything random comes from --seed; what the script prints is the record of how the weights were made.
 """
 
 import argparse
