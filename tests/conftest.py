@@ -17,6 +17,14 @@ from csplade_pyserini.model import SparseEncoder
 MakeEncoder = Callable[..., SparseEncoder]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _home_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests neither see what the user keeps in $CSPLADE_HOME nor write there; child processes inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CSPLADE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE as Llama 3, SmolLM and Qwen have it, trained on the sample."""

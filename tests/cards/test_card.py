@@ -18,7 +18,7 @@ TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 POSITIVE = st.floats(min_value=1e-12, max_value=1e12)
 VALUES = {
-    "name": TEXT.filter(bool),
+    "name": TEXT.filter(str.strip),
     "aliases": st.lists(TEXT, max_size=3).map(tuple),
     "weights": st.sampled_from(get_args(Weights)),
     "attention": st.sampled_from(get_args(Attention)),
@@ -173,6 +173,13 @@ def test_a_card_without_a_name_is_an_error(tmp_path):
     with pytest.raises(InputError) as error:
         read_card(file)
     assert str(error.value) == f"{file}: the key 'name' is missing"
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t\n"])
+def test_a_blank_name_is_an_error(name):
+    with pytest.raises(InputError) as error:
+        parse_card({"name": name}, "here")
+    assert str(error.value) == f"here: name is {name!r}; wanted a name"
 
 
 @pytest.mark.parametrize("content", [b"name = ", b'name = "a"\nname = "b"\n', b"{}", b'name = "\xff"\n', b'\xef\xbb\xbfname = "a"\n'])

@@ -425,6 +425,39 @@ def test_the_corpus_is_read_twice_however_many_files_it_makes(corpus, tmp_path):
     assert counted.taken <= 2 * len(TEXTS)
 
 
+def test_a_resumed_run_reads_the_corpus_twice_as_well(corpus, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(7), documents_per_file=1))
+    counted = CountedCorpus(open_corpus(str(corpus)))
+    job = dataclasses.replace(job_of(corpus, tmp_path / "out", WordEncoder(), documents_per_file=1), corpus=counted)
+    assert encode_corpus(job).documents == len(TEXTS)
+    assert counted.passes == 2
+    assert counted.taken <= 2 * len(TEXTS)
+
+
+def test_a_whole_output_costs_one_pass_over_the_corpus(corpus, tmp_path):
+    encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder()))
+    counted = CountedCorpus(open_corpus(str(corpus)))
+    encode_corpus(dataclasses.replace(job_of(corpus, tmp_path / "out"), corpus=counted))
+    assert (counted.passes, counted.taken) == (1, len(TEXTS))
+
+
+def test_an_encoder_that_does_not_load_leaves_nothing_behind(corpus, tmp_path):
+    def load():
+        raise InputError("no weights")
+
+    with pytest.raises(InputError, match="no weights"):
+        encode_corpus(job_of(corpus, tmp_path / "out", load_encoder=load))
+    assert [path.name for path in tmp_path.iterdir()] == [corpus.name]
+
+
+@pytest.mark.parametrize(("lasts", "there"), [(0, []), (2, []), (3, ["out", "out.partial"])])
+def test_the_output_appears_with_its_first_whole_file(corpus, tmp_path, lasts, there):
+    with pytest.raises(ZeroDivisionError):
+        encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(lasts)))
+    assert sorted(path.name for path in tmp_path.iterdir() if path != corpus) == there
+
+
 def test_changed_text_is_noticed_though_the_count_is_the_same(corpus, tmp_path):
     before = measure_corpus(open_corpus(str(corpus))).digest
     with pytest.raises(ZeroDivisionError):
