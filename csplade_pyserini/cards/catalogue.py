@@ -103,7 +103,7 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
         raise InputError(f"encoder {text!r}: unknown key {key!r}; known: {', '.join(known)}")
     if key in ("max_length", "top_terms"):
         least = 1 if key == "max_length" else 0
-        if not value.isdecimal() or int(value) < least:
+        if not value.isdecimal() or len(value) > 9 or int(value) < least:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted a whole number, at least {least}")
         return key, int(value)
     if not value:

@@ -197,7 +197,7 @@ def measure_corpus(corpus: Corpus) -> Extent:
 
     def docid_hashes() -> Iterator[int]:
         for document in tqdm(corpus.documents(), desc="checking", unit="doc"):
-            digest.update(f"{document.docid}\n{document.text}\0".encode())
+            digest.update(f"{document.docid} {len(document.text)} {document.text}".encode())  # docids hold no space
             yield _hash(document.docid)
 
     hashes = np.fromiter(docid_hashes(), dtype=np.uint64)

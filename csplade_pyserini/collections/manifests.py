@@ -170,7 +170,7 @@ def _read(path: Path) -> dict[str, Any]:
         table = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} has no manifest: {file} does not exist") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}") from error
     if not isinstance(table, dict) or "encoder" not in table:
         raise InputError(f"{file} is no manifest of ours")

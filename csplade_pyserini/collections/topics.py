@@ -1,9 +1,10 @@
 """Topics and qrels: `{qid: text}` and `{qid: {docid: grade}}`, from files or ir_datasets; ids are strings."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, load_ir_dataset, parse_record, read_lines
+from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, check_unicode, load_ir_dataset, parse_record, read_lines
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.errors import InputError
 
@@ -30,23 +31,27 @@ def write_topics(topics: Topics, path: Path) -> None:
 
 
 def read_qrels(name: str) -> Qrels:
-    """Qrels of a TREC file (`qid 0 docid grade`) or of `ir_datasets:ID`. Raises InputError."""
+    """Qrels of a TREC file (`qid 0 docid grade`) or of `ir_datasets:ID`. Raises InputError, also where there are none."""
     qrels: Qrels = {}
-    if name.startswith(IR_DATASETS_PREFIX):
-        data_set = load_ir_dataset(name)
-        if not data_set.has_qrels():
-            raise InputError(f"{name} has no qrels")
-        for qrel in data_set.qrels_iter():
-            qrels.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
-        return qrels
-    for number, line in enumerate(_lines(Path(name), "qrels"), start=1):
-        columns = line.split()
-        if len(columns) != 4 or not re.fullmatch(r"-?[0-9]+", columns[3]):
-            raise InputError(f"{name}:{number}: got {line.rstrip()!r}; wanted 'qid 0 docid grade'")
-        qrels.setdefault(columns[0], {})[columns[2]] = int(columns[3])
+    for qid, docid, grade in _qrels_of_ir_dataset(name) if name.startswith(IR_DATASETS_PREFIX) else _qrels_of_file(Path(name)):
+        qrels.setdefault(qid, {})[docid] = grade
     if not qrels:
         raise InputError(f"{name} has no qrels")
     return qrels
+
+
+def _qrels_of_ir_dataset(name: str) -> Iterator[tuple[str, str, int]]:
+    data_set = load_ir_dataset(name)
+    if data_set.has_qrels():
+        yield from ((qrel.query_id, qrel.doc_id, qrel.relevance) for qrel in data_set.qrels_iter())
+
+
+def _qrels_of_file(path: Path) -> Iterator[tuple[str, str, int]]:
+    for number, line in enumerate(_lines(path, "qrels"), start=1):
+        columns = line.split()
+        if len(columns) != 4 or not re.fullmatch(r"-?[0-9]{1,9}", columns[3]):
+            raise InputError(f"{path}:{number}: got {line.rstrip()!r}; wanted 'qid 0 docid grade'")
+        yield columns[0], columns[2], int(columns[3])
 
 
 def write_qrels(qrels: Qrels, path: Path) -> None:
@@ -69,6 +74,7 @@ def _topics_of_file(path: Path) -> Topics:
     for number, line in enumerate(_lines(path, "topics"), start=1):
         place = f"{path}:{number}"
         qid, text = _jsonl_topic(line, place) if is_jsonl else _tsv_topic(line, place)
+        check_unicode(qid + text, place)
         if qid.split() != [qid]:
             raise InputError(f"{place}: the qid is {qid!r}; wanted one without white space")
         if qid in topics:
@@ -92,7 +98,7 @@ def _jsonl_topic(line: str, place: str) -> tuple[str, str]:
     return str(qid), text
 
 
-def _lines(path: Path, what: str):  # type: ignore[no-untyped-def]
+def _lines(path: Path, what: str) -> Iterator[str]:
     if not path.is_file():
         raise InputError(f"the {what} file {path} does not exist")
     return read_lines(path)
