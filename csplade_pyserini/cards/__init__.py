@@ -2,7 +2,9 @@
 
 from csplade_pyserini.cards.card import EncoderCard, parse_card, read_card, to_toml, write_card
 from csplade_pyserini.cards.catalogue import (
+    ADAPTER_FILE,
     CARD_FILE,
+    MODEL_FILES,
     WEIGHT_FILES,
     Checkpoint,
     EncoderOptions,
@@ -17,7 +19,9 @@ from csplade_pyserini.cards.catalogue import (
 )
 
 __all__ = [
+    "ADAPTER_FILE",
     "CARD_FILE",
+    "MODEL_FILES",
     "WEIGHT_FILES",
     "Checkpoint",
     "EncoderCard",

