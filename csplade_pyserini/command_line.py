@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from csplade_pyserini.cards import Checkpoint, EncoderOptions, find_checkpoint, merge_options, parse_encoder_name
 from csplade_pyserini.errors import CheckError, InputError
 
 
@@ -36,6 +37,13 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-tokens", type=positive, default=4096, help="padded tokens in a forward pass (default 4096)")
     parser.add_argument("--max-length", type=positive, help="tokens of prefix and text (default: the card's)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
+
+
+def find_encoder(args: argparse.Namespace) -> tuple[Checkpoint, EncoderOptions]:
+    """What --encoder, --device and --max-length name together. Raises InputError on an unknown name or missing weights."""
+    name, options = parse_encoder_name(args.encoder)
+    options = merge_options(options, device=args.device, max_length=args.max_length)
+    return find_checkpoint(name), options
 
 
 def positive(text: str) -> int:

@@ -8,18 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from csplade_pyserini.cards import find_checkpoint, merge_options, parse_encoder_name
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus
-from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, run
+from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, find_encoder, run
 from csplade_pyserini.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    name, options = parse_encoder_name(args.encoder)
-    options = merge_options(options, device=args.device, max_length=args.max_length)
-    checkpoint = find_checkpoint(name)
+    checkpoint, options = find_encoder(args)
     card = options.apply_to(checkpoint.card)
 
     def load():  # type: ignore[no-untyped-def]

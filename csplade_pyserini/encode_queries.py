@@ -12,11 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from csplade_pyserini.cards import find_checkpoint, merge_options, parse_encoder_name
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import QueriesManifest, versions, write_manifest
 from csplade_pyserini.collections.topics import read_topics
-from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, run
+from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, find_encoder, run
 from csplade_pyserini.errors import InputError
 
 WINDOW = 1_024
@@ -25,9 +24,7 @@ WINDOW = 1_024
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    name, options = parse_encoder_name(args.encoder)
-    options = merge_options(options, device=args.device, max_length=args.max_length)
-    checkpoint = find_checkpoint(name)
+    checkpoint, options = find_encoder(args)
     # Pyserini looks vectors up by stripped text, so two qids with one text share a line.
     texts = list(dict.fromkeys(text.strip() for text in read_topics(args.topics).values()))
 
