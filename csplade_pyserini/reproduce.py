@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csplade_pyserini.cards import find_card, find_checkpoint, parse_encoder_name
-from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, measure_corpus, open_corpus
+from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, measure_corpus, open_corpus, write_corpus
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.evaluation import METRICS, evaluate, evaluation_command
-from csplade_pyserini.lucene.indexing import size_in_bytes
+from csplade_pyserini.lucene.indexing import bm25_index_command, size_in_bytes
 from csplade_pyserini.lucene.java import prepare_java
 
 SAMPLE = Path(__file__).parent / "sample"
@@ -121,9 +121,7 @@ def write_inputs(collection: str, output: Path, inputs: Inputs) -> None:
     corpus = open_corpus(origin["corpus"])
     topics, qrels = read_topics(origin["topics"]), read_qrels(origin["qrels"])
     documents = measure_corpus(corpus).documents
-    with whole_file(inputs.corpus / "docs.jsonl") as file:
-        for document in corpus.documents():
-            file.write(json.dumps({"id": document.docid, "contents": document.text}, ensure_ascii=False) + "\n")
+    write_corpus(corpus, inputs.corpus / "docs.jsonl")
     # Only judged topics count, as in trec_eval's own mean.
     write_topics({qid: text for qid, text in topics.items() if qid in qrels}, inputs.topics)
     write_qrels(qrels, inputs.qrels)
@@ -133,10 +131,7 @@ def write_inputs(collection: str, output: Path, inputs: Inputs) -> None:
 
 def bm25_steps(inputs: Inputs, folder: Path, collection: str, threads: int) -> list[Step]:
     """BM25 with Pyserini's defaults over title and text as one field."""
-    index = python(
-        "pyserini.index.lucene", "--collection", "JsonCollection", "--input", inputs.corpus, "--index", folder / "index",
-        "--generator", "DefaultLuceneDocumentGenerator", "--threads", threads, "--optimize",
-    )  # fmt: skip
+    index = bm25_index_command(inputs.corpus, folder / "index", threads=threads)
     return [Step(index, folder / "index"), search_step(inputs, folder, collection, threads, "--bm25")]
 
 

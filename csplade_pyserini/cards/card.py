@@ -9,13 +9,12 @@ import dataclasses
 import hashlib
 import json
 import math
-import tomllib
-import types
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.tables import parse_table, read_toml
 
 Attention = Literal["causal", "bidirectional"]
 Weights = Literal["folder", "hub"]
@@ -37,6 +36,8 @@ class EncoderCard:
     """Backbone: Hugging Face id, or a folder; empty where the folder holds full weights."""
     base_file: str = ""
     """A GGUF file inside `base`, where the backbone comes as one."""
+    layers: int = 0
+    """Use only so many of the base's first layers; 0: all of them."""
     adapter: str = ""
     """peft adapter over `base`: Hugging Face id, or a folder relative to the card."""
     revision: str = ""
@@ -50,6 +51,8 @@ class EncoderCard:
     attention: Attention = "causal"
     echo: bool = False
     logit_scale: float = 1.0
+    lowercase: bool = False
+    """Texts are lower-cased before they are tokenized: for a cased vocabulary and little training."""
     add_bos: bool = False
     add_eos: bool = False
     query_prefix: str = ""
@@ -77,13 +80,14 @@ class EncoderCard:
 
 
 VECTOR_FIELDS = (
-    "base", "base_file", "adapter", "revision", "tokenizer", "attention", "echo", "logit_scale",
-    "add_bos", "add_eos", "query_prefix", "document_prefix", "query_max_length",
+    "base", "base_file", "layers", "adapter", "revision", "tokenizer", "attention", "echo", "logit_scale",
+    "lowercase", "add_bos", "add_eos", "query_prefix", "document_prefix", "query_max_length",
     "document_max_length", "impact_scale", "query_top_terms", "document_top_terms",
     "exclude_special_tokens",
 )  # fmt: skip
 
 _AT_LEAST: dict[str, float] = {
+    "layers": 0,
     "query_max_length": 1,
     "document_max_length": 1,
     "query_top_terms": 0,
@@ -93,26 +97,14 @@ _AT_LEAST: dict[str, float] = {
 
 def read_card(path: Path) -> EncoderCard:
     """Read a card from a TOML file. Raises InputError that names the file and the key."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the card {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
-    return parse_card(table, str(path))
+    return parse_card(read_toml(path, "card"), str(path))
 
 
 def parse_card(table: dict[str, Any], origin: str) -> EncoderCard:
     """Make a card of a table; `origin` is what errors call it. Raises InputError."""
-    known = {f.name: f for f in dataclasses.fields(EncoderCard)}
-    for key in table:
-        if key not in known:
-            raise InputError(f"{origin}: unknown key {key!r}; known: {', '.join(sorted(known))}")
-    if "name" not in table:
-        raise InputError(f"{origin}: the key 'name' is missing")
-    values = {key: _checked(value, known[key].type, f"{origin}: {key}") for key, value in table.items()}
-    _check_ranges(values, origin)
-    return EncoderCard(**values)
+    card = parse_table(EncoderCard, table, origin)
+    _check_ranges(card, origin)
+    return card
 
 
 def write_card(card: EncoderCard, path: Path) -> None:
@@ -138,33 +130,12 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _checked(value: Any, wanted: Any, where: str) -> Any:
-    """`value` as the field's type. TOML's integers count as floats; nothing else is converted."""
-    if get_origin(wanted) is Literal:
-        if value not in get_args(wanted):
-            raise InputError(f"{where} is {value!r}; wanted one of {', '.join(map(repr, get_args(wanted)))}")
-        return value
-    if get_origin(wanted) is tuple:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise InputError(f"{where} is {value!r}; wanted a list of strings")
-        return tuple(value)
-    if isinstance(wanted, types.GenericAlias):
-        if not isinstance(value, dict) or not all(type(v) in (int, float) for v in value.values()):
-            raise InputError(f"{where} is {value!r}; wanted a table of numbers")
-        return {key: float(number) for key, number in value.items()}
-    if wanted is float and type(value) is int and abs(value) < 2**53:
-        return float(value)
-    if type(value) is not wanted:
-        raise InputError(f"{where} is {value!r}; wanted {wanted.__name__}, got {type(value).__name__}")
-    return value
-
-
-def _check_ranges(values: dict[str, Any], origin: str) -> None:
+def _check_ranges(card: EncoderCard, origin: str) -> None:
     for key, least in _AT_LEAST.items():
-        if values.get(key, least) < least:
-            raise InputError(f"{origin}: {key} is {values[key]}; wanted at least {least:g}")
+        if getattr(card, key) < least:
+            raise InputError(f"{origin}: {key} is {getattr(card, key)}; wanted at least {least:g}")
     for key in ("impact_scale", "logit_scale"):
-        if not 0 < values.get(key, 1.0) < math.inf:
-            raise InputError(f"{origin}: {key} is {values[key]}; wanted a finite number above 0")
-    if not values["name"].strip():
-        raise InputError(f"{origin}: name is {values['name']!r}; wanted a name")
+        if not 0 < getattr(card, key) < math.inf:
+            raise InputError(f"{origin}: {key} is {getattr(card, key)}; wanted a finite number above 0")
+    if not card.name.strip():
+        raise InputError(f"{origin}: name is {card.name!r}; wanted a name")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.errors import InputError
 
 IR_DATASETS_PREFIX = "ir_datasets:"
@@ -102,6 +103,13 @@ def open_corpus(name: str, *, fields: Sequence[str] = (), docid_field: str = "")
     if not files:
         raise InputError(f"the corpus {name} has no file that ends in {', '.join(JSONL_ENDINGS)}")
     return JsonlCorpus(name, files, tuple(fields), docid_field)
+
+
+def write_corpus(corpus: Corpus, file: Path) -> None:
+    """Write every document as a JsonCollection record, `{"id", "contents"}`, a line each."""
+    with whole_file(file) as lines:
+        for document in corpus.documents():
+            lines.write(json.dumps({"id": document.docid, "contents": document.text}, ensure_ascii=False) + "\n")
 
 
 def load_ir_dataset(name: str) -> Any:

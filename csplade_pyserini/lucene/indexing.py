@@ -44,7 +44,7 @@ def build_index(collection: Path, index: Path, *, threads: int) -> IndexManifest
     partial = index.with_name(f"{index.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     start = time.monotonic()
-    _run(stock_command(collection, partial, threads=threads))
+    run_stock(stock_command(collection, partial, threads=threads))
     built = describe_index(collection, partial, seconds=time.monotonic() - start)
     if built.documents != manifest.documents:
         raise CheckError(_missing_documents(collection, partial, built.documents, manifest.documents))
@@ -80,6 +80,15 @@ def stock_command(collection: Path, index: Path, *, threads: int) -> list[str]:
     ]  # fmt: skip
 
 
+def bm25_index_command(corpus: Path, index: Path, *, threads: int, store_raw: bool = False) -> list[str]:
+    """Pyserini's own command that builds a BM25 index of a JsonCollection, with its defaults."""
+    return [
+        sys.executable, "-m", "pyserini.index.lucene", "--collection", "JsonCollection",
+        "--input", str(corpus), "--index", str(index), "--generator", "DefaultLuceneDocumentGenerator",
+        "--threads", str(threads), "--optimize", *(["--storeRaw"] if store_raw else []),
+    ]  # fmt: skip
+
+
 def size_in_bytes(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -94,7 +103,8 @@ def _already_built(collection: Path, index: Path) -> IndexManifest:
     raise InputError(f"{index} exists and is not the index of {collection}: choose another --index, or remove it")
 
 
-def _run(command: list[str]) -> None:
+def run_stock(command: list[str]) -> None:
+    """Run a command of Pyserini's indexer. Raises CheckError, with its last lines, where it fails."""
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-LOG_TAIL_LINES:])

@@ -28,18 +28,37 @@ def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.devi
 
     Raises InputError where weights are missing, corrupt, incomplete or made for another base.
     """
+    model = load_base(checkpoint, dtype=dtype)
+    if has_adapter(checkpoint):
+        model = load_adapter(model, checkpoint).merge_and_unload()
+    return model.to(device).eval()
+
+
+def load_base(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:
+    """The backbone without its adapter: the folder's own weights, else the card's base with as many layers as it says.
+
+    Raises InputError where weights are missing, corrupt or incomplete.
+    """
     card, folder = checkpoint.card, checkpoint.folder
-    is_adapter = bool(card.adapter) or (folder is not None and (folder / ADAPTER_FILE).is_file())
+    is_adapter = has_adapter(checkpoint)
     if folder is not None and not is_adapter and any((folder / file).is_file() for file in MODEL_FILES):
-        return _load_base(str(folder), None, dtype).to(device).eval()
+        return _load_weights(str(folder), None, dtype)
     if not card.base:
         raise InputError(f"encoder {card.name!r}: no safetensors in {folder} (pickle is never loaded), and its card has no 'base'")
     place = _converted(_place(card.base), card.base_file) if card.base_file else _place(card.base)
     # A card's revision is that of the repository with the encoder's own weights: its adapter, if it has one.
-    model = _load_base(place, None if is_adapter else card.revision or None, dtype)
-    if is_adapter:
-        model = _merge_adapter(model, _adapter_place(checkpoint), card.revision)
-    return model.to(device).eval()
+    return _first_layers(_load_weights(place, None if is_adapter else card.revision or None, dtype), card.layers)
+
+
+def has_adapter(checkpoint: Checkpoint) -> bool:
+    """Whether the encoder's own weights are a peft adapter over its base."""
+    folder = checkpoint.folder
+    return bool(checkpoint.card.adapter) or (folder is not None and (folder / ADAPTER_FILE).is_file())
+
+
+def load_adapter(model: PreTrainedModel, checkpoint: Checkpoint, *, trainable: bool = False) -> Any:
+    """The checkpoint's peft model over `model`, its base. Every key of the adapter has to land, else InputError."""
+    return _load_adapter(model, _adapter_place(checkpoint), checkpoint.card.revision, trainable)
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
@@ -65,11 +84,27 @@ def _place(name: str) -> str:
     return spec.submodule_search_locations[0]
 
 
-def _load_base(place: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
+def _load_weights(place: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
     model, report = _from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(problem):
             raise InputError(f"the weights of {place} do not fit its config: {problem.replace('_', ' ')} {_some(report[problem])}")
+    return model
+
+
+def _first_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
+    """The model cut to its first `layers` decoder layers; 0: as it is. The final norm and the head stay."""
+    if not layers:
+        return model
+    decoder, there = model.base_model, model.config.num_hidden_layers
+    if layers > there or not isinstance(getattr(decoder, "layers", None), torch.nn.ModuleList):
+        raise InputError(
+            f"the card wants the first {layers} layers of {type(model).__name__}, which has {there} and must keep them in 'layers'"
+        )
+    decoder.layers = decoder.layers[:layers]
+    model.config.num_hidden_layers = layers
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = model.config.layer_types[:layers]
     return model
 
 
@@ -115,8 +150,7 @@ def _adapter_place(checkpoint: Checkpoint) -> str:
     return card.adapter
 
 
-def _merge_adapter(model: PreTrainedModel, place: str, revision: str) -> PreTrainedModel:
-    """`model` with the LoRA adapter folded into its weights. Every key of the adapter has to land."""
+def _load_adapter(model: PreTrainedModel, place: str, revision: str, trainable: bool) -> Any:
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from peft.utils import load_peft_weights
 
@@ -126,17 +160,17 @@ def _merge_adapter(model: PreTrainedModel, place: str, revision: str) -> PreTrai
         wanted = {key: tensor.shape for key, tensor in load_peft_weights(place, device="cpu", **hub).items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what peft warns of is an error below
-            merged = PeftModel.from_pretrained(model, place, config=config, **hub)
+            adapted = PeftModel.from_pretrained(model, place, config=config, is_trainable=trainable, **hub)
     except Exception as error:
         raise InputError(f"cannot load the adapter {place} over {model.name_or_path}: {_brief(error)}") from error
-    landed = {key: tensor.shape for key, tensor in get_peft_model_state_dict(merged).items()}
+    landed = {key: tensor.shape for key, tensor in get_peft_model_state_dict(adapted).items()}
     astray = {key for key in wanted.keys() | landed.keys() if wanted.get(key) != landed.get(key)}
     if astray:
         raise InputError(
             f"the adapter {place} was made for another base than {model.name_or_path}: "
             f"{len(astray)} of {len(wanted)} keys do not land, such as {_some(astray)}"
         )
-    return merged.merge_and_unload()
+    return adapted
 
 
 def _some(keys: Iterable[Any]) -> str:

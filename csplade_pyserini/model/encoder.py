@@ -43,7 +43,7 @@ class SparseEncoder:
         set_attention(model, card.attention)
         self._head = model.get_output_embeddings()
         _check_head(model, self._head)
-        self.terms = to_terms(_tokens(tokenizer, self._head.weight.shape[0]))
+        self.terms = vocabulary_terms(tokenizer, self._head.weight.shape[0])
         """The Lucene term of each vocabulary id; None where the tokenizer has no such id."""
         self.empty_term = empty_term(self.terms)
         self._is_term = torch.tensor([term is not None for term in self.terms])
@@ -150,6 +150,15 @@ def build_encoder(checkpoint: Checkpoint, options: EncoderOptions | None = None)
     return SparseEncoder(options.apply_to(checkpoint.card), model, tokenizer, identity=checkpoint.identity())
 
 
+def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str | None]:
+    """The Lucene term of every id below `vocabulary`; None where the tokenizer has none (Qwen pads its head)."""
+    tokens: list[str | None] = [None] * vocabulary
+    for token, token_id in tokenizer.get_vocab().items():
+        if token_id < vocabulary:
+            tokens[token_id] = token
+    return to_terms(tokens)
+
+
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterable[list[int]]:
     """Indices of texts, longest first, cut into batches of at most `batch_tokens` padded tokens (or one text)."""
     batch: list[int] = []
@@ -169,15 +178,6 @@ def _keep_top(impacts: Tensor, top: int) -> Tensor:
     order = impacts.long() * size + torch.arange(size - 1, -1, -1, device=impacts.device)
     floor = order.topk(top, dim=1).values[:, -1:]
     return impacts.masked_fill(order < floor, 0)
-
-
-def _tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str | None]:
-    """The tokenizer's string of every id below `vocabulary`; None where it has none (Qwen pads its head)."""
-    tokens: list[str | None] = [None] * vocabulary
-    for token, token_id in tokenizer.get_vocab().items():
-        if token_id < vocabulary:
-            tokens[token_id] = token
-    return tokens
 
 
 @torch.inference_mode()

@@ -7,6 +7,9 @@ slice of the vocabulary, and activated once (CSPLADE, arXiv 2504.10816, eq. 1). 
 slice of logits and the (B, V) result.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -27,25 +30,98 @@ def streamed_peaks(
     hidden (B, L, H): last hidden states. mask (B, L): True where a token is pooled. head (V, H).
     bias (V). A row of the mask without any True gives -inf throughout.
     """
-    batch, length, size = hidden.shape
     mask = mask.bool()
-    # A position outside the mask becomes a copy of one inside it: the maximum can't tell, and the
-    # logits need no masking pass of their own.
-    source = torch.where(mask, torch.arange(length, device=mask.device), mask.int().argmax(dim=1, keepdim=True))
-    tokens = hidden.gather(1, source[..., None].expand(-1, -1, size)).reshape(batch * length, size)
-
-    vocabulary = head.shape[0]
-    columns = max(1, min(vocabulary, slice_bytes // max(1, batch * length * hidden.element_size())))
-    peaks = hidden.new_empty(batch, vocabulary)
-    logits = hidden.new_empty(batch * length * columns)
-    for start in range(0, vocabulary, columns):
-        stop = min(start + columns, vocabulary)
-        part = logits[: batch * length * (stop - start)].view(batch * length, stop - start)
-        torch.matmul(tokens, head[start:stop].T, out=part)
-        torch.amax(part.view(batch, length, stop - start), dim=1, out=peaks[:, start:stop])
+    peaks = hidden.new_empty(hidden.shape[0], head.shape[0])
+    for columns, logits in _logit_slices(hidden, mask, head, slice_bytes):
+        torch.amax(logits, dim=1, out=peaks[:, columns])
     if bias is not None:
         peaks += bias
     return peaks.masked_fill_(~mask.any(dim=1, keepdim=True), -torch.inf)
+
+
+def trainable_peaks(
+    hidden: Tensor,
+    mask: Tensor,
+    head: Tensor,
+    *,
+    bias: Tensor | None = None,
+    slice_bytes: int = SLICE_BYTES,
+) -> Tensor:
+    """streamed_peaks with a gradient for hidden, head and bias; neither pass holds the (B, L, V) logits.
+
+    The forward pass keeps the position of every maximum, (B, V) int32; the backward pass scatters each
+    gradient to that position. Ties go to one position, as with torch.max. Under autocast the products
+    are taken in its dtype.
+    """
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        hidden, head = hidden.to(dtype), head.to(dtype)
+    peaks: Tensor = _TrainablePeaks.apply(hidden, mask.bool(), head, slice_bytes)
+    return peaks if bias is None else peaks + bias
+
+
+class _TrainablePeaks(torch.autograd.Function):
+    """Maximum and position forward; backward, products of sparse matrices with one entry for each gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int) -> Tensor:
+        peaks = hidden.new_empty(hidden.shape[0], head.shape[0])
+        positions = torch.empty_like(peaks, dtype=torch.int32)
+        for columns, logits in _logit_slices(hidden, mask, head, slice_bytes):
+            peaks[:, columns], positions[:, columns] = torch.max(logits, dim=1)
+        # Copies outside the mask stand for the mask's first position.
+        positions = _inside(mask).gather(1, positions.long()).int()
+        ctx.save_for_backward(hidden, mask, head, positions)
+        return peaks.masked_fill_(~mask.any(dim=1, keepdim=True), -torch.inf)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
+        hidden, mask, head, positions = ctx.saved_tensors
+        gradient = gradients[0].masked_fill(~mask.any(dim=1, keepdim=True), 0)
+        batch, length, size = hidden.shape
+        rows, terms = gradient.nonzero(as_tuple=True)
+        tokens = rows * length + positions[rows, terms]
+        slopes = gradient[rows, terms]
+        # bfloat16 and float16 sparse products exist on CUDA alone.
+        dtype = hidden.dtype if hidden.is_cuda else torch.float32
+        to_hidden = to_head = None
+        if ctx.needs_input_grad[0]:
+            to_hidden = _sparse_product(tokens, terms, slopes, head, batch * length, dtype).view(batch, length, size).to(hidden.dtype)
+        if ctx.needs_input_grad[2]:
+            states = hidden.reshape(batch * length, size)
+            to_head = _sparse_product(terms, tokens, slopes, states, head.shape[0], dtype).to(head.dtype)
+        return to_hidden, None, to_head, None
+
+
+def _sparse_product(rows: Tensor, columns: Tensor, values: Tensor, dense: Tensor, height: int, dtype: torch.dtype) -> Tensor:
+    """The (height, n) @ (n, H) product whose left side has `values` at (rows, columns), each pair at most once."""
+    sparse = torch.sparse_coo_tensor(torch.stack([rows, columns]), values.to(dtype), (height, dense.shape[0]), check_invariants=False)
+    product: Tensor = torch.sparse.mm(sparse, dense.to(dtype))
+    return product
+
+
+def _logit_slices(hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int) -> Iterator[tuple[slice, Tensor]]:
+    """(columns of the vocabulary, their logits (B, L, S)); the next slice overwrites the logits of the last."""
+    batch, length, size = hidden.shape
+    vocabulary = head.shape[0]
+    tokens = hidden.gather(1, _inside(mask)[..., None].expand(-1, -1, size)).reshape(batch * length, size)
+    columns = max(1, min(vocabulary, slice_bytes // max(1, batch * length * hidden.element_size())))
+    buffer = hidden.new_empty(batch * length * columns)
+    for start in range(0, vocabulary, columns):
+        stop = min(start + columns, vocabulary)
+        part = buffer[: batch * length * (stop - start)].view(batch * length, stop - start)
+        torch.matmul(tokens, head[start:stop].T, out=part)
+        yield slice(start, stop), part.view(batch, length, stop - start)
+
+
+def _inside(mask: Tensor) -> Tensor:
+    """(B, L) for each position itself where the mask is True, else the mask's first True one.
+
+    A position outside the mask becomes a copy of one inside it: the maximum can't tell, and the logits
+    need no masking pass of their own.
+    """
+    return torch.where(mask, torch.arange(mask.shape[1], device=mask.device), mask.int().argmax(dim=1, keepdim=True))
 
 
 def naive_peaks(hidden: Tensor, mask: Tensor, head: Tensor, *, bias: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Texts to padded batches of token ids, as the card says: prefix, truncation, BOS, EOS, echo.
+"""Texts to padded batches of token ids, as the card says: case, prefix, truncation, BOS, EOS, echo.
 
     BOS + (prefix + text, cut to max_length) + EOS,  twice with echo,  then padding on the right
 
@@ -38,7 +38,7 @@ def tokenize(texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: 
     limit = card.query_max_length if side == "query" else card.document_max_length
     head = [_required(tokenizer.bos_token_id, "bos", card)] if card.add_bos else []
     tail = [_required(tokenizer.eos_token_id, "eos", card)] if card.add_eos else []
-    filled = [prefix + text for text in texts if text.strip()]
+    filled = [prefix + (text.lower() if card.lowercase else text) for text in texts if text.strip()]
     rows = iter(tokenizer(filled, add_special_tokens=False, verbose=False)["input_ids"] if filled else [])
     return [head + next(rows)[:limit] + tail if text.strip() else [] for text in texts]
 

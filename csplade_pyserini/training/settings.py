@@ -1,0 +1,193 @@
+"""A training configuration: one TOML file an encoder, a `[card]` table and one table for each phase.
+
+    [card]                  what the encoder is, as in encoders/*.toml: base, attention, echo, lengths, ...
+    [adapt]                 AdaptSettings
+    [contrast]              ContrastSettings; a second one is [contrast-NAME]
+    [merge]                 MergeSettings
+
+Paths are relative to the folder that the command runs in.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from csplade_pyserini.cards import EncoderCard, parse_card
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.tables import parse_table, read_toml
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseSettings:
+    """What both phases have in common. Names follow the paper (arXiv 2504.10816, 4.3 and Table 3)."""
+
+    output: str
+    """Checkpoint folder to write; work in progress is in OUTPUT.training, from which the same command resumes."""
+    steps: int = 0
+    """Optimiser steps."""
+    start: str = ""
+    """Encoder to start from (card, checkpoint folder or hub id); empty: the base of `[card]`."""
+    data: tuple[str, ...]
+
+    learning_rate: float
+    batch_size: int = 32
+    """Global: sequences (adapt) or queries (contrast) of one optimiser step, over all devices and accumulation."""
+    device_batch_size: int = 32
+    """Of one forward pass on one device; the rest of the global batch is accumulated."""
+    scheduler: str = "cosine"
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 1.0
+    seed: int = 1
+
+    lora_rank: int = 0
+    """0: all parameters are trained."""
+    lora_alpha: int = 0
+    """0: twice the rank, as in the lineage."""
+    lora_dropout: float = 0.1
+    lora_targets: tuple[str, ...] = ()
+    """Names of linear layers; empty: all but the LM head."""
+    continue_adapter: bool = False
+    """Go on with the adapter of `start`; else it is merged, and a new one made."""
+
+    dtype: Dtype = "float32"
+    """Of the weights that are loaded; `trainer.bf16 = true` computes in bfloat16 over float32 weights."""
+    attention_kernel: str = "sdpa"
+    """transformers' attn_implementation: `sdpa`, `eager`, `flash_attention_2`."""
+    gradient_checkpointing: bool = False
+    trainer: dict[str, Any] = field(default_factory=dict)
+    """Handed to transformers.TrainingArguments: report_to, fsdp, save_steps, logging_steps, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptSettings(PhaseSettings):
+    """Adaptation: L_CLM + relu_weight * L_ReLU over packed sequences (arXiv 2504.10816, eq. 3)."""
+
+    warmup_steps: int = 0
+    relu_weight: float = 1.0
+    """lambda of the paper; 0 is plain language modelling."""
+    sequence_length: int = 2048
+    """Tokens of one packed sequence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastSettings(PhaseSettings):
+    """Contrastive training: InfoNCE and FLOPS regularisers (2.3 and 4.3); what follows `Beyond the paper` is off."""
+
+    epochs: float = 0.0
+    """Times through the data, where steps is 0."""
+    warmup_ratio: float = 0.05
+    negatives: int = 15
+    """Hard negatives of a query in each step; 0: in-batch negatives alone."""
+    query_regulariser: float
+    document_regulariser: float
+    ramp_steps: int = 0
+    """Optimiser steps until the regularisers have their full weight, growing quadratically; 0: from the start."""
+    temperature: float = 1.0
+    stop_when_collapsed: bool = True
+
+    # Beyond the paper.
+    contrast_weight: float = 1.0
+    kl_weight: float = 0.0
+    """KL divergence from the teacher's distribution over a query's own passages, by their `score`."""
+    margin_weight: float = 0.0
+    """MarginMSE: squared error of the score differences between positive and negatives."""
+    teacher_scale: float = 1.0
+    """What teacher scores are multiplied by before either."""
+    vector_weight: float = 0.0
+    """Squared error against the teacher's weights, term by term."""
+    teacher_queries: str = ""
+    teacher_documents: str = ""
+    """Collection directories with the teacher's vectors, by query_id and docid, in this encoder's terms."""
+    window_steps: int = 0
+    """In the first steps only the heaviest terms count: a remedy for dense first vectors (PROSPER)."""
+    query_window: int = 256
+    document_window: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeSettings:
+    """What to make of a trained checkpoint folder."""
+
+    start: str
+    output: str
+    keep_adapter: bool = False
+    """Keep the adapter beside a card that names the base; else it is merged and whole weights are written."""
+    dtype: Dtype = "bfloat16"
+
+
+Settings = AdaptSettings | ContrastSettings | MergeSettings
+PHASES: dict[str, type[Settings]] = {"adapt": AdaptSettings, "contrast": ContrastSettings, "merge": MergeSettings}
+
+_AT_LEAST = {
+    "batch_size": 1, "device_batch_size": 1, "steps": 0, "warmup_steps": 0, "epochs": 0, "negatives": 0, "lora_rank": 0,
+    "sequence_length": 2, "query_regulariser": 0, "document_regulariser": 0, "ramp_steps": 0, "window_steps": 0,
+    "query_window": 1, "document_window": 1, "lora_alpha": 0, "relu_weight": 0, "warmup_ratio": 0,
+}  # fmt: skip
+_ABOVE_ZERO = ("learning_rate", "temperature")
+
+
+def read_settings(path: Path, phase: str, *, section: str = "", changes: Sequence[str] = ()) -> tuple[EncoderCard, Settings]:
+    """The card and one phase's settings of a configuration file.
+
+    section: the table to read, default the phase's name. changes: `SECTION.KEY=VALUE` with TOML values,
+    which win over the file. Raises InputError that names the file, the table and the key.
+    """
+    table = read_toml(path, "configuration")
+    for change in changes:
+        _apply(change, table)
+    section = section or phase
+    for wanted in ("card", section):
+        if not isinstance(table.get(wanted), dict):
+            raise InputError(f"{path}: no table [{wanted}]; it has {', '.join(f'[{name}]' for name in table) or 'none'}")
+    settings = parse_table(PHASES[phase], table[section], f"{path} [{section}]")
+    _check_ranges(settings, f"{path} [{section}]")
+    return parse_card(table["card"], f"{path} [card]"), settings
+
+
+def as_table(settings: PhaseSettings) -> dict[str, Any]:
+    """The settings as plain values, for the record beside a checkpoint."""
+    return dataclasses.asdict(settings)
+
+
+def _apply(change: str, table: dict[str, Any]) -> None:
+    key, equals, value = change.partition("=")
+    section, dot, name = key.partition(".")
+    if not (equals and dot and section and name):
+        raise InputError(f"--set {change!r}; wanted SECTION.KEY=VALUE, such as contrast.learning_rate=1e-4")
+    try:
+        parsed = tomllib.loads(f"{name} = {value}")
+    except ValueError as error:
+        raise InputError(f"--set {change!r}: the value is not TOML ({error}); texts need quotes") from error
+    _update(table.setdefault(section, {}), parsed)
+
+
+def _update(table: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            _update(table[key], value)
+        else:
+            table[key] = value
+
+
+def _check_ranges(settings: Settings, origin: str) -> None:
+    for key, least in _AT_LEAST.items():
+        if getattr(settings, key, least) < least:
+            raise InputError(f"{origin}: {key} is {getattr(settings, key)}; wanted at least {least}")
+    for key in _ABOVE_ZERO:
+        if not getattr(settings, key, 1) > 0:
+            raise InputError(f"{origin}: {key} is {getattr(settings, key)}; wanted a number above 0")
+    if isinstance(settings, MergeSettings):
+        return
+    if not settings.data:
+        raise InputError(f"{origin}: data is empty; wanted files or ir_datasets ids")
+    if settings.batch_size % settings.device_batch_size:
+        raise InputError(f"{origin}: batch_size is {settings.batch_size}, no multiple of device_batch_size {settings.device_batch_size}")
+    if not (settings.steps or getattr(settings, "epochs", 0)):
+        raise InputError(f"{origin}: wanted steps{' or epochs' if isinstance(settings, ContrastSettings) else ''} above 0")
+    if isinstance(settings, ContrastSettings) and settings.vector_weight and not (settings.teacher_queries and settings.teacher_documents):
+        raise InputError(f"{origin}: vector_weight is {settings.vector_weight}, which needs teacher_queries and teacher_documents")
