@@ -84,7 +84,7 @@ class _TrainablePeaks(torch.autograd.Function):
         tokens = rows * length + positions[rows, terms]
         slopes = gradient[rows, terms]
         # bfloat16 and float16 sparse products exist on CUDA alone.
-        dtype = hidden.dtype if hidden.is_cuda else torch.float32
+        dtype = hidden.dtype if hidden.is_cuda or hidden.element_size() > 2 else torch.float32
         to_hidden = to_head = None
         if ctx.needs_input_grad[0]:
             to_hidden = _sparse_product(tokens, terms, slopes, head, batch * length, dtype).view(batch, length, size).to(hidden.dtype)

@@ -1,5 +1,6 @@
 """Contrastive training: InfoNCE over hard and in-batch negatives with FLOPS regularisers (arXiv 2504.10816, 2.3)."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -144,7 +145,9 @@ def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
                 TeacherVectors(Path(settings.teacher_queries), student.tokenizer, vocabulary, card.impact_scale),
                 TeacherVectors(Path(settings.teacher_documents), student.tokenizer, vocabulary, card.impact_scale),
             )
-        train(run, ContrastiveModel(student, settings), student, examples, ContrastCollator(card, student.tokenizer, teachers))
+        lengths = {key: getattr(settings, key) or getattr(card, key) for key in ("query_max_length", "document_max_length")}
+        collate = ContrastCollator(dataclasses.replace(card, **lengths), student.tokenizer, teachers)
+        train(run, ContrastiveModel(student, settings), student, examples, collate)
     return run.output
 
 

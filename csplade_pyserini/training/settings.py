@@ -83,6 +83,9 @@ class ContrastSettings(PhaseSettings):
     warmup_ratio: float = 0.05
     negatives: int = 15
     """Hard negatives of a query in each step; 0: in-batch negatives alone."""
+    query_max_length: int = 0
+    document_max_length: int = 0
+    """Tokens of a text in training; 0: as in `[card]`."""
     query_regulariser: float
     document_regulariser: float
     ramp_steps: int = 0
@@ -126,7 +129,8 @@ PHASES: dict[str, type[Settings]] = {"adapt": AdaptSettings, "contrast": Contras
 _AT_LEAST = {
     "batch_size": 1, "device_batch_size": 1, "steps": 0, "warmup_steps": 0, "epochs": 0, "negatives": 0, "lora_rank": 0,
     "sequence_length": 2, "query_regulariser": 0, "document_regulariser": 0, "ramp_steps": 0, "window_steps": 0,
-    "query_window": 1, "document_window": 1, "lora_alpha": 0, "relu_weight": 0, "warmup_ratio": 0,
+    "query_window": 1,
+    "query_max_length": 0, "document_max_length": 0, "document_window": 1, "lora_alpha": 0, "relu_weight": 0, "warmup_ratio": 0,
 }  # fmt: skip
 _ABOVE_ZERO = ("learning_rate", "temperature")
 

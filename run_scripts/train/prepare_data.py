@@ -2,7 +2,8 @@
 
     python run_scripts/train/prepare_data.py pairs --data DATA --output WORK --teacher FOLDER
     python run_scripts/train/prepare_data.py tokenizer --texts WORK/texts.jsonl --output TOKENIZER
-    python run_scripts/train/prepare_data.py map --vectors WORK/teacher/queries --tokenizer TOKENIZER --output MAPPED/queries
+    python run_scripts/train/prepare_data.py map --vectors WORK/teacher --examples WORK/examples.jsonl --teacher FOLDER \\
+        --tokenizer TOKENIZER --output MAPPED
 
 DATA holds the development data described in DATA/README.md. No query, qrel or topic of a development or test
 split is used: BEIR keeps the queries of all splits in one file, and the train qrels say which are taken.
@@ -31,9 +32,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from tqdm import tqdm
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from csplade_pyserini.cards import Checkpoint, EncoderCard, parse_card
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.head import activate, streamed_peaks
+from csplade_pyserini.tables import read_toml
 
 CROPS, GLOSSES = 25_000, 20_000
 """Examples made of MS MARCO passages and of WordNet glosses."""
@@ -63,10 +67,12 @@ def main() -> int:
     tokenizer.add_argument("--vocabulary", type=int, default=16_384, help="entries (default 16384)")
     tokenizer.set_defaults(run=lambda args: prepare_tokenizer(args.texts, args.output, args.vocabulary))
     mapped = commands.add_parser("map", help="vectors over wordpieces to vectors over another tokenizer's tokens")
-    mapped.add_argument("--vectors", type=Path, required=True, help="folder of a JsonVectorCollection over BERT wordpieces")
-    mapped.add_argument("--tokenizer", type=Path, required=True, help="folder of the other tokenizer")
+    mapped.add_argument("--vectors", type=Path, required=True, help="folder of the teacher's vectors, queries/ and documents/")
+    mapped.add_argument("--examples", type=Path, required=True, help="the examples that pairs wrote")
+    mapped.add_argument("--teacher", type=Path, required=True, help="folder of the teacher, for its tokenizer")
+    mapped.add_argument("--tokenizer", type=Path, required=True, help="folder of the other tokenizer, or a training configuration")
     mapped.add_argument("--output", type=Path, required=True, help="folder to write")
-    mapped.set_defaults(run=lambda args: map_vectors(args.vectors, args.tokenizer, args.output))
+    mapped.set_defaults(run=lambda args: map_vectors(args.vectors, args.examples, args.teacher, args.tokenizer, args.output))
     args = parser.parse_args()
     try:
         args.run(args)
@@ -580,47 +586,76 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 # ---------------------------------------------------------------- map
 
 
-def map_vectors(vectors: Path, tokenizer_folder: Path, output: Path) -> None:
-    """Write a JsonVectorCollection over BERT wordpieces again over the tokens of another tokenizer.
+def map_vectors(vectors: Path, examples: Path, teacher_folder: Path, tokenizer_place: Path, output: Path) -> None:
+    """Write the vectors of the examples' queries and passages, which are over BERT wordpieces, over another tokenizer's tokens.
 
-    Raises InputError where there is no such collection or no tokenizer.
+    Only ids of `examples` are kept. Raises InputError where a part is missing.
     """
-    files = sorted(vectors.glob("*.jsonl"))
-    if not files:
-        raise InputError(f"no *.jsonl file in {vectors}")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no tokenizer in {tokenizer_folder}: {error}") from error
-    tokens: dict[str, list[str]] = {}
-    for file in files:
-        if absent(output / file.name):
+    teacher, student = AutoTokenizer.from_pretrained(teacher_folder), read_tokenizer(tokenizer_place)
+    words = Words(teacher, student)
+    for side, texts in zip(("queries", "documents"), example_texts(examples), strict=True):
+        file = vectors / side / "vectors.jsonl"
+        if not file.is_file():
+            raise InputError(f"no teacher's vectors {file}")
+        if absent(output / side / file.name):
             with file.open(encoding="utf-8") as lines:
                 records = map(json.loads, tqdm(lines, desc=f"map {file}", unit="vector", mininterval=5))
-                write_lines(output / file.name, (map_record(record, tokens, tokenizer) for record in records))
-    sizes = Counter(map(len, tokens.values()))
-    print(f"of {len(tokens)} terms {sizes[1]} map to one token, {sizes[2] + sizes[3]} to two or three, {sizes[0]} to none")
+                wanted = (record for record in records if record["id"] in texts)
+                write_lines(output / side / file.name, (words.mapped(record, texts[record["id"]]) for record in wanted))
+    sizes = Counter(map(len, words.tokens.values()))
+    print(f"of {len(words.tokens)} words {sizes[1]} map to one token, {sizes[2] + sizes[3]} to two or three, {sizes[0]} to none")
 
 
-def map_record(record: dict, tokens: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict:
-    """The record over the tokenizer's tokens; `tokens` remembers what each wordpiece became."""
-    vector: dict[str, int] = {}
-    for term, impact in record["vector"].items():
-        if term not in tokens:
-            tokens[term] = term_tokens(term, tokenizer)
-        for token in tokens[term]:
-            vector[token] = max(impact, vector.get(token, 0))
-    return record | {"vector": vector}
+def read_tokenizer(place: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, or of the base that a training configuration's card names. Raises InputError."""
+    if place.suffix == ".toml":
+        return load_tokenizer(Checkpoint(parse_card(read_toml(place, "configuration")["card"], str(place)), None))
+    return load_tokenizer(Checkpoint(EncoderCard(name="tokenizer"), place))
 
 
-def term_tokens(term: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """One to three tokens of a wordpiece that is a whole word; none of any other.
+def example_texts(examples: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Texts of queries by query_id and of passages by docid."""
+    queries, passages = {}, {}
+    with examples.open(encoding="utf-8") as lines:
+        for record in map(json.loads, tqdm(lines, desc=f"read {examples}", unit="line", mininterval=5)):
+            queries[record["query_id"]] = record["query"]
+            passages |= {p["docid"]: p["text"] for p in record["positive_passages"] + record["negative_passages"]}
+    return queries, passages
 
-    A word of four tokens or more has none: its pieces say too little about it.
-    """
-    if not term.isalnum():  # neither is a wordpiece that goes on a word: ##
-        return []
-    pieces = tokenizer.tokenize(f" {term}", add_special_tokens=False)
+
+class Words:
+    """From wordpieces to another tokenizer's tokens, word by word."""
+
+    def __init__(self, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> None:
+        self.teacher, self.student = teacher, student
+        self.tokens: dict[str, list[str]] = {}
+        self._pieces: dict[str, list[str]] = {}
+
+    def mapped(self, record: dict, text: str) -> dict:
+        """The record over the student's tokens: a word's tokens get its weight, the largest where several share one.
+
+        A wordpiece that is a word by itself has its own weight. A word of the text that the teacher cuts has
+        that of its heaviest piece: left out, it would look to the student like a word to switch off.
+        """
+        vector = record["vector"]
+        weights = {term: impact for term, impact in vector.items() if term.isalnum()}  # not what goes on a word: ##
+        for word in set(re.findall(r"[^\W_]+", text.lower())):
+            if word not in self._pieces:
+                self._pieces[word] = self.teacher.tokenize(word)
+            if len(self._pieces[word]) > 1:
+                weights[word] = max(vector.get(piece, 0) for piece in self._pieces[word])
+        mapped: dict[str, int] = {}
+        for word, weight in weights.items():
+            if word not in self.tokens:
+                self.tokens[word] = term_tokens(word, self.student)
+            for token in self.tokens[word] if weight else ():
+                mapped[token] = max(weight, mapped.get(token, 0))
+        return record | {"vector": mapped}
+
+
+def term_tokens(word: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The one to three tokens of a word after a space; none of a longer one, whose pieces say too little about it."""
+    pieces = tokenizer.tokenize(f" {word}", add_special_tokens=False)
     return list(dict.fromkeys(pieces)) if len(pieces) <= 3 else []
 
 

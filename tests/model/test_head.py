@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from csplade_pyserini.model.head import activate, naive_peaks, streamed_peaks
+from csplade_pyserini.model.head import activate, naive_peaks, streamed_peaks, trainable_peaks
 
 B, L, H, V = 5, 7, 16, 301
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
@@ -62,3 +62,69 @@ def test_activating_the_maximum_equals_the_maximum_of_activations():
     logits = (hidden @ head.T).masked_fill(~mask[..., None], -torch.inf)
     scaled = torch.log1p(torch.relu(0.25 * logits)).amax(dim=1)
     torch.testing.assert_close(activate(streamed_peaks(hidden, mask, head), 0.25), scaled)
+
+
+def gradients(peaks_of, hidden, mask, head, bias, upstream, **options):
+    """Peaks, and the gradients of hidden, head and bias for an upstream gradient."""
+    leaves = [tensor.clone().requires_grad_() for tensor in (hidden, head, bias)]
+    peaks = peaks_of(leaves[0], mask, leaves[1], bias=leaves[2], **options)
+    peaks.backward(upstream)
+    return peaks.detach(), [leaf.grad for leaf in leaves]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("share", [0.0, 0.05, 1.0])
+@pytest.mark.parametrize("slice_bytes", [1, 4 * B * L * 10, 2**30])
+def test_the_gradient_is_autograds_of_the_naive_head(side, share, slice_bytes):
+    hidden, mask, head = random_case(side=side)
+    bias = torch.linspace(-1, 1, V)
+    generator = torch.Generator().manual_seed(5)
+    upstream = torch.randn(B, V, generator=generator) * (torch.rand(B, V, generator=generator) < share)
+    peaks, found = gradients(trainable_peaks, hidden, mask, head, bias, upstream, slice_bytes=slice_bytes)
+    naive, wanted = gradients(naive_peaks, hidden, mask, head, bias, upstream)
+    torch.testing.assert_close(peaks, naive)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_gradient_passes_the_numerical_check():
+    hidden, mask, head = (tensor.double() if tensor.is_floating_point() else tensor for tensor in random_case())
+    hidden, head = hidden[:2, :, :4].clone().requires_grad_(), head[:30, :4].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda h, w: trainable_peaks(h, mask[:2], w), (hidden, head))
+
+
+def test_a_row_without_tokens_takes_no_gradient():
+    hidden, mask, head = random_case()
+    mask[2] = False
+    hidden.requires_grad_()
+    activate(trainable_peaks(hidden, mask, head)).sum().backward()
+    assert hidden.grad[2].eq(0).all()
+    assert hidden.grad[0].ne(0).any()
+
+
+def test_padding_takes_no_gradient():
+    hidden, mask, head = random_case(side="left")
+    hidden.requires_grad_()
+    trainable_peaks(hidden, mask, head).sum().backward()
+    assert hidden.grad[~mask].eq(0).all()
+
+
+def test_only_what_is_asked_gets_a_gradient():
+    hidden, mask, head = random_case()
+    frozen = head.clone()
+    hidden.requires_grad_()
+    trainable_peaks(hidden, mask, frozen).sum().backward()
+    assert frozen.grad is None
+    assert hidden.grad is not None
+
+
+def test_under_autocast_the_head_runs_in_its_dtype():
+    hidden, mask, head = random_case()
+    hidden.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        peaks = trainable_peaks(hidden, mask, head)
+    assert peaks.dtype == torch.bfloat16
+    peaks.float().sum().backward()
+    assert hidden.grad.dtype == torch.float32
+    wanted = naive_peaks(hidden.detach(), mask, head)
+    torch.testing.assert_close(peaks.float(), wanted, rtol=TOLERANCE[torch.bfloat16], atol=0.1)
