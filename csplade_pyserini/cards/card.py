@@ -76,6 +76,9 @@ class EncoderCard:
     def hash(self) -> str:
         """SHA-256 over the fields that change a vector (not name, summary, scores and the like)."""
         fields = {f: getattr(self, f) for f in VECTOR_FIELDS}
+        for key in _ADDED_LATER:
+            if not fields[key]:
+                del fields[key]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -85,6 +88,8 @@ VECTOR_FIELDS = (
     "document_max_length", "impact_scale", "query_top_terms", "document_top_terms",
     "exclude_special_tokens",
 )  # fmt: skip
+_ADDED_LATER = ("layers", "lowercase")
+"""Off, they are left out of the hash: manifests that are older than these keys keep naming the same card."""
 
 _AT_LEAST: dict[str, float] = {
     "layers": 0,

