@@ -44,10 +44,13 @@ def load_student(card: EncoderCard, settings: PhaseSettings) -> Student:
         raise InputError(f"{settings.start} is an adapter: continue it (continue_adapter = true), or merge it first (train merge)")
     if settings.continue_adapter and not adapted:
         raise InputError(f"continue_adapter is true, but {settings.start or 'the base'} has no adapter")
+    torch.manual_seed(settings.seed)  # a new adapter's first weights are random, and Trainer seeds only later
     model = backbone.load_base(checkpoint, dtype=getattr(torch, settings.dtype))
     model.set_attn_implementation(settings.attention_kernel)
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers renames it on the way to version 6.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     tokenizer = backbone.load_tokenizer(checkpoint)
     if adapted:
         return Student(backbone.load_adapter(model, checkpoint, trainable=True), tokenizer, _over(card, checkpoint.card))

@@ -158,8 +158,7 @@ def _ignored(queries: Tensor, all_queries: Tensor, all_passages: Tensor, positiv
     """
     known = all_passages[::each]  # (all Q) the positive of each query
     same_query = queries[:, None] == all_queries[None]  # (Q, all Q)
-    same_positive = (all_passages[positives][:, None] == known[None]) | same_query
-    ignored = (same_positive[:, :, None] & (known[None, :, None] == all_passages[None, None])).any(dim=1)
+    ignored = (same_query[:, :, None] & (known[None, :, None] == all_passages[None, None])).any(dim=1)
     ignored[torch.arange(len(queries), device=queries.device), positives] = False
     return ignored
 

@@ -9,8 +9,10 @@ is such a file.
 
 import gzip
 import hashlib
+import math
 import random
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from csplade_pyserini.collections.corpus import parse_record
+from csplade_pyserini.collections.corpus import check_unicode, parse_record
 from csplade_pyserini.errors import InputError
 
 
@@ -63,12 +65,12 @@ class ExampleDataset(Dataset[Example]):
             record = parse_record(lines.readline().decode("utf-8"), f"{file}, byte {self._offset_of[index]}")
         chooser = random.Random(f"{self.seed} {self.epoch} {index}")
         positive = chooser.choice(record["positive_passages"])
-        hard = record.get("negative_passages", [])
+        hard = record.get("negative_passages") or []
         # Too few of them stand twice, as in Tevatron.
         choose = chooser.sample if len(hard) >= self.negatives else chooser.choices
         negatives = choose(hard, k=self.negatives)
-        query = record["query"]
-        return Example(str(record.get("query_id", query)), query, [_passage(p) for p in (positive, *negatives)])
+        passages = [self._passage(passage) for passage in (positive, *negatives)]
+        return Example(_identity(record, "query_id", record["query"]), record["query"], passages)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose anew from here on."""
@@ -98,29 +100,39 @@ class ExampleDataset(Dataset[Example]):
     def _check(self, record: dict[str, Any], place: str) -> None:
         if not isinstance(record.get("query"), str) or not record["query"].strip():
             raise InputError(f"{place}: query is {record.get('query')!r}; wanted a text")
-        for key, at_least in (("positive_passages", 1), ("negative_passages", min(1, self.negatives))):
-            passages = record.get(key, [])
-            if not isinstance(passages, list) or len(passages) < at_least:
-                raise InputError(f"{place}: {key} is {str(passages)[:60]}; wanted a list of at least {at_least} (or negatives = 0)")
+        check_unicode(f"{record['query']}{record.get('query_id', '')}", place)
+        for key, least, else_ in (("positive_passages", 1, ""), ("negative_passages", min(1, self.negatives), " (or negatives = 0)")):
+            passages = record.get(key)
+            if passages is None and not least:
+                continue
+            if not isinstance(passages, list) or len(passages) < least:
+                raise InputError(f"{place}: {key} is {str(passages)[:60]}; wanted a list{f' of at least {least}' if least else ''}{else_}")
             for passage in passages:
                 if not isinstance(passage, dict) or not isinstance(passage.get("text"), str):
                     raise InputError(f"{place}: a passage of {key} is {str(passage)[:60]}; wanted an object with 'text'")
-                if self.scored and type(passage.get("score")) not in (int, float):
-                    raise InputError(f"{place}: a passage of {key} has the score {passage.get('score')!r}; distillation wants a number")
+                check_unicode(f"{passage.get('title', '')}{passage['text']}{passage.get('docid', '')}", place)
+                score: Any = passage.get("score")
+                if self.scored and (type(score) not in (int, float) or not math.isfinite(score)):
+                    raise InputError(f"{place}: a passage of {key} has the score {score!r}; distillation wants a number")
+
+    def _passage(self, record: dict[str, Any]) -> Passage:
+        text = f"{record.get('title') or ''} {record['text']}".strip()
+        return Passage(_identity(record, "docid", text), text, record["score"] if self.scored else None)
 
 
 def plain_file(file: Path, folder: Path) -> Path:
     """The file itself, or what a .gz holds, expanded once into `folder`: lines are looked up by their place."""
     if file.suffix != ".gz":
         return file
-    target = folder / file.stem
+    # Two files of one name in two folders are two files.
+    target = folder / f"{key(str(file.resolve())):016x}-{file.stem}"
     if not target.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
         try:
             with gzip.open(file) as source, partial.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
-        except OSError as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{file} cannot be expanded into {folder}: {error}") from error
         partial.replace(target)
     return target
@@ -131,6 +143,6 @@ def key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
-def _passage(record: dict[str, Any]) -> Passage:
-    text = f"{record.get('title') or ''} {record['text']}".strip()
-    return Passage(str(record.get("docid", text)), text, record.get("score"))
+def _identity(record: dict[str, Any], name: str, text: str) -> str:
+    """The record's id, or its text where it has none."""
+    return text if record.get(name) is None else str(record[name])

@@ -83,9 +83,10 @@ class _AdaptationLoss(torch.autograd.Function):
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy and its gradient for the logits: softmax minus one-hot. logits (t, V), targets (t)."""
-    slope = logits.softmax(dim=1)
+    slope = logits.log_softmax(dim=1)
     at = targets[:, None]
-    loss = -slope.gather(1, at).clamp_min(torch.finfo(slope.dtype).tiny).log().sum()
+    loss = -slope.gather(1, at).sum()
+    slope.exp_()
     slope.scatter_add_(1, at, torch.full_like(at, -1, dtype=slope.dtype))
     return loss, slope
 

@@ -9,6 +9,7 @@ Paths are relative to the folder that the command runs in.
 """
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -131,8 +132,11 @@ _AT_LEAST = {
     "sequence_length": 2, "query_regulariser": 0, "document_regulariser": 0, "ramp_steps": 0, "window_steps": 0,
     "query_window": 1,
     "query_max_length": 0, "document_max_length": 0, "document_window": 1, "lora_alpha": 0, "relu_weight": 0, "warmup_ratio": 0,
+    "weight_decay": 0, "max_gradient_norm": 0, "lora_dropout": 0, "contrast_weight": 0, "kl_weight": 0, "margin_weight": 0,
+    "vector_weight": 0,
 }  # fmt: skip
-_ABOVE_ZERO = ("learning_rate", "temperature")
+_AT_MOST = {"warmup_ratio": 1, "lora_dropout": 1}
+_ABOVE_ZERO = ("learning_rate", "temperature", "teacher_scale")
 
 
 def read_settings(path: Path, phase: str, *, section: str = "", changes: Sequence[str] = ()) -> tuple[EncoderCard, Settings]:
@@ -163,11 +167,15 @@ def _apply(change: str, table: dict[str, Any]) -> None:
     section, dot, name = key.partition(".")
     if not (equals and dot and section and name):
         raise InputError(f"--set {change!r}; wanted SECTION.KEY=VALUE, such as contrast.learning_rate=1e-4")
+    if section != "card" and section.partition("-")[0] not in PHASES:
+        raise InputError(f"--set {change!r}: no configuration has a table [{section}]; wanted card, {', '.join(PHASES)} or a PHASE-NAME")
     try:
         parsed = tomllib.loads(f"{name} = {value}")
     except ValueError as error:
         raise InputError(f"--set {change!r}: the value is not TOML ({error}); texts need quotes") from error
-    _update(table.setdefault(section, {}), parsed)
+    if not isinstance(table.setdefault(section, {}), dict):
+        raise InputError(f"--set {change!r}: {section} is no table in the configuration")
+    _update(table[section], parsed)
 
 
 def _update(table: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -179,9 +187,15 @@ def _update(table: dict[str, Any], changes: dict[str, Any]) -> None:
 
 
 def _check_ranges(settings: Settings, origin: str) -> None:
+    for key, value in dataclasses.asdict(settings).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{origin}: {key} is {value}; wanted a finite number")
     for key, least in _AT_LEAST.items():
         if getattr(settings, key, least) < least:
             raise InputError(f"{origin}: {key} is {getattr(settings, key)}; wanted at least {least}")
+    for key, most in _AT_MOST.items():
+        if getattr(settings, key, most) > most:
+            raise InputError(f"{origin}: {key} is {getattr(settings, key)}; wanted at most {most}")
     for key in _ABOVE_ZERO:
         if not getattr(settings, key, 1) > 0:
             raise InputError(f"{origin}: {key} is {getattr(settings, key)}; wanted a number above 0")
@@ -193,5 +207,9 @@ def _check_ranges(settings: Settings, origin: str) -> None:
         raise InputError(f"{origin}: batch_size is {settings.batch_size}, no multiple of device_batch_size {settings.device_batch_size}")
     if not (settings.steps or getattr(settings, "epochs", 0)):
         raise InputError(f"{origin}: wanted steps{' or epochs' if isinstance(settings, ContrastSettings) else ''} above 0")
-    if isinstance(settings, ContrastSettings) and settings.vector_weight and not (settings.teacher_queries and settings.teacher_documents):
-        raise InputError(f"{origin}: vector_weight is {settings.vector_weight}, which needs teacher_queries and teacher_documents")
+    if isinstance(settings, ContrastSettings):
+        if settings.vector_weight and not (settings.teacher_queries and settings.teacher_documents):
+            raise InputError(f"{origin}: vector_weight is {settings.vector_weight}, which needs teacher_queries and teacher_documents")
+        for key in ("kl_weight", "margin_weight"):
+            if getattr(settings, key) and not settings.negatives:
+                raise InputError(f"{origin}: {key} is {getattr(settings, key)}, which needs negatives of at least 1")

@@ -1,5 +1,6 @@
 """A teacher's vectors, out of a JsonVectorCollection whose terms are those of the student's vocabulary."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from csplade_pyserini.collections.corpus import JSONL_ENDINGS, parse_record, read_lines
+from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.impacts import empty_term
 from csplade_pyserini.model.encoder import vocabulary_terms
 
 
@@ -18,9 +21,16 @@ class TeacherVectors:
     """Vectors by id, as arrays: about 8 bytes a term."""
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, vocabulary: int, impact_scale: float) -> None:
-        """Raises InputError on a bad record and on a term that the student's vocabulary does not have."""
+        """impact_scale: what a weight of 1 is in impacts, where no manifest beside the folder says so.
+
+        Raises InputError on a bad record and on a term that the student's vocabulary does not have.
+        """
         self.folder = folder
-        term_ids = {term: token_id for token_id, term in enumerate(vocabulary_terms(tokenizer, vocabulary)) if term is not None}
+        if manifest_path(folder).is_file():
+            impact_scale = read_collection_manifest(folder).card["impact_scale"]
+        terms = vocabulary_terms(tokenizer, vocabulary)
+        term_ids = {term: token_id for token_id, term in enumerate(terms) if term is not None}
+        empty = empty_term(terms)
         self._vectors: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if not folder.is_dir():
             raise InputError(f"the teacher's vectors {folder} do not exist; wanted a folder that encode wrote")
@@ -29,12 +39,15 @@ class TeacherVectors:
                 record = parse_record(line, f"{file}:{number}")
                 if not isinstance(record.get("vector"), dict) or "id" not in record:
                     raise InputError(f"{file}:{number}: wanted an object with 'id' and 'vector'")
-                unknown = record["vector"].keys() - term_ids.keys()
+                vector = {term: impact for term, impact in record["vector"].items() if term != empty}
+                unknown = vector.keys() - term_ids.keys()
                 if unknown:
                     raise InputError(f"{file}:{number}: the student's vocabulary has no term {min(unknown)!r}")
-                terms = np.array([term_ids[term] for term in record["vector"]], dtype=np.int32)
-                weights = np.array(list(record["vector"].values()), dtype=np.float32) / np.float32(impact_scale)
-                self._vectors[str(record["id"])] = terms, weights
+                for term, impact in vector.items():
+                    if type(impact) not in (int, float) or not 0 < impact < math.inf:
+                        raise InputError(f"{file}:{number}: the impact of {term!r} is {impact!r}; wanted a number above 0")
+                token_ids = np.array([term_ids[term] for term in vector], dtype=np.int32)
+                self._vectors[str(record["id"])] = token_ids, np.array(list(vector.values()), dtype=np.float32) / np.float32(impact_scale)
 
     def sparse(self, ids: Sequence[str]) -> dict[str, Tensor]:
         """Rows, terms and weights of the vectors of these ids. Raises InputError where one is missing."""

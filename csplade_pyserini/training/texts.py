@@ -61,6 +61,6 @@ def _texts(names: Sequence[str]) -> Iterator[str]:
         if name.endswith(TEXT_ENDINGS):
             if not Path(name).is_file():
                 raise InputError(f"the text file {name} does not exist")
-            yield from (line for line in read_lines(Path(name)) if line.strip())
+            yield from (line.rstrip("\r\n") for line in read_lines(Path(name)))
         else:
             yield from (document.text for document in open_corpus(name).documents())

@@ -27,9 +27,10 @@ def main() -> int:
     parser.add_argument("--active", type=float, default=0.01, help="share of the terms that are active, so have a gradient (default 0.01)")
     args = parser.parse_args()
     shape = (args.batch, args.length, args.hidden, args.vocabulary, args.active)
+    logits = 4 * args.batch * args.length * args.vocabulary / 2**20
     print(
         f"B {args.batch}, L {args.length}, H {args.hidden}, V {args.vocabulary}, {args.active:.0%} of the terms active, "
-        f"float32, {torch.get_num_threads()} threads; the (B, L, V) logits: {4 * args.batch * args.length * args.vocabulary / 2**20:,.0f} MiB"
+        f"float32, {torch.get_num_threads()} threads; the (B, L, V) logits: {logits:,.0f} MiB"
     )
     within = True
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -58,7 +59,7 @@ def test_a_line_of_tevatron_is_read_as_it_is(tmp_path):
 
 def test_title_docid_query_id_and_score_may_be_missing(tmp_path):
     record = {"query": "q", "positive_passages": [{"text": " bare "}], "negative_passages": [{"title": None, "text": "n", "score": 2}]}
-    assert read(write(tmp_path / "t.jsonl", record))[0] == Example("q", "q", [Passage("bare", "bare", None), Passage("n", "n", 2)])
+    assert read(write(tmp_path / "t.jsonl", record))[0] == Example("q", "q", [Passage("bare", "bare", None), Passage("n", "n", None)])
 
 
 def test_numbers_for_ids_become_texts(tmp_path):
@@ -143,7 +144,7 @@ BAD_LINES = {
     "no query": ({"positive_passages": [{"text": "p"}]}, "query is None; wanted a text"),
     "a blank query": (example("q") | {"query": " \n"}, "query is ' \\n'; wanted a text"),
     "a number for a query": (example("q") | {"query": 5}, "query is 5; wanted a text"),
-    "no positives": ({"query": "q", "negative_passages": [{"text": "n"}]}, "positive_passages is []; wanted a list of at least 1"),
+    "no positives": ({"query": "q", "negative_passages": [{"text": "n"}]}, "positive_passages is None; wanted a list of at least 1"),
     "an empty list of positives": (example("q", positives=0, negatives=1), "positive_passages is []; wanted a list of at least 1"),
     "positives as a table": (example("q") | {"positive_passages": {"text": "p"}}, "positive_passages is {'text': 'p'}; wanted a list"),
     "no negatives": (example("q"), "negative_passages is []; wanted a list of at least 1 (or negatives = 0)"),
@@ -207,9 +208,8 @@ def test_a_gzip_file_is_expanded_once_into_the_folder(tmp_path):
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     folder = tmp_path / "runs" / "x"
     expanded = plain_file(packed, folder)
-    assert expanded == folder / "train.jsonl"
     assert expanded.read_bytes() == plain.read_bytes()
-    assert [file.name for file in folder.iterdir()] == ["train.jsonl"], "nothing partial stays"
+    assert list(folder.iterdir()) == [expanded], "nothing partial stays"
     assert docids(read(expanded, negatives=0)) == [["a+0"], ["b+0"]]
     before = expanded.stat().st_mtime_ns
     assert plain_file(packed, folder) == expanded
@@ -243,3 +243,40 @@ def test_keys_of_texts_are_equal_where_the_texts_are_and_fit_63_bits():
     assert max(keys) >= 2**62, "all 63 bits are used"
     # `printf docid | b2sum -l 64` says 92ea16db458ecb9c: the same in every process and on every machine.
     assert key("docid") == 0x92EA16DB458ECB9C >> 1
+
+
+def test_two_gzip_files_of_one_name_are_two_files(tmp_path):
+    expanded = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        packed = tmp_path / name / "train.jsonl.gz"
+        packed.write_bytes(gzip.compress(write(tmp_path / "plain.jsonl", example(name)).read_bytes()))
+        expanded.append(plain_file(packed, tmp_path / "run"))
+    assert [docids(read(file, negatives=0)) for file in expanded] == [[["a+0"]], [["b+0"]]]
+
+
+@pytest.mark.parametrize("broken", [gzip.compress(b"x" * 1000)[:-12], b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\xff" * 30])
+def test_a_broken_gzip_file_is_an_error_that_names_it(tmp_path, broken):
+    (tmp_path / "t.jsonl.gz").write_bytes(broken)
+    with pytest.raises(InputError, match="t.jsonl.gz cannot be expanded"):
+        plain_file(tmp_path / "t.jsonl.gz", tmp_path / "run")
+
+
+def test_null_ids_are_no_ids(tmp_path):
+    record = {"query_id": None, "query": "q", "positive_passages": [{"docid": None, "text": "p"}], "negative_passages": None}
+    found = read(write(tmp_path / "t.jsonl", record), negatives=0)[0]
+    assert (found.query_id, found.passages[0].docid) == ("q", "p")
+
+
+@pytest.mark.parametrize("place", ["query", "query_id"])
+def test_a_lone_surrogate_is_an_error(tmp_path, place):
+    with pytest.raises(InputError, match=r"t.jsonl:1: a lone surrogate"):
+        read(write(tmp_path / "t.jsonl", json.dumps(example("q") | {place: "\ud800"}).encode()), negatives=0)
+
+
+def test_a_score_is_a_finite_number_where_it_counts_and_anything_elsewhere(tmp_path):
+    for score in (math.nan, "0.5"):
+        file = write(tmp_path / "t.jsonl", {"query": "q", "positive_passages": [{"text": "p", "score": score}]})
+        assert read(file, negatives=0)[0].passages[0].score is None
+        with pytest.raises(InputError, match="wants a number"):
+            read(file, negatives=0, scored=True)

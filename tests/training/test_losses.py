@@ -322,3 +322,8 @@ def test_the_heaviest_weights_stay_and_they_alone_have_a_gradient(vocabulary, wi
 def test_weights_that_tie_with_the_last_one_kept_stay_too():
     weights = torch.tensor([[3.0, 1.0, 2.0, 2.0], [0.0, 0.0, 5.0, 0.0]])
     assert keep_heaviest(weights, 2).tolist() == [[3.0, 0.0, 2.0, 2.0], [0.0, 0.0, 5.0, 0.0]]
+
+
+def test_a_tokens_loss_has_no_ceiling():
+    hidden, head, target = torch.tensor([[1.0, 0]]), torch.tensor([[300.0, 0], [0, 0]]), torch.tensor([1])
+    torch.testing.assert_close(adaptation_loss(hidden, target, head)[1], F.cross_entropy(hidden @ head.T, target))

@@ -353,3 +353,28 @@ def test_a_change_whose_value_is_no_toml_is_an_error_that_shows_it(tmp_path, cha
 def test_a_change_to_a_key_that_is_not_there_is_an_error_that_names_the_table(tmp_path):
     file = write(tmp_path)
     assert error_of(file, "contrast", changes=["contrast.step=7"]).startswith(f"{file} [contrast]: unknown key 'step'; known: ")
+
+
+@pytest.mark.parametrize("change", ["contrst.steps=7", " contrast.steps=7", "cards.name='b'"])
+def test_a_change_to_a_table_that_no_configuration_has_is_an_error(tmp_path, change):
+    message = error_of(write(tmp_path), "contrast", changes=[change])
+    assert "no configuration has a table" in message
+    assert "card, adapt, contrast, merge" in message
+
+
+@pytest.mark.parametrize("table", ["contrast = 5\n[card]\nname = 'a'\n", "[card]\nname = 'a'\n[[contrast]]\nsteps = 1\n"])
+def test_a_change_inside_what_is_no_table_is_an_error(tmp_path, table):
+    (tmp_path / "c.toml").write_text(table)
+    assert "contrast is no table" in error_of(tmp_path / "c.toml", "contrast", changes=["contrast.steps=7"])
+
+
+@pytest.mark.parametrize("key", ["query_regulariser", "temperature", "learning_rate", "kl_weight"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_number_that_is_not_finite_is_an_error(tmp_path, key, value):
+    assert f"{key} is {value}; wanted a finite number" in error_of(write(tmp_path), "contrast", changes=[f"contrast.{key}={value}"])
+
+
+@pytest.mark.parametrize("key", ["kl_weight", "margin_weight"])
+def test_distilling_scores_needs_negatives(tmp_path, key):
+    changes = [f"contrast.{key}=1.0", "contrast.negatives=0"]
+    assert f"{key} is 1.0, which needs negatives" in error_of(write(tmp_path), "contrast", changes=changes)

@@ -122,3 +122,20 @@ def test_a_folder_that_is_not_there_is_an_error_that_names_it(tmp_path, byte_tok
     assert error_of(tmp_path / "none", byte_tokenizer) == (
         f"the teacher's vectors {tmp_path / 'none'} do not exist; wanted a folder that encode wrote"
     )
+
+
+def test_the_vector_of_an_empty_document_as_encode_writes_it_has_no_terms(tmp_path, make_encoder):
+    encoder = make_encoder()
+    [vector] = encoder.encode_documents([""])
+    folder = write(tmp_path / "c", {"empty": {"[CSPLADE-EMPTY]": 1} | vector})
+    found = TeacherVectors(folder, encoder.tokenizer, VOCABULARY, 100.0).sparse(["empty"])
+    assert to_dense(found, 1).count_nonzero() == 0
+
+
+@pytest.mark.parametrize("impact", ["heavy", None, True, -1, 0])
+def test_an_impact_that_is_no_number_above_zero_is_an_error_that_names_line_and_term(tmp_path, make_encoder, impact):
+    encoder = make_encoder()
+    term = next(term for term in encoder.terms if term is not None)
+    (tmp_path / "c.jsonl").write_text(json.dumps({"id": "a", "vector": {term: impact}}) + "\n")
+    message = error_of(tmp_path, encoder.tokenizer)
+    assert f"c.jsonl:1: the impact of {term!r} is {impact!r}" in message

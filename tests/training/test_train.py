@@ -1,0 +1,213 @@
+"""The train verb on tiny models: phases follow each other, resume exactly, stop on a dying ReLU, end in a searchable folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from programs import run_python
+from tiny_models import TEXTS
+
+from csplade_pyserini.model import load_encoder
+from csplade_pyserini.train import main
+
+QUERIES = ["heart attack symptoms", "potassium in fruit", "chest pain", "fish in cold water", "bananas", "400 mg"]
+
+
+def configuration(folder: Path, start: Path, *, trainer: str = "logging_steps = 1\nsave_steps = 2", **changes: str) -> Path:
+    """A configuration over `start` and the examples and texts that it needs; changes: lines for a table."""
+    records = [
+        {
+            "query_id": f"q{i}",
+            "query": query,
+            "positive_passages": [{"docid": f"d{i}", "text": TEXTS[i % len(TEXTS)] + f" {i}"}],
+            "negative_passages": [{"docid": f"n{i}{j}", "text": TEXTS[(i + j) % len(TEXTS)] + f" no {i} {j}"} for j in (1, 2)],
+        }
+        for i, query in enumerate(QUERIES * 4)
+    ]
+    (folder / "examples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "texts.jsonl").write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(TEXTS * 8)))
+    tables = {
+        "card": 'name = "trained"\nattention = "bidirectional"\nquery_max_length = 12\ndocument_max_length = 24',
+        "adapt": f'start = "{start}"\noutput = "{folder}/adapted"\ndata = ["{folder}/texts.jsonl"]\nsteps = 4\nwarmup_steps = 1\n'
+        "learning_rate = 1e-3\nbatch_size = 4\ndevice_batch_size = 4\nsequence_length = 16",
+        "contrast": f'start = "{start}"\noutput = "{folder}/contrasted"\ndata = ["{folder}/examples.jsonl"]\nsteps = 6\n'
+        "learning_rate = 1e-3\nbatch_size = 4\ndevice_batch_size = 4\nnegatives = 1\nramp_steps = 4\n"
+        "query_regulariser = 0.001\ndocument_regulariser = 0.001\nlora_rank = 4",
+        "merge": f'start = "{folder}/contrasted"\noutput = "{folder}/merged"\ndtype = "float32"',
+    }
+    for phase in ("adapt", "contrast"):
+        changes[phase] = f"{changes.get(phase, '')}\n[{phase}.trainer]\nuse_cpu = true\n{trainer}"
+    file = folder / "configuration.toml"
+    file.write_text("".join(f"[{name}]\n{lines}\n{changes.get(name, '')}\n" for name, lines in tables.items()))
+    return file
+
+
+def train(phase: str, file: Path, *changes: str) -> int:
+    return main([phase, "--config", str(file), *(word for change in changes for word in ("--set", change))])
+
+
+def log_of(folder: Path) -> list[dict]:
+    """Log lines of the steps, without the times."""
+    record = json.loads((folder / "training.json").read_text())
+    return [{key: value for key, value in line.items() if "runtime" not in key} for line in record["log"] if "loss" in line]
+
+
+def test_the_phases_follow_each_other_and_what_they_leave_is_searched_with(tmp_path, checkpoint_folder):
+    file = configuration(tmp_path, checkpoint_folder)
+    for words in (["adapt"], ["contrast", "--set", f'contrast.start="{tmp_path}/adapted"'], ["merge"]):
+        result = run_python("-m", "csplade_pyserini.train", *words, "--config", file, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr[-3000:]
+        assert result.stdout == "", "stdout is for data"
+        assert "search with: --encoder" in result.stderr
+    assert "query_terms" in log_of(tmp_path / "contrasted")[0]
+    assert {"adapted", "contrasted", "merged"} == {path.name for path in tmp_path.iterdir() if path.is_dir()}, "no work in progress stays"
+    topics = tmp_path / "topics.tsv"
+    topics.write_text("1\tchest pain\n")
+    words = ("--encoder", tmp_path / "merged", "--topics", topics, "--output", tmp_path / "queries.jsonl")
+    result = run_python("-m", "csplade_pyserini.encode_queries", *words)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads((tmp_path / "queries.jsonl").read_text())["vector"]
+
+
+@pytest.fixture(scope="module")
+def contrasted(tmp_path_factory, checkpoint_folder) -> Path:
+    """The folder of a configuration whose contrastive phase is done."""
+    folder = tmp_path_factory.mktemp("contrasted")
+    assert train("contrast", configuration(folder, checkpoint_folder)) == 0
+    return folder
+
+
+def test_training_moves_the_vectors(contrasted, checkpoint_folder):
+    before, after = (load_encoder(str(place)).weights(TEXTS) for place in (checkpoint_folder, contrasted / "contrasted"))
+    assert not torch.allclose(before, after, atol=1e-3)
+
+
+def test_merged_weights_and_the_kept_adapter_give_the_checkpoints_vectors(contrasted):
+    assert train("merge", contrasted / "configuration.toml") == 0
+    kept = contrasted / "kept"
+    assert train("merge", contrasted / "configuration.toml", "merge.keep_adapter=true", f'merge.output="{kept}"') == 0
+    assert (kept / "adapter_model.safetensors").is_file()
+    assert not (contrasted / "merged" / "adapter_model.safetensors").exists()
+    wanted = load_encoder(str(contrasted / "contrasted")).weights(TEXTS)
+    for place in ("merged", "kept"):
+        torch.testing.assert_close(load_encoder(str(contrasted / place)).weights(TEXTS), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_merging_into_what_is_there_is_refused(contrasted, capsys):
+    (contrasted / "taken").mkdir(exist_ok=True)
+    with pytest.raises(Exception, match="taken exists: choose another output"):
+        train("merge", contrasted / "configuration.toml", f'merge.output="{contrasted / "taken"}"')
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_run_resumed_from_any_checkpoint_has_the_same_losses_and_weights(contrasted, tmp_path, checkpoint_folder, step):
+    file = configuration(tmp_path, checkpoint_folder, trainer="logging_steps = 1\nsave_steps = 2\nsave_total_limit = 9")
+    interrupted = f'contrast.data=["{contrasted}/examples.jsonl"]'
+    _stop_before(tmp_path, file, interrupted, step)
+    assert train("contrast", file, interrupted) == 0
+    assert log_of(tmp_path / "contrasted") == log_of(contrasted / "contrasted")
+    was, now = (load_encoder(str(folder / "contrasted")).weights(TEXTS) for folder in (contrasted, tmp_path))
+    torch.testing.assert_close(now, was, rtol=0, atol=0)
+
+
+def _stop_before(folder: Path, file: Path, change: str, step: int) -> None:
+    """Leave a run as it is when it is killed after the checkpoint of `step`."""
+    running = folder / "contrasted.training"
+    kept = folder / "kept"
+
+    from csplade_pyserini.training import runs
+
+    finish = runs.Run.finish
+    try:
+        runs.Run.finish = lambda run, *rest: (shutil.copytree(running, kept), finish(run, *rest))[1]
+        assert train("contrast", file, change) == 0
+    finally:
+        runs.Run.finish = finish
+    shutil.rmtree(folder / "contrasted")
+    kept.rename(running)
+    checkpoints = {int(path.name.rpartition("-")[2]): path for path in running.glob("checkpoint-*")}
+    assert set(checkpoints) == {2, 4, 6}
+    for later in (path for at, path in checkpoints.items() if at > step):
+        shutil.rmtree(later)
+
+
+def test_a_run_that_is_done_is_not_done_again(contrasted, capsys):
+    before = (contrasted / "contrasted" / "training.json").stat().st_mtime_ns
+    assert train("contrast", contrasted / "configuration.toml") == 0
+    assert "is done already" in capsys.readouterr().err
+    assert (contrasted / "contrasted" / "training.json").stat().st_mtime_ns == before
+
+
+def test_changed_settings_are_refused_with_both_values(contrasted):
+    words = ("contrast", "--config", contrasted / "configuration.toml", "--set", "contrast.learning_rate=0.5")
+    result = run_python("-m", "csplade_pyserini.train", *words)
+    assert result.returncode == 2
+    assert "learning_rate was 0.001, now it is 0.5: choose another output" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+COLLAPSE = ("contrast.learning_rate=1.0", "contrast.document_regulariser=1000.0", "contrast.ramp_steps=0", "contrast.lora_rank=0")
+
+
+def test_a_dying_relu_stops_the_run_with_the_cures_and_exit_code_1(tmp_path, checkpoint_folder):
+    file = configuration(tmp_path, checkpoint_folder)
+    words = [word for change in (*COLLAPSE, "contrast.steps=30") for word in ("--set", change)]
+    result = run_python("-m", "csplade_pyserini.train", "contrast", "--config", file, *words)
+    assert result.returncode == 1, result.stderr[-3000:]
+    assert "collapsed at step" in result.stderr
+    assert "adaptation phase first" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "contrasted").exists()
+
+
+def test_a_collapsed_run_goes_on_where_told_to(tmp_path, checkpoint_folder):
+    file = configuration(tmp_path, checkpoint_folder)
+    assert train("contrast", file, *COLLAPSE, "contrast.steps=12", "contrast.stop_when_collapsed=false") == 0
+    assert max(line["empty_documents"] for line in log_of(tmp_path / "contrasted")) > 0.5
+
+
+def test_accumulated_batches_and_checkpointed_gradients_change_no_loss_of_the_adaptation(tmp_path, checkpoint_folder):
+    logs = []
+    for number, changes in enumerate([(), ("adapt.device_batch_size=2",), ("adapt.gradient_checkpointing=true",)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert train("adapt", configuration(folder, checkpoint_folder), *changes) == 0
+        logs.append([(line["clm"], line["relu"]) for line in log_of(folder / "adapted")])
+    assert len(logs[0]) == 4
+    for log in logs[1:]:
+        torch.testing.assert_close(torch.tensor(log), torch.tensor(logs[0]), rtol=1e-3, atol=1e-3)
+
+
+def test_adaptation_lowers_both_losses(tmp_path, checkpoint_folder):
+    file = configuration(tmp_path, checkpoint_folder)
+    assert train("adapt", file, "adapt.steps=60", "adapt.learning_rate=3e-3") == 0
+    first, last = log_of(tmp_path / "adapted")[0], log_of(tmp_path / "adapted")[-1]
+    assert last["clm"] < first["clm"] - 0.5
+    assert last["relu"] < first["relu"]
+
+
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+def test_every_way_of_seeing_right_context_trains(tmp_path, checkpoint_folder, attention, echo):
+    file = configuration(tmp_path, checkpoint_folder)
+    changes = (
+        f'card.attention="{attention}"',
+        f"card.echo={str(echo).lower()}",
+        "contrast.steps=2",
+        "contrast.gradient_checkpointing=true",
+    )
+    assert train("contrast", file, *changes) == 0
+    card = (tmp_path / "contrasted" / "card.toml").read_text()
+    assert ("echo = true" in card) == echo
+    assert ('attention = "bidirectional"' in card) == (attention == "bidirectional")
+
+
+def test_bad_examples_end_the_command_before_any_training(tmp_path, checkpoint_folder):
+    file = configuration(tmp_path, checkpoint_folder)
+    (tmp_path / "examples.jsonl").write_text('{"query": "a", "positive_passages": []}\n')
+    result = run_python("-m", "csplade_pyserini.train", "contrast", "--config", file)
+    assert result.returncode == 2
+    assert "examples.jsonl:1: positive_passages is []" in result.stderr
+    assert "Traceback" not in result.stderr
