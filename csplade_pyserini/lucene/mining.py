@@ -27,8 +27,8 @@ _TOPICS_AT_ONCE = 1000
 def mine_examples(name: str, folder: Path, *, threads: int = 2) -> Path:
     """The file of examples of `ir_datasets:ID`, made on first use: positives by the qrels, negatives by BM25.
 
-    Negatives are hits that the qrels do not call relevant. Topics without a relevant document in the corpus
-    are left out, and counted on stderr. Raises InputError where the data set lacks a part, CheckError where
+    Negatives are hits that the qrels do not call relevant. Topics without a relevant document in the corpus,
+    or without another hit, are left out, and counted on stderr. Raises InputError where the data set lacks a part, CheckError where
     Pyserini fails.
     """
     examples = folder / f"{re.sub(r'[^\w.-]+', '_', name)}.jsonl"
@@ -49,8 +49,9 @@ def mine_examples(name: str, folder: Path, *, threads: int = 2) -> Path:
                 written += 1
                 file.write(json.dumps(example, ensure_ascii=False) + "\n")
         if not written:
-            raise CheckError(f"{name}: no topic has a relevant document in the corpus")
-    print(f"{examples}: {written} examples of {len(judged)} judged topics", file=sys.stderr)
+            raise CheckError(f"{name}: no topic has a relevant document in the corpus, and a hit that is not relevant")
+    left_out = f"; {len(judged) - written} have no relevant document in the corpus, or no other hit" if written < len(judged) else ""
+    print(f"{examples}: {written} examples of {len(judged)} judged topics{left_out}", file=sys.stderr)
     return examples
 
 
@@ -76,11 +77,11 @@ def _hits(searcher: Any, topics: Topics, threads: int) -> Iterator[tuple[str, li
 
 
 def _example(searcher: Any, qid: str, query: str, qrels: Qrels, hits: list[str]) -> dict[str, Any] | None:
-    """A record, or None where no relevant document is in the index."""
+    """A record, or None where no relevant document is in the index, or BM25 finds no other."""
     relevant = {docid for docid, grade in qrels[qid].items() if grade > 0}
     positives = [passage for docid in sorted(relevant) if (passage := _passage(searcher, docid))]
     negatives = [passage for docid in hits if docid not in relevant and (passage := _passage(searcher, docid))]
-    if not positives or not query.strip():
+    if not positives or not negatives:
         return None
     return {"query_id": qid, "query": query, "positive_passages": positives, "negative_passages": negatives[:NEGATIVES]}
 
