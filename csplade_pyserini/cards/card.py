@@ -8,7 +8,6 @@ card's hash stands in every manifest.
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -75,10 +74,7 @@ class EncoderCard:
 
     def hash(self) -> str:
         """SHA-256 over the fields that change a vector (not name, summary, scores and the like)."""
-        fields = {f: getattr(self, f) for f in VECTOR_FIELDS}
-        for key in _ADDED_LATER:
-            if not fields[key]:
-                del fields[key]
+        fields = {f: value for f in VECTOR_FIELDS if (value := getattr(self, f)) or f not in _ADDED_LATER}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -140,7 +136,7 @@ def _check_ranges(card: EncoderCard, origin: str) -> None:
         if getattr(card, key) < least:
             raise InputError(f"{origin}: {key} is {getattr(card, key)}; wanted at least {least:g}")
     for key in ("impact_scale", "logit_scale"):
-        if not 0 < getattr(card, key) < math.inf:
+        if not getattr(card, key) > 0:
             raise InputError(f"{origin}: {key} is {getattr(card, key)}; wanted a finite number above 0")
     if not card.name.strip():
         raise InputError(f"{origin}: name is {card.name!r}; wanted a name")

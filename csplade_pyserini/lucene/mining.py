@@ -28,8 +28,8 @@ def mine_examples(name: str, folder: Path, *, threads: int = 2) -> Path:
     """The file of examples of `ir_datasets:ID`, made on first use: positives by the qrels, negatives by BM25.
 
     Negatives are hits that the qrels do not call relevant. Topics without a relevant document in the corpus,
-    or without another hit, are left out, and counted on stderr. Raises InputError where the data set lacks a part, CheckError where
-    Pyserini fails.
+    or without another hit, are left out, and counted on stderr. Raises InputError where the data set lacks a
+    part, CheckError where Pyserini fails.
     """
     examples = folder / f"{re.sub(r'[^\w.-]+', '_', name)}.jsonl"
     if examples.is_file():

@@ -55,8 +55,8 @@ def adapt(card: EncoderCard, settings: AdaptSettings) -> Path:
         with run.main_process_first():
             if not packed.is_file():
                 pack(settings.data, packed, card=card, tokenizer=student.tokenizer)
-        sequences = PackedDataset(packed, settings.sequence_length)
-        train(run, AdaptationModel(student, settings.relu_weight), student, sequences, _stack)
+        model = AdaptationModel(student, settings.relu_weight)
+        train(run, model, student, PackedDataset(packed, settings.sequence_length), _stack)
     return run.output
 
 

@@ -101,12 +101,12 @@ class ExampleDataset(Dataset[Example]):
         if not isinstance(record.get("query"), str) or not record["query"].strip():
             raise InputError(f"{place}: query is {record.get('query')!r}; wanted a text")
         check_unicode(f"{record['query']}{record.get('query_id', '')}", place)
-        for key, least, else_ in (("positive_passages", 1, ""), ("negative_passages", min(1, self.negatives), " (or negatives = 0)")):
+        for key, least, hint in (("positive_passages", 1, ""), ("negative_passages", min(1, self.negatives), " (or negatives = 0)")):
             passages = record.get(key)
             if passages is None and not least:
                 continue
             if not isinstance(passages, list) or len(passages) < least:
-                raise InputError(f"{place}: {key} is {str(passages)[:60]}; wanted a list{f' of at least {least}' if least else ''}{else_}")
+                raise InputError(f"{place}: {key} is {str(passages)[:60]}; wanted a list{f' of at least {least}' if least else ''}{hint}")
             for passage in passages:
                 if not isinstance(passage, dict) or not isinstance(passage.get("text"), str):
                     raise InputError(f"{place}: a passage of {key} is {str(passage)[:60]}; wanted an object with 'text'")

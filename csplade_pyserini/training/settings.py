@@ -9,7 +9,6 @@ Paths are relative to the folder that the command runs in.
 """
 
 import dataclasses
-import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -130,10 +129,9 @@ PHASES: dict[str, type[Settings]] = {"adapt": AdaptSettings, "contrast": Contras
 _AT_LEAST = {
     "batch_size": 1, "device_batch_size": 1, "steps": 0, "warmup_steps": 0, "epochs": 0, "negatives": 0, "lora_rank": 0,
     "sequence_length": 2, "query_regulariser": 0, "document_regulariser": 0, "ramp_steps": 0, "window_steps": 0,
-    "query_window": 1,
-    "query_max_length": 0, "document_max_length": 0, "document_window": 1, "lora_alpha": 0, "relu_weight": 0, "warmup_ratio": 0,
-    "weight_decay": 0, "max_gradient_norm": 0, "lora_dropout": 0, "contrast_weight": 0, "kl_weight": 0, "margin_weight": 0,
-    "vector_weight": 0,
+    "query_window": 1, "document_window": 1, "query_max_length": 0, "document_max_length": 0, "lora_alpha": 0, "lora_dropout": 0,
+    "relu_weight": 0, "warmup_ratio": 0, "weight_decay": 0, "max_gradient_norm": 0,
+    "contrast_weight": 0, "kl_weight": 0, "margin_weight": 0, "vector_weight": 0,
 }  # fmt: skip
 _AT_MOST = {"warmup_ratio": 1, "lora_dropout": 1}
 _ABOVE_ZERO = ("learning_rate", "temperature", "teacher_scale")
@@ -187,9 +185,6 @@ def _update(table: dict[str, Any], changes: dict[str, Any]) -> None:
 
 
 def _check_ranges(settings: Settings, origin: str) -> None:
-    for key, value in dataclasses.asdict(settings).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{origin}: {key} is {value}; wanted a finite number")
     for key, least in _AT_LEAST.items():
         if getattr(settings, key, least) < least:
             raise InputError(f"{origin}: {key} is {getattr(settings, key)}; wanted at least {least}")

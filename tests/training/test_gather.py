@@ -14,7 +14,7 @@ HELPERS = str(Path(__file__).parents[1])
 def results(tmp_path_factory) -> tuple[dict, dict]:
     """What one process and what two (gloo, DDP) make of the same batch."""
     folder = tmp_path_factory.mktemp("processes")
-    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29431")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     found = []
     for name, words in (("one", ()), ("two", launcher)):
         result = run_python(*words, PROGRAM, folder / name, PYTHONPATH=HELPERS, OMP_NUM_THREADS="1")

@@ -9,8 +9,10 @@ import torch
 from programs import run_python
 from tiny_models import TEXTS
 
+from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import load_encoder
 from csplade_pyserini.train import main
+from csplade_pyserini.training import runs
 
 QUERIES = ["heart attack symptoms", "potassium in fruit", "chest pain", "fish in cold water", "bananas", "400 mg"]
 
@@ -95,9 +97,9 @@ def test_merged_weights_and_the_kept_adapter_give_the_checkpoints_vectors(contra
         torch.testing.assert_close(load_encoder(str(contrasted / place)).weights(TEXTS), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_merging_into_what_is_there_is_refused(contrasted, capsys):
+def test_merging_into_what_is_there_is_refused(contrasted):
     (contrasted / "taken").mkdir(exist_ok=True)
-    with pytest.raises(Exception, match="taken exists: choose another output"):
+    with pytest.raises(InputError, match="taken exists: choose another output"):
         train("merge", contrasted / "configuration.toml", f'merge.output="{contrasted / "taken"}"')
 
 
@@ -116,8 +118,6 @@ def _stop_before(folder: Path, file: Path, change: str, step: int) -> None:
     """Leave a run as it is when it is killed after the checkpoint of `step`."""
     running = folder / "contrasted.training"
     kept = folder / "kept"
-
-    from csplade_pyserini.training import runs
 
     finish = runs.Run.finish
     try:
