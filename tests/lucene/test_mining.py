@@ -1,18 +1,19 @@
 """Hard negatives by BM25, on NFCorpus's dev split."""
 
+import csv
+import io
 import json
 import shutil
+import zipfile
 
 import pytest
 from programs import run_python
-
-from csplade_pyserini.collections.topics import read_qrels, read_topics
 
 pytestmark = [pytest.mark.jvm, pytest.mark.data]
 NAME = "ir_datasets:beir/nfcorpus/dev"
 
 
-def test_an_ir_datasets_id_trains_with_mined_negatives(data_folder, checkpoint_folder, tmp_path, monkeypatch):
+def test_an_ir_datasets_id_trains_with_mined_negatives(data_folder, checkpoint_folder, tmp_path):
     home = tmp_path / "ir_datasets"
     shutil.copytree(data_folder / "ir_datasets", home)
     config = tmp_path / "c.toml"
@@ -26,8 +27,7 @@ def test_an_ir_datasets_id_trains_with_mined_negatives(data_folder, checkpoint_f
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "out" / "card.toml").is_file()
 
-    monkeypatch.setenv("IR_DATASETS_HOME", str(home))
-    qrels, topics = read_qrels(NAME), read_topics(NAME)
+    qrels, topics = read_archive(data_folder / "ir_datasets" / "beir" / "nfcorpus" / "source.zip")
     [file] = (tmp_path / "out.mined").glob("*.jsonl")
     examples = {record["query_id"]: record for record in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
     left_out = len(qrels) - len(examples)
@@ -41,3 +41,13 @@ def test_an_ir_datasets_id_trains_with_mined_negatives(data_folder, checkpoint_f
         assert 0 < len(negatives) <= 50
         assert len(set(negatives)) == len(negatives)
         assert not relevant & set(negatives)
+
+
+def read_archive(archive) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Qrels of the dev split and topics, out of BEIR's archive."""
+    with zipfile.ZipFile(archive) as files:
+        topics = {record["_id"]: record["text"] for record in map(json.loads, files.open("nfcorpus/queries.jsonl"))}
+        qrels: dict[str, dict[str, int]] = {}
+        for row in csv.DictReader(io.TextIOWrapper(files.open("nfcorpus/qrels/dev.tsv")), delimiter="\t"):
+            qrels.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
+    return qrels, topics
