@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="adapter folder to write")
     parser.add_argument("--rank", type=int, default=64, help="LoRA rank of the other projections (default: 64)")
     parser.add_argument("--damping", type=float, default=0.02, help="what is left of a layer's output (default: 0.02)")
+    parser.add_argument("--gain", type=float, default=20.0, help="times its input that the first layer adds (default: 20)")
     parser.add_argument("--threshold", type=float, default=25.0, help="what is taken off every logit (default: 25)")
     parser.add_argument("--texts", type=int, default=400, help="texts to fit on (default: 400)")
     args = parser.parse_args()
@@ -50,17 +51,27 @@ def main() -> int:
     layers = model.base_model.layers
     for layer in layers:
         for module in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            set_change(module, (args.damping - 1) * module.base_layer.weight)
+            module.lora_B["default"].weight.copy_(torch.eye(width))
+            module.lora_A["default"].weight.zero_()
+            add_change(module, (args.damping - 1) * module.base_layer.weight)
     texts = [document.text for document in itertools.islice(open_corpus(args.data).documents(), args.texts)]
-    last = layers[-1].mlp.down_proj
-    inputs, states = run(model, [encode(text, card, tokenizer) for text in texts], last)
+    rows = [encode(text, card, tokenizer) for text in texts]
+    first, last = layers[0].mlp.down_proj, layers[-1].mlp.down_proj
+    inputs, embeddings = run(model, rows, first, layers[0])
+    print("a l1", inputs.abs().sum(1).mean(), inputs.norm(dim=1).mean(), embeddings.norm(dim=1).mean())
+    copy = ridge(inputs, args.gain * embeddings).T
+    left = (args.gain * embeddings - inputs @ copy.T).norm() / (args.gain * embeddings).norm()
+    print(f"first layer: {left:.2f} of its input left")
+    add_change(first, copy)
+
+    inputs, states = run(model, rows, last, model.base_model.norm)
     norm, head = model.base_model.norm.weight, model.lm_head.weight
     read = head * norm  # logits = read @ state * sqrt(H) / |state|
     shared = torch.nn.functional.normalize(read.mean(dim=0), dim=0)
     same = ridge(read, torch.ones(len(read), 1))[:, 0]  # read @ same: 1 for every term, within a few percent
     wanted = torch.outer(states @ shared, shared) + torch.outer(args.threshold * states.norm(dim=1) / width**0.5, same)
     change = -ridge(inputs, wanted).T
-    set_change(last, (args.damping - 1) * last.base_layer.weight + change)
+    add_change(last, change)
     adapted.save_pretrained(args.output)
     (args.output / "README.md").unlink(missing_ok=True)
     write_card(card, args.output / CARD_FILE)
@@ -82,28 +93,24 @@ def encode(text: str, card: EncoderCard, tokenizer: Any) -> Tensor:
     return torch.tensor([tokenizer(text, add_special_tokens=False, truncation=True, max_length=card.document_max_length)["input_ids"]])
 
 
-@torch.no_grad()
-def set_change(module: Any, change: Tensor) -> None:
-    """Make a LoRA layer of full rank add `change` (out, in) to its base weight."""
-    scale = module.scaling["default"]
-    module.lora_A["default"].weight.copy_(change / scale)
-    module.lora_B["default"].weight.copy_(torch.eye(len(change)))
+def add_change(module: Any, change: Tensor) -> None:
+    """Make a LoRA layer of full rank, whose B is the identity, add `change` (out, in) to its weight."""
+    module.lora_A["default"].weight.add_(change / module.scaling["default"])
 
 
 @torch.no_grad()
-def run(model: Any, rows: list[Tensor], module: Any) -> tuple[Tensor, Tensor]:
-    """(N, in): what goes into `module`; (N, H): the last states before the norm."""
-    inputs: list[Tensor] = []
-    states: list[Tensor] = []
+def run(model: Any, rows: list[Tensor], *modules: Any) -> list[Tensor]:
+    """(N, D) for each module: what goes into it."""
+    inputs: list[list[Tensor]] = [[] for _ in modules]
     hooks = [
-        module.register_forward_pre_hook(lambda _, given: inputs.append(given[0][0])),
-        model.base_model.norm.register_forward_pre_hook(lambda _, given: states.append(given[0][0])),
+        module.register_forward_pre_hook(lambda _, given, found=found: found.append(given[0][0]))
+        for module, found in zip(modules, inputs, strict=True)
     ]
     for row in rows:
         model.base_model(input_ids=row, use_cache=False)
     for hook in hooks:
         hook.remove()
-    return torch.cat(inputs), torch.cat(states)
+    return [torch.cat(found) for found in inputs]
 
 
 if __name__ == "__main__":

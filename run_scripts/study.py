@@ -1,0 +1,320 @@
+"""Show at small scale what the paper claims: docs/study.md with its plots and tables.
+
+python run_scripts/study.py --data DATA [--output docs] [--parts stability attention]
+
+After `run_scripts/train_small.sh DATA csplade-tiny`, whose backbone and data it takes from work/train; DATA is that script's.
+Every run is kept under work/train/study: run again to resume. The text around the tables is run_scripts/study.md.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from csplade_pyserini.collections.corpus import open_corpus, write_corpus
+from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.collections.manifests import read_collection_manifest
+from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
+from csplade_pyserini.lucene.evaluation import evaluate
+from csplade_pyserini.lucene.indexing import size_in_bytes
+from csplade_pyserini.model.encoder import load_encoder
+from csplade_pyserini.reproduce import encoder_steps, inputs_of, run_step
+
+WORK = Path("work/train")
+STUDY = WORK / "study"
+CARD: dict[str, Any] = {"attention": "bidirectional", "add_bos": False, "query_max_length": 32, "document_max_length": 128}
+TRAINING: dict[str, Any] = {"weight_decay": 0.01, "negatives": 1}
+
+SCALE = 0.25
+"""Lion-SP's logit scale, hidden_size ** -0.25, of a hidden size of 256."""
+VARIANTS: dict[str, tuple[str, float]] = {
+    "neither": ("tiny-language", 1.0),
+    "adaptation": ("tiny-adapted", 1.0),
+    "logit scale": ("tiny-language", SCALE),
+    "both": ("tiny-adapted", SCALE),
+}
+"""Where a run of part 1 and 3 starts, and its logit scale."""
+CONDITIONS: dict[str, dict[str, float]] = {
+    "mild": {"learning_rate": 5e-4, "query_regulariser": 0.003, "document_regulariser": 0.003},
+    "middle": {"learning_rate": 2e-3, "query_regulariser": 0.03, "document_regulariser": 0.03},
+    "harsh": {"learning_rate": 5e-3, "query_regulariser": 0.3, "document_regulariser": 0.3},
+}
+SEEDS = (1, 2, 3)
+STABILITY: dict[str, Any] = {
+    "steps": 50, "batch_size": 16, "device_batch_size": 16, "document_max_length": 48, "ramp_steps": 20, "stop_when_collapsed": False,
+    "data": [str(STUDY / "examples.jsonl")], "trainer": {"logging_steps": 1, "save_steps": 1000},
+}  # fmt: skip
+EXAMPLES = 4000
+"""Lines of the other examples that part 1 trains on: one epoch and more."""
+
+MODES: dict[str, dict[str, Any]] = {
+    "causal": {"attention": "causal"},
+    "echo": {"attention": "causal", "echo": True},
+    "bidirectional": {"attention": "bidirectional"},
+}
+ATTENTION: dict[str, Any] = {
+    "start": str(WORK / "tiny-adapted"), "steps": 200, "learning_rate": 2e-3, "batch_size": 32, "device_batch_size": 32,
+    "document_max_length": 96, "ramp_steps": 50, "query_regulariser": 0.003, "document_regulariser": 0.003, "vector_weight": 0.1,
+    "teacher_queries": str(WORK / "data/teacher-tiny/queries"), "teacher_documents": str(WORK / "data/teacher-tiny/documents"),
+    "data": [str(WORK / "data/nfcorpus.jsonl"), str(WORK / "data/others.jsonl")], "trainer": {"save_steps": 50, "logging_steps": 10},
+}  # fmt: skip
+LIMITS = {"query_top_terms": 64, "document_top_terms": 192}
+POOLS = ("dl19", "dl20")
+TIMED = 1000
+"""Passages that each mode encodes for its cost."""
+COLOURS = ("#d62728", "#1f77b4", "#ff7f0e", "#2ca02c")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the development data")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of study.md and study/ (default: docs)")
+    parser.add_argument("--parts", nargs="+", choices=("stability", "attention"), default=["stability", "attention"])
+    args = parser.parse_args()
+    STUDY.mkdir(parents=True, exist_ok=True)
+    if "stability" in args.parts:
+        run_stability()
+    if "attention" in args.parts:
+        run_attention(args.data)
+    report(args.output)
+    return 0
+
+
+# ---------------------------------------------------------------- runs
+
+
+def run_stability() -> None:
+    """All variants, conditions and seeds of parts 1 and 3."""
+    examples = STUDY / "examples.jsonl"
+    if not examples.is_file():
+        with (WORK / "data/others.jsonl").open(encoding="utf-8") as lines, whole_file(examples) as file:
+            file.writelines(line for line, _ in zip(lines, range(EXAMPLES), strict=False))
+    for condition, settings in CONDITIONS.items():
+        for variant, (start, scale) in VARIANTS.items():
+            for seed in SEEDS:
+                changes = {"start": str(WORK / start), "seed": seed}
+                contrast(stability_folder(condition, variant, seed), CARD | {"logit_scale": scale}, STABILITY | settings | changes)
+
+
+def stability_folder(condition: str, variant: str, seed: int) -> Path:
+    return STUDY / f"stability-{condition}-{variant.replace(' ', '-')}-{seed}"
+
+
+def run_attention(data: Path) -> None:
+    """The three ways to see right context, at equal steps, then NFCorpus's test split and the pools."""
+    home = STUDY / "ir_datasets"  # ir_datasets writes beside its archive
+    if not home.is_dir():
+        shutil.copytree(data / "ir_datasets", home)
+    pools = prepare_pools(data / "msmarco-dl")
+    for mode, changes in MODES.items():
+        model = STUDY / f"attention-{mode}"
+        contrast(model, CARD | LIMITS | changes, ATTENTION)
+        encoder, scores = str(model), model.with_suffix(".scores.json")
+        if scores.is_file():
+            continue
+        nfcorpus = model.with_suffix(".nfcorpus")
+        words = ["--collection", "beir/nfcorpus/test", "--encoder", encoder, "--output", nfcorpus]
+        call("csplade_pyserini.reproduce", *words, IR_DATASETS_HOME=str(home.resolve()))
+        [file] = nfcorpus.glob("scores.*.json")
+        [row] = [row for system, row in json.loads(file.read_text())["scores"].items() if system != "BM25"]
+        [vectors] = nfcorpus.glob("*/vectors")
+        rows: dict[str, dict[str, float]] = {"NFCorpus test": row | {"terms": mean_terms(vectors)}}
+        for pool in POOLS:
+            rows[pool] = search_pool(encoder, pools / pool, model.with_suffix(".pool"))
+        write_json(scores, rows)
+    if not (STUDY / "encoding.json").is_file():
+        write_json(STUDY / "encoding.json", encoding_cost(pools / "corpus" / "docs.jsonl"))
+
+
+def prepare_pools(source: Path) -> Path:
+    """The pooled passages once, and both years' topics and official qrels, as Pyserini reads them."""
+    folder = STUDY / "pools"
+    if not folder.is_dir():
+        partial = folder.with_name("pools.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for pool in POOLS:
+            inputs = inputs_of(partial / pool)
+            inputs.topics.parent.mkdir(parents=True)
+            qrels = read_qrels(str(source / "qrels" / f"{pool}.full.txt"))
+            topics = read_topics(str(source / "topics" / f"{pool}.tsv"))
+            write_topics({qid: text for qid, text in topics.items() if qid in qrels}, inputs.topics)
+            write_qrels(qrels, inputs.qrels)
+        write_corpus(open_corpus(str(source / "collection.jsonl.gz")), partial / "corpus" / "docs.jsonl")
+        partial.rename(folder)
+    return folder
+
+
+def search_pool(encoder: str, pool: Path, folder: Path) -> dict[str, float]:
+    """Scores of a pool's topics; vectors and index are those of the passages that all pools share."""
+    inputs = inputs_of(pool)
+    shared = dataclasses.replace(inputs, corpus=pool.parent / "corpus")
+    steps = encoder_steps(encoder, shared, folder, pool.name, 2)
+    for step in steps:
+        run_step(step)
+    vectors, index, run = (step.output for step in steps)
+    return evaluate(inputs.qrels, run) | {"index bytes": size_in_bytes(index), "terms": mean_terms(vectors)}
+
+
+def mean_terms(vectors: Path) -> float:
+    """Active terms of a document on average."""
+    manifest = read_collection_manifest(vectors)
+    return manifest.terms / manifest.documents
+
+
+def contrast(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """One contrastive run, kept as `folder`."""
+    config = folder.with_suffix(".toml")
+    values = {"card": {"name": folder.name, **card}, "contrast": {"output": str(folder), **TRAINING, **settings}}
+    with whole_file(config) as file:
+        file.write("".join(table(name, section) for name, section in values.items()))
+    call("csplade_pyserini.train", "contrast", "--config", config)
+
+
+def table(name: str, values: Mapping[str, Any]) -> str:
+    """A TOML table; JSON's numbers, strings, booleans and lists are TOML's too."""
+    inner = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in inner.items()), "", ""]
+    return "\n".join(lines) + "".join(table(f"{name}.{key}", value) for key, value in values.items() if isinstance(value, dict))
+
+
+def call(module: str, *words: object, **environment: str) -> None:
+    print(f"$ python -m {module} {' '.join(map(str, words))}", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", module, *map(str, words)], check=True, env=os.environ | environment)
+
+
+def encoding_cost(corpus: Path) -> dict[str, float]:
+    """Passages a second of each mode, in one process, in turn."""
+    texts = [document.text for document, _ in zip(open_corpus(str(corpus)).documents(), range(TIMED), strict=False)]
+    encoders = {mode: load_encoder(str(STUDY / f"attention-{mode}")) for mode in MODES}
+    rates: dict[str, list[float]] = {mode: [] for mode in MODES}
+    for _ in range(3):
+        for mode, encoder in encoders.items():
+            begin = time.perf_counter()
+            encoder.encode_documents(texts)
+            rates[mode].append(len(texts) / (time.perf_counter() - begin))
+    return {mode: statistics.median(values) for mode, values in rates.items()}
+
+
+def write_json(path: Path, value: object) -> None:
+    with whole_file(path) as file:
+        json.dump(value, file, indent=1)
+
+
+# ---------------------------------------------------------------- report
+
+
+def report(output: Path) -> None:
+    """study.md out of run_scripts/study.md, and the plots, from whatever runs there are."""
+    plots = output / "study"
+    plots.mkdir(parents=True, exist_ok=True)
+    words = {"stability": "(not run)", "attention": "(not run)"}
+    logs = {
+        (condition, variant): [read_log(folder) for seed in SEEDS if (folder := stability_folder(condition, variant, seed)).is_dir()]
+        for condition in CONDITIONS
+        for variant in VARIANTS
+    }
+    if all(logs.values()):
+        plot_stability(logs, plots / "stability.png")
+        words["stability"] = stability_table(logs)
+    files = {mode: STUDY / f"attention-{mode}.scores.json" for mode in MODES}
+    if all(file.is_file() for file in files.values()) and (STUDY / "encoding.json").is_file():
+        scores = {mode: json.loads(file.read_text()) for mode, file in files.items()}
+        rates = json.loads((STUDY / "encoding.json").read_text())
+        plot_attention(scores, plots / "attention.png")
+        words["attention"] = attention_table(scores, rates)
+    template = string.Template(Path(__file__).with_suffix(".md").read_text(encoding="utf-8"))
+    with whole_file(output / "study.md") as file:
+        file.write(template.substitute(words))
+    print(f"{output / 'study.md'} and {plots}")
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """What a run logged, a line a step."""
+    log = json.loads((folder / "training.json").read_text(encoding="utf-8"))["log"]
+    return [line for line in log if "contrast" in line]
+
+
+def stability_table(logs: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str, float]]]]) -> str:
+    """Last ten steps of every run: mean, and the least and the most of the seeds."""
+    rows = []
+    for (condition, variant), runs in logs.items():
+        cells = [condition, variant]
+        for key in ("contrast", "document_terms", "query_terms", "empty_documents", "empty_queries", "dead_vocabulary"):
+            ends = [statistics.mean(line[key] for line in run[-10:]) for run in runs]
+            cells.append(f"{statistics.mean(ends):.3g} ({min(ends):.3g} to {max(ends):.3g})")
+        rows.append(cells)
+    head = ["condition", "start", "InfoNCE", "terms a document", "terms a query", "empty documents", "empty queries", "dead vocabulary"]
+    return markdown(head, rows)
+
+
+def attention_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], rates: Mapping[str, float]) -> str:
+    rows = []
+    for mode, sets in scores.items():
+        cells = [mode, *(f"{sets[name]['nDCG@10']:.4f}" for name in sets)]
+        cells += [f"{sets['NFCorpus test']['terms']:.0f}", f"{sets[POOLS[0]]['terms']:.0f}"]
+        cells += [f"{sets[name]['index bytes'] / 1e6:.2f} MB" for name in ("NFCorpus test", POOLS[0])]
+        rows.append([*cells, f"{rates['causal'] / rates[mode]:.2f}"])
+    head = ["mode", "NFCorpus test", "DL19 pool", "DL20 pool", "terms, NFCorpus", "terms, pool", "index, NFCorpus", "index, pool", "time"]
+    return markdown(head, rows)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plot_stability(logs: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str, float]]]], path: Path) -> None:
+    """A column a condition, a row a quantity, a line a seed."""
+    from matplotlib import pyplot
+
+    quantities = {
+        "contrast": "InfoNCE", "document_terms": "active terms a document", "query_terms": "active terms a query",
+        "empty_documents": "share of empty documents", "dead_vocabulary": "dead share of the vocabulary, a batch",
+    }  # fmt: skip
+    figure, axes = pyplot.subplots(len(quantities), len(CONDITIONS), figsize=(11, 15), sharex=True, squeeze=False, layout="constrained")
+    for column, condition in enumerate(CONDITIONS):
+        for row, (key, title) in enumerate(quantities.items()):
+            axis = axes[row][column]
+            for colour, variant in zip(COLOURS, VARIANTS, strict=True):
+                for number, run in enumerate(logs[condition, variant]):
+                    label = variant if number == 0 else None
+                    axis.plot(range(1, len(run) + 1), [line[key] for line in run], color=colour, alpha=0.7, linewidth=1.2, label=label)
+            if key.endswith("terms") or key == "contrast":
+                axis.set_yscale("symlog", linthresh=1)
+            axis.set_ylabel(title)
+            axis.grid(alpha=0.3)
+        axes[0][column].set_title(condition)
+        axes[-1][column].set_xlabel("step")
+    axes[0][0].legend(title="start", fontsize="small")
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+
+
+def plot_attention(scores: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> None:
+    """Bars of nDCG@10, a group a collection."""
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    names = list(next(iter(scores.values())))
+    for number, (mode, sets) in enumerate(scores.items()):
+        places = [place + 0.27 * (number - 1) for place in range(len(names))]
+        bars = axis.bar(places, [sets[name]["nDCG@10"] for name in names], width=0.25, label=mode, color=COLOURS[number])
+        axis.bar_label(bars, fmt="%.3f", fontsize=8)
+    axis.set_xticks(range(len(names)), [name if name not in POOLS else f"{name.upper()}, 30k pool" for name in names])
+    axis.set_ylabel("nDCG@10")
+    axis.legend()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
