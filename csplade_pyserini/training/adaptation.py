@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from csplade_pyserini.cards import EncoderCard
+from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.training.checkpoints import Student, load_student
 from csplade_pyserini.training.losses import adaptation_loss
@@ -41,7 +42,7 @@ class AdaptationModel(nn.Module):
             return {}
         clm, relu = torch.stack(self._sums).mean(dim=0).tolist()
         self._sums.clear()
-        return {"clm": round(clm, 4), "relu": round(relu, 4)}
+        return {"clm": round(clm, 4)} | ({"relu": round(relu, 4)} if self.relu_weight else {})
 
 
 def adapt(card: EncoderCard, settings: AdaptSettings) -> Path:
@@ -56,7 +57,12 @@ def adapt(card: EncoderCard, settings: AdaptSettings) -> Path:
             if not packed.is_file():
                 pack(settings.data, packed, card=card, tokenizer=student.tokenizer)
         model = AdaptationModel(student, settings.relu_weight)
-        train(run, model, student, PackedDataset(packed, settings.sequence_length), _stack)
+        try:
+            dataset = PackedDataset(packed, settings.sequence_length)
+        except InputError:
+            packed.unlink(missing_ok=True)  # else more text in the same files would not be looked at
+            raise
+        train(run, model, student, dataset, _stack)
     return run.output
 
 

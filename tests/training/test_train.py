@@ -81,6 +81,22 @@ def contrasted(tmp_path_factory, checkpoint_folder) -> Path:
     return folder
 
 
+def test_texts_that_were_too_short_are_read_again(tmp_path, checkpoint_folder):
+    file = configuration(tmp_path, checkpoint_folder)
+    texts = tmp_path / "texts.jsonl"
+    enough = texts.read_text()
+    texts.write_text('{"id": "1", "text": "short"}\n')
+    with pytest.raises(InputError, match="wanted at least one sequence of 16"):
+        train("adapt", file)
+    texts.write_text(enough)
+    assert train("adapt", file) == 0
+
+
+def test_language_modelling_alone_logs_no_relu_loss(tmp_path, checkpoint_folder):
+    assert train("adapt", configuration(tmp_path, checkpoint_folder), "adapt.relu_weight=0.0") == 0
+    assert all("clm" in line and "relu" not in line for line in log_of(tmp_path / "adapted"))
+
+
 def test_training_moves_the_vectors(contrasted, checkpoint_folder):
     before, after = (load_encoder(str(place)).weights(TEXTS) for place in (checkpoint_folder, contrasted / "contrasted"))
     assert not torch.allclose(before, after, atol=1e-3)

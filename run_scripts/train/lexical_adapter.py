@@ -1,0 +1,154 @@
+"""Make a LoRA adapter under which a backbone's first layers give their input tokens back: where csplade-smol starts.
+
+python run_scripts/train/lexical_adapter.py --config FILE.toml --texts TEXTS.jsonl --output FOLDER
+
+Read by the LM head, the first layers of a language model give thousands of frequent terms and hardly the tokens they have
+read; contrastive training from there kills most of the vocabulary before it finds them. This adapter starts it from a lexical
+retriever instead. In closed form:
+
+- What the layers add to their input is damped, so that all that is left is the input embeddings.
+- The state that a token should have is the one of least squared error to logits of -THRESHOLD for every term but the token,
+  and WEIGHT_PER_IDF times its inverse document frequency for its weight. What is missing in length, which the final norm
+  would undo, goes into the direction that the head reads least.
+- Ridge regression from what goes into the last layer's down projection gives the change of its weights.
+
+The damped projections have LoRA layers of full rank, as nothing less can hold such a change. Others keep --rank, and a larger
+alpha: what is damped hides them from the loss, and the full-rank ones want a low learning rate.
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from csplade_pyserini.cards import CARD_FILE, Checkpoint, EncoderCard, write_card
+from csplade_pyserini.collections.corpus import open_corpus
+from csplade_pyserini.model.backbone import load_base, load_tokenizer
+from csplade_pyserini.training.settings import read_settings
+
+FULL_RANK = ("o_proj", "down_proj")
+"""The projections by which a layer adds to its input."""
+ALPHA_PER_RANK = 32
+DAMPING, THRESHOLD, WEIGHT_PER_IDF = 0.02, 10.0, 0.25
+LEAST_CHARACTERS, COUNTED, FITTED = 200, 12_000, 1_500
+"""Shorter texts are left out; texts that document frequencies are counted over, and that the change is fitted on."""
+HEAD_RIDGE, RIDGE = 1e-2, 1e-3
+"""Ridge terms, as shares of the mean squared input."""
+
+
+@torch.no_grad()
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="training configuration; its [card] names base and layers")
+    parser.add_argument("--texts", required=True, help="corpus in random order")
+    parser.add_argument("--output", type=Path, required=True, help="adapter folder to write")
+    parser.add_argument("--rank", type=int, default=64, help="LoRA rank of all but the full-rank projections (default: 64)")
+    args = parser.parse_args()
+    card, _ = read_settings(args.config, "contrast")
+    checkpoint = Checkpoint(card, None)
+    model, tokenizer = load_base(checkpoint, dtype=torch.float32), load_tokenizer(checkpoint)
+    rows = read_rows(args.texts, card, tokenizer)
+    adapted = damped(model, args.rank)
+    last = model.base_model.layers[-1].mlp.down_proj
+    inputs, states = run(model, rows[:FITTED], last, model.base_model.norm)
+    tokens = torch.cat(rows[:FITTED])
+    wanted = token_states(model, inverse_frequencies(rows, len(model.lm_head.weight)), card.logit_scale)[tokens]
+    change = regress(inputs, wanted - states, RIDGE)
+    add_change(last, change.T)
+    error = (states + inputs @ change - wanted).norm() / wanted.norm()
+    partial = args.output.with_name(f"{args.output.name}.partial")
+    adapted.save_pretrained(partial)
+    (partial / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    write_card(card, partial / CARD_FILE)
+    partial.rename(args.output)
+    print(f"{args.output}: {adapted.num_parameters(only_trainable=True):,} parameters; {len(tokens):,} tokens, relative error {error:.2f}")
+    return 0
+
+
+def read_rows(texts: str, card: EncoderCard, tokenizer: PreTrainedTokenizerBase) -> list[Tensor]:
+    """Token ids (L) of COUNTED texts, as the encoder makes them."""
+    rows: list[Tensor] = []
+    for document in tqdm(open_corpus(texts).documents(), desc="tokenize", unit="text", mininterval=5):
+        if len(document.text) >= LEAST_CHARACTERS:
+            text = card.document_prefix + (document.text.lower() if card.lowercase else document.text)
+            given = tokenizer(text, add_special_tokens=False, truncation=True, max_length=card.document_max_length)
+            rows.append(torch.tensor(given["input_ids"]))
+        if len(rows) == COUNTED:
+            break
+    return rows
+
+
+def inverse_frequencies(rows: list[Tensor], vocabulary: int) -> Tensor:
+    """(V): Lucene's inverse document frequency."""
+    counts: Counter[int] = Counter()
+    for row in rows:
+        counts.update(set(row.tolist()))
+    frequency = torch.tensor([float(counts[term]) for term in range(vocabulary)])
+    return torch.log1p((len(rows) - frequency + 0.5) / (frequency + 0.5))
+
+
+def damped(model: Any, rank: int) -> Any:
+    """The model under an adapter that leaves DAMPING of what its layers add to their input."""
+    width = model.config.hidden_size
+    config = LoraConfig(
+        task_type="CAUSAL_LM", target_modules="all-linear", lora_dropout=0.0, r=rank, lora_alpha=ALPHA_PER_RANK * rank,
+        rank_pattern=dict.fromkeys(FULL_RANK, width), alpha_pattern=dict.fromkeys(FULL_RANK, 2 * width),
+    )  # fmt: skip
+    adapted = get_peft_model(model, config)
+    for layer in model.base_model.layers:
+        for module in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            module.lora_B["default"].weight.copy_(torch.eye(width))
+            module.lora_A["default"].weight.zero_()
+            add_change(module, (DAMPING - 1) * module.base_layer.weight)
+    return adapted
+
+
+def add_change(module: Any, change: Tensor) -> None:
+    """Make a LoRA layer of full rank, whose B is the identity, add `change` (out, in) to its weight."""
+    module.lora_A["default"].weight.add_(change / module.scaling["default"])
+
+
+def run(model: Any, rows: list[Tensor], *modules: Any) -> list[Tensor]:
+    """(N, D) for each module: what goes into it, over all tokens of all rows."""
+    inputs: list[list[Tensor]] = [[] for _ in modules]
+    hooks = [
+        module.register_forward_pre_hook(lambda _, given, found=found: found.append(given[0][0]))
+        for module, found in zip(modules, inputs, strict=True)
+    ]
+    for row in tqdm(rows, desc="run", unit="text", mininterval=5):
+        model.base_model(input_ids=row[None], use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return [torch.cat(found) for found in inputs]
+
+
+def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
+    """(V, H): the state before the final norm that each token should have; all as long as the norm makes them."""
+    read = model.lm_head.weight * model.base_model.norm.weight  # logits = read @ state, for states of this length
+    length = read.shape[1] ** 0.5
+    gram = read.T @ read
+    gram.diagonal().add_(HEAD_RIDGE * gram.diagonal().mean())
+    off = torch.linalg.solve(gram, -THRESHOLD * read.sum(dim=0))
+    on = torch.linalg.solve(gram, read.T).T
+    own = torch.expm1(WEIGHT_PER_IDF * rarity) / logit_scale
+    states = off + on * ((own + THRESHOLD) / (on * read).sum(dim=1))[:, None]
+    states *= (0.98 * length / states.norm(dim=1)).clamp(max=1)[:, None]
+    hidden = torch.linalg.eigh(gram).eigenvectors[:, 0]
+    return states + (length**2 - states.square().sum(dim=1)).sqrt()[:, None] * hidden
+
+
+def regress(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
+    """(in, out): the linear map from inputs (N, in) to targets (N, out) of least squared error."""
+    gram = inputs.T @ inputs
+    gram.diagonal().add_(ridge * gram.diagonal().mean())
+    return torch.linalg.solve(gram, inputs.T @ targets)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
