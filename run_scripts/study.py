@@ -32,18 +32,25 @@ from csplade_pyserini.reproduce import encoder_steps, inputs_of, run_step
 WORK = Path("work/train")
 STUDY = WORK / "study"
 CARD: dict[str, Any] = {"attention": "bidirectional", "add_bos": False, "query_max_length": 32, "document_max_length": 128}
-TRAINING: dict[str, Any] = {"weight_decay": 0.01, "negatives": 1}
 
 SCALE = 0.25
 """Lion-SP's logit scale, hidden_size ** -0.25, of a hidden size of 256."""
+BACKBONES = {"language": 0.0, "adapted": 1.0}
+"""relu_weight of as many more steps from csplade-tiny's language model: with the ReLU's loss they are the adaptation."""
+ADAPTATION: dict[str, Any] = {
+    "start": str(WORK / "tiny-language"), "data": [str(WORK / "data/texts.jsonl")], "steps": 800, "warmup_steps": 40,
+    "learning_rate": 2e-3, "weight_decay": 0.01, "batch_size": 8, "device_batch_size": 8, "sequence_length": 128, "seed": 2,
+    "trainer": {"save_steps": 200},
+}  # fmt: skip
 VARIANTS: dict[str, tuple[str, float]] = {
-    "neither": ("tiny-language", 1.0),
-    "adaptation": ("tiny-adapted", 1.0),
-    "logit scale": ("tiny-language", SCALE),
-    "both": ("tiny-adapted", SCALE),
+    "neither": ("language", 1.0),
+    "adaptation": ("adapted", 1.0),
+    "logit scale": ("language", SCALE),
+    "both": ("adapted", SCALE),
 }
 """Where a run of part 1 and 3 starts, and its logit scale."""
 CONDITIONS: dict[str, dict[str, float]] = {
+    "gentle": {"learning_rate": 1e-4, "query_regulariser": 0.003, "document_regulariser": 0.003},
     "mild": {"learning_rate": 5e-4, "query_regulariser": 0.003, "document_regulariser": 0.003},
     "middle": {"learning_rate": 2e-3, "query_regulariser": 0.03, "document_regulariser": 0.03},
     "harsh": {"learning_rate": 5e-3, "query_regulariser": 0.3, "document_regulariser": 0.3},
@@ -51,6 +58,7 @@ CONDITIONS: dict[str, dict[str, float]] = {
 SEEDS = (1, 2, 3)
 STABILITY: dict[str, Any] = {
     "steps": 50, "batch_size": 16, "device_batch_size": 16, "document_max_length": 48, "ramp_steps": 20, "stop_when_collapsed": False,
+    "negatives": 1, "weight_decay": 0.01,
     "data": [str(STUDY / "examples.jsonl")], "trainer": {"logging_steps": 1, "save_steps": 1000},
 }  # fmt: skip
 EXAMPLES = 4000
@@ -62,8 +70,9 @@ MODES: dict[str, dict[str, Any]] = {
     "bidirectional": {"attention": "bidirectional"},
 }
 ATTENTION: dict[str, Any] = {
-    "start": str(WORK / "tiny-adapted"), "steps": 200, "learning_rate": 2e-3, "batch_size": 32, "device_batch_size": 32,
+    "start": str(STUDY / "adapted"), "steps": 200, "learning_rate": 2e-3, "batch_size": 32, "device_batch_size": 32,
     "document_max_length": 96, "ramp_steps": 50, "query_regulariser": 0.003, "document_regulariser": 0.003, "vector_weight": 0.1,
+    "negatives": 1, "weight_decay": 0.01,
     "teacher_queries": str(WORK / "data/teacher-tiny/queries"), "teacher_documents": str(WORK / "data/teacher-tiny/documents"),
     "data": [str(WORK / "data/nfcorpus.jsonl"), str(WORK / "data/others.jsonl")], "trainer": {"save_steps": 50, "logging_steps": 10},
 }  # fmt: skip
@@ -94,6 +103,7 @@ def main() -> int:
 
 def run_stability() -> None:
     """All variants, conditions and seeds of parts 1 and 3."""
+    run_adaptation()
     examples = STUDY / "examples.jsonl"
     if not examples.is_file():
         with (WORK / "data/others.jsonl").open(encoding="utf-8") as lines, whole_file(examples) as file:
@@ -101,8 +111,15 @@ def run_stability() -> None:
     for condition, settings in CONDITIONS.items():
         for variant, (start, scale) in VARIANTS.items():
             for seed in SEEDS:
-                changes = {"start": str(WORK / start), "seed": seed}
-                contrast(stability_folder(condition, variant, seed), CARD | {"logit_scale": scale}, STABILITY | settings | changes)
+                changes = {"start": str(STUDY / start), "seed": seed}
+                folder = stability_folder(condition, variant, seed)
+                phase("contrast", folder, CARD | {"logit_scale": scale}, STABILITY | settings | changes)
+
+
+def run_adaptation() -> None:
+    """The backbones that the contrastive runs start from."""
+    for name, relu_weight in BACKBONES.items():
+        phase("adapt", STUDY / name, CARD, ADAPTATION | {"relu_weight": relu_weight})
 
 
 def stability_folder(condition: str, variant: str, seed: int) -> Path:
@@ -117,7 +134,7 @@ def run_attention(data: Path) -> None:
     pools = prepare_pools(data / "msmarco-dl")
     for mode, changes in MODES.items():
         model = STUDY / f"attention-{mode}"
-        contrast(model, CARD | LIMITS | changes, ATTENTION)
+        phase("contrast", model, CARD | LIMITS | changes, ATTENTION)
         encoder, scores = str(model), model.with_suffix(".scores.json")
         if scores.is_file():
             continue
@@ -170,13 +187,13 @@ def mean_terms(vectors: Path) -> float:
     return manifest.terms / manifest.documents
 
 
-def contrast(folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """One contrastive run, kept as `folder`."""
+def phase(name: str, folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """One run of a phase, adapt or contrast, kept as `folder`."""
     config = folder.with_suffix(".toml")
-    values = {"card": {"name": folder.name, **card}, "contrast": {"output": str(folder), **TRAINING, **settings}}
+    values = {"card": {"name": folder.name, **card}, name: {"output": str(folder), **settings}}
     with whole_file(config) as file:
-        file.write("".join(table(name, section) for name, section in values.items()))
-    call("csplade_pyserini.train", "contrast", "--config", config)
+        file.write("".join(table(title, section) for title, section in values.items()))
+    call("csplade_pyserini.train", name, "--config", config)
 
 
 def table(name: str, values: Mapping[str, Any]) -> str:
