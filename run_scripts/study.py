@@ -50,14 +50,13 @@ VARIANTS: dict[str, tuple[str, float]] = {
 }
 """Where a run of part 1 and 3 starts, and its logit scale."""
 CONDITIONS: dict[str, dict[str, float]] = {
-    "gentle": {"learning_rate": 1e-4, "query_regulariser": 0.003, "document_regulariser": 0.003},
     "mild": {"learning_rate": 5e-4, "query_regulariser": 0.003, "document_regulariser": 0.003},
     "middle": {"learning_rate": 2e-3, "query_regulariser": 0.03, "document_regulariser": 0.03},
     "harsh": {"learning_rate": 5e-3, "query_regulariser": 0.3, "document_regulariser": 0.3},
 }
 SEEDS = (1, 2, 3)
 STABILITY: dict[str, Any] = {
-    "steps": 50, "batch_size": 16, "device_batch_size": 16, "document_max_length": 48, "ramp_steps": 20, "stop_when_collapsed": False,
+    "steps": 60, "batch_size": 16, "device_batch_size": 16, "document_max_length": 48, "ramp_steps": 20, "stop_when_collapsed": False,
     "negatives": 1, "weight_decay": 0.01,
     "data": [str(STUDY / "examples.jsonl")], "trainer": {"logging_steps": 1, "save_steps": 1000},
 }  # fmt: skip
