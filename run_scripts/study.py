@@ -89,6 +89,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=("stability", "attention"), default=["stability", "attention"])
     args = parser.parse_args()
     STUDY.mkdir(parents=True, exist_ok=True)
+    run_adaptation()
     if "stability" in args.parts:
         run_stability()
     if "attention" in args.parts:
@@ -102,7 +103,6 @@ def main() -> int:
 
 def run_stability() -> None:
     """All variants, conditions and seeds of parts 1 and 3."""
-    run_adaptation()
     examples = STUDY / "examples.jsonl"
     if not examples.is_file():
         with (WORK / "data/others.jsonl").open(encoding="utf-8") as lines, whole_file(examples) as file:
@@ -233,12 +233,13 @@ def report(output: Path) -> None:
     plots = output / "study"
     plots.mkdir(parents=True, exist_ok=True)
     words = {"stability": "(not run)", "attention": "(not run)"}
-    logs = {
-        (condition, variant): [read_log(folder) for seed in SEEDS if (folder := stability_folder(condition, variant, seed)).is_dir()]
+    folders = {
+        (condition, variant): [stability_folder(condition, variant, seed) for seed in SEEDS]
         for condition in CONDITIONS
         for variant in VARIANTS
     }
-    if all(logs.values()):
+    if all(folder.is_dir() for runs in folders.values() for folder in runs):
+        logs = {run: [read_log(folder) for folder in runs] for run, runs in folders.items()}
         plot_stability(logs, plots / "stability.png")
         words["stability"] = stability_table(logs)
     files = {mode: STUDY / f"attention-{mode}.scores.json" for mode in MODES}

@@ -5,8 +5,7 @@
 #     run_scripts/train_small.sh DATA csplade-bi-smol      (after `make smol`)
 #
 # DATA is the folder that DATA/README.md describes. Everything is made under work/train and kept: run again to
-# resume. On a GPU, change the presets first: `layers = 0` in the card of smol, more steps, longer documents,
-# and `trainer.bf16 = true`.
+# resume. csplade-bi-smol-full is the one for a GPU.
 set -euo pipefail
 data="$(cd "${1:?usage: run_scripts/train_small.sh DATA NAME}" && pwd)"
 name="${2:?usage: run_scripts/train_small.sh DATA NAME (csplade-tiny, csplade-bi-smol, ...)}"
@@ -15,7 +14,7 @@ work=work/train
 teacher="$work/teacher-model/cognition/model"
 case "$name" in
     csplade-tiny) vectors=teacher-tiny tokenizer="$work/tokenizer" ;;
-    *smol) vectors=teacher-smol tokenizer="run_scripts/train/$name.toml" ;;
+    *smol | *smol-full) vectors=teacher-smol tokenizer="run_scripts/train/$name.toml" ;;
     *) echo "unknown encoder $name; wanted csplade-tiny or one of the smol ones" >&2; exit 2 ;;
 esac
 [ -f "run_scripts/train/$name.toml" ] || { echo "no run_scripts/train/$name.toml" >&2; exit 2; }

@@ -30,6 +30,7 @@ from transformers import PreTrainedTokenizerBase
 from csplade_pyserini.cards import CARD_FILE, Checkpoint, EncoderCard, write_card
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.model.backbone import load_base, load_tokenizer
+from csplade_pyserini.model.inputs import tokenize
 from csplade_pyserini.training.settings import read_settings
 
 FULL_RANK = ("o_proj", "down_proj")
@@ -76,9 +77,8 @@ def read_rows(texts: str, card: EncoderCard, tokenizer: PreTrainedTokenizerBase)
     rows: list[Tensor] = []
     for document in tqdm(open_corpus(texts).documents(), desc="tokenize", unit="text", mininterval=5):
         if len(document.text) >= LEAST_CHARACTERS:
-            text = card.document_prefix + (document.text.lower() if card.lowercase else document.text)
-            given = tokenizer(text, add_special_tokens=False, truncation=True, max_length=card.document_max_length)
-            rows.append(torch.tensor(given["input_ids"]))
+            [row] = tokenize([document.text], side="document", card=card, tokenizer=tokenizer)
+            rows.append(torch.tensor(row))
         if len(rows) == COUNTED:
             break
     return rows
@@ -132,8 +132,7 @@ def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
     """(V, H): the state before the final norm that each token should have; all as long as the norm makes them."""
     read = model.lm_head.weight * model.base_model.norm.weight  # logits = read @ state, for states of this length
     length = read.shape[1] ** 0.5
-    gram = read.T @ read
-    gram.diagonal().add_(HEAD_RIDGE * gram.diagonal().mean())
+    gram = ridged(read, HEAD_RIDGE)
     off = torch.linalg.solve(gram, -THRESHOLD * read.sum(dim=0))
     on = torch.linalg.solve(gram, read.T).T
     own = torch.expm1(WEIGHT_PER_IDF * rarity) / logit_scale
@@ -145,9 +144,14 @@ def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
 
 def regress(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
     """(in, out): the linear map from inputs (N, in) to targets (N, out) of least squared error."""
+    return torch.linalg.solve(ridged(inputs, ridge), inputs.T @ targets)
+
+
+def ridged(inputs: Tensor, ridge: float) -> Tensor:
+    """(in, in): the Gram matrix of inputs (N, in), its diagonal raised by `ridge` of its mean."""
     gram = inputs.T @ inputs
     gram.diagonal().add_(ridge * gram.diagonal().mean())
-    return torch.linalg.solve(gram, inputs.T @ targets)
+    return gram
 
 
 if __name__ == "__main__":

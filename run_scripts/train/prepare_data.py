@@ -657,11 +657,13 @@ def map_vectors(vectors: Path, examples: Path, teacher_folder: Path, tokenizer_p
             records = map(json.loads, tqdm(lines, desc=f"map {file}", unit="vector", mininterval=5))
             wanted = (record for record in records if record["id"] in texts)
             mapped = (words.mapped(record, texts[record["id"]]) for record in wanted)
-            vectors_of = (with_lexical(record, lexical(texts[record["id"]])) for record in mapped)
+            enriched = (with_impacts(record, lexical(texts[record["id"]])) for record in mapped)
             if side == "documents":
-                said = judged_vectors(output / "queries" / file.name, judged)
-                vectors_of = (with_queries(record, said.get(record["id"], [])) for record in vectors_of)
-            write_lines(output / side / file.name, vectors_of)
+                vectors_of = judged_vectors(output / "queries" / file.name, judged)
+                enriched = (
+                    with_impacts(record, said_by(vectors_of[record["id"]])) if record["id"] in vectors_of else record for record in enriched
+                )
+            write_lines(output / side / file.name, enriched)
     sizes = Counter(map(len, words.tokens.values()))
     print(f"of {len(words.tokens)} words {sizes[1]} map to one token, {sizes[2] + sizes[3]} to two or three, {sizes[0]} to none")
 
@@ -696,25 +698,23 @@ def judged_vectors(file: Path, judged: dict[str, set[str]]) -> dict[str, list[di
     return {docid: [vectors[query] for query in sorted(queries) if query in vectors] for docid, queries in judged.items()}
 
 
-def with_lexical(record: dict, lexical: dict[str, int]) -> dict:
-    """The record with the lexical impacts added, and no more terms than a document keeps."""
+def with_impacts(record: dict, added: dict[str, int]) -> dict:
+    """The record with these impacts added, and no more terms than a document keeps."""
     total = Counter(record["vector"])
-    total.update(lexical)
+    total.update(added)
     return record | {"vector": dict(total.most_common(DOCUMENT_TERMS))}
 
 
-def with_queries(record: dict, queries: list[dict[str, int]]) -> dict:
-    """The record with a share of its queries' summed impacts added, and no more terms than a document keeps.
+def said_by(queries: list[dict[str, int]]) -> dict[str, int]:
+    """What a document gets of its queries' summed impacts.
 
-    The sum grows with the root of their number: a document of many queries says more, not many times more.
+    It grows with the root of their number: a document of many queries says more, not many times more.
     """
     said: Counter[str] = Counter()
     for vector in queries:
         said.update(vector)
-    total = Counter(record["vector"])
-    for term, impact in said.most_common(DOCUMENT_TERMS):
-        total[term] += round(QUERY_SHARE * impact / math.sqrt(len(queries)))
-    return record | {"vector": dict((+total).most_common(DOCUMENT_TERMS))}
+    shares = {term: round(QUERY_SHARE * impact / math.sqrt(len(queries))) for term, impact in said.most_common(DOCUMENT_TERMS)}
+    return {term: share for term, share in shares.items() if share}
 
 
 def lexical_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:

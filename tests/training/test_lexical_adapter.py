@@ -26,7 +26,7 @@ def folders(tmp_path_factory, byte_tokenizer) -> tuple[Path, Path]:
     base, adapter = folder / "base", folder / "adapter"
     tiny_model("llama", hidden_size=128, intermediate_size=256).save_pretrained(base)
     byte_tokenizer.save_pretrained(base)
-    write_card(EncoderCard(name="base", layers=0, attention="bidirectional"), base / "card.toml")
+    write_card(EncoderCard(name="base", attention="bidirectional"), base / "card.toml")
     generator = torch.Generator().manual_seed(0)
     picks = torch.randint(len(WORDS), (300, 40), generator=generator).tolist()
     texts = folder / "texts.jsonl"
