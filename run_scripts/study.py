@@ -20,10 +20,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from csplade_pyserini import command_line
 from csplade_pyserini.collections.corpus import open_corpus, write_corpus
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import read_collection_manifest
 from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
+from csplade_pyserini.errors import InputError
 from csplade_pyserini.lucene.evaluation import evaluate
 from csplade_pyserini.lucene.indexing import size_in_bytes
 from csplade_pyserini.model.encoder import load_encoder
@@ -82,12 +84,15 @@ TIMED = 1000
 COLOURS = ("#d62728", "#1f77b4", "#ff7f0e", "#2ca02c")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the development data")
     parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of study.md and study/ (default: docs)")
     parser.add_argument("--parts", nargs="+", choices=("stability", "attention"), default=["stability", "attention"])
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    for needed in (args.data / "ir_datasets", args.data / "msmarco-dl", WORK / "tiny-language", WORK / "data/teacher-tiny"):
+        if not needed.is_dir():
+            raise InputError(f"no {needed}; wanted the development data as --data, and csplade-tiny trained by run_scripts/train_small.sh")
     STUDY.mkdir(parents=True, exist_ok=True)
     run_adaptation()
     if "stability" in args.parts:
@@ -334,4 +339,4 @@ def plot_attention(scores: Mapping[str, Mapping[str, Mapping[str, float]]], path
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    command_line.run(main)

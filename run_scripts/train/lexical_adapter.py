@@ -18,6 +18,7 @@ alpha: what is damped hides them from the loss, and the full-rank ones want a lo
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from transformers import PreTrainedTokenizerBase
 
 from csplade_pyserini.cards import CARD_FILE, Checkpoint, EncoderCard, write_card
 from csplade_pyserini.collections.corpus import open_corpus
+from csplade_pyserini.command_line import run
+from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.backbone import load_base, load_tokenizer
 from csplade_pyserini.model.inputs import tokenize
 from csplade_pyserini.training.settings import read_settings
@@ -44,20 +47,22 @@ HEAD_RIDGE, RIDGE = 1e-2, 1e-3
 
 
 @torch.no_grad()
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, help="training configuration; its [card] names base and layers")
     parser.add_argument("--texts", required=True, help="corpus in random order")
     parser.add_argument("--output", type=Path, required=True, help="adapter folder to write")
     parser.add_argument("--rank", type=int, default=64, help="LoRA rank of all but the full-rank projections (default: 64)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    if args.output.exists():
+        raise InputError(f"{args.output} exists: choose another output, or remove it")
     card, _ = read_settings(args.config, "contrast")
     checkpoint = Checkpoint(card, None)
     model, tokenizer = load_base(checkpoint, dtype=torch.float32), load_tokenizer(checkpoint)
     rows = read_rows(args.texts, card, tokenizer)
     adapted = damped(model, args.rank)
     last = model.base_model.layers[-1].mlp.down_proj
-    inputs, states = run(model, rows[:FITTED], last, model.base_model.norm)
+    inputs, states = module_inputs(model, rows[:FITTED], last, model.base_model.norm)
     tokens = torch.cat(rows[:FITTED])
     wanted = token_states(model, inverse_frequencies(rows, len(model.lm_head.weight)), card.logit_scale)[tokens]
     change = regress(inputs, wanted - states, RIDGE)
@@ -114,7 +119,7 @@ def add_change(module: Any, change: Tensor) -> None:
     module.lora_A["default"].weight.add_(change / module.scaling["default"])
 
 
-def run(model: Any, rows: list[Tensor], *modules: Any) -> list[Tensor]:
+def module_inputs(model: Any, rows: list[Tensor], *modules: Any) -> list[Tensor]:
     """(N, D) for each module: what goes into it, over all tokens of all rows."""
     inputs: list[list[Tensor]] = [[] for _ in modules]
     hooks = [
@@ -155,4 +160,4 @@ def ridged(inputs: Tensor, ridge: float) -> Tensor:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

@@ -36,6 +36,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenize
 
 from csplade_pyserini.cards import Checkpoint, EncoderCard, parse_card
 from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.command_line import run
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.head import activate, streamed_peaks
@@ -66,7 +67,7 @@ OTHERS_KEPT = 3
 """One of so many examples that are not NFCorpus's is kept beside them."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     pairs = commands.add_parser("pairs", help="texts, training examples and the teacher's vectors")
@@ -91,12 +92,8 @@ def main() -> int:
     split.add_argument("--examples", type=Path, required=True, help="the examples that pairs wrote")
     split.add_argument("--output", type=Path, required=True, help="folder to write nfcorpus.jsonl and others.jsonl to")
     split.set_defaults(run=lambda args: split_examples(args.examples, args.output))
-    args = parser.parse_args()
-    try:
-        args.run(args)
-    except InputError as error:
-        print(f"prepare_data: {error}", file=sys.stderr)
-        return 1
+    args = parser.parse_args(argv)
+    args.run(args)
     return 0
 
 
@@ -785,4 +782,4 @@ def term_tokens(word: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
