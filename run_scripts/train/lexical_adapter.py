@@ -144,7 +144,8 @@ def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
     states = off + on * ((own + THRESHOLD) / (on * read).sum(dim=1))[:, None]
     states *= (0.98 * length / states.norm(dim=1)).clamp(max=1)[:, None]
     hidden = torch.linalg.eigh(gram).eigenvectors[:, 0]
-    return states + (length**2 - states.square().sum(dim=1)).sqrt()[:, None] * hidden
+    states += (length**2 - states.square().sum(dim=1)).sqrt()[:, None] * hidden
+    return length * torch.nn.functional.normalize(states, dim=1)  # the states are not quite at right angles to it
 
 
 def regress(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
