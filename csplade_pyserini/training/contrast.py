@@ -35,7 +35,8 @@ class ContrastiveModel(nn.Module):
 
     def forward(self, queries: dict[str, Tensor], passages: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batches as ContrastCollator makes them, N passages a query, its positive first; {"loss": scalar}."""
-        query_peaks, passage_peaks = self._peaks(queries), self._peaks(passages)  # (Q, V), (Q * N, V)
+        terms = self._sampled_terms(queries, passages) if self.settings.sampled_terms else None
+        query_peaks, passage_peaks = self._peaks(queries, terms), self._peaks(passages, terms)  # (Q, V), (Q * N, V)
         scale = self.student.card.logit_scale
         query_weights, passage_weights = activate(query_peaks, scale), activate(passage_peaks, scale)
         if self.step < self.settings.window_steps:
@@ -65,11 +66,26 @@ class ContrastiveModel(nn.Module):
         """Mean losses and activity since the last call."""
         return self.activity.take()
 
-    def _peaks(self, batch: dict[str, Tensor]) -> Tensor:
+    def _sampled_terms(self, *batches: dict[str, Tensor]) -> Tensor | None:
+        """Term ids in order: all that the batches' texts and teacher vectors have, and random ones; None where that is all terms."""
+        vocabulary = self.student.decoder.get_output_embeddings().weight.shape[0]
+        chosen = torch.rand(vocabulary, device=batches[0]["ids"].device) < self.settings.sampled_terms / vocabulary
+        for batch in batches:
+            for known in (batch["ids"], batch.get("teacher_terms")):
+                if known is not None:
+                    chosen[known.flatten()] = True
+        return None if chosen.all() else chosen.nonzero().squeeze(1)
+
+    def _peaks(self, batch: dict[str, Tensor], terms: Tensor | None) -> Tensor:
+        """(B, V), -inf for terms that are not among `terms`, if those are given."""
         decoder = self.student.decoder
         states = decoder.base_model(input_ids=batch["ids"], attention_mask=batch["attention_mask"], use_cache=False).last_hidden_state
         head = decoder.get_output_embeddings()
-        return trainable_peaks(states, batch["pool_mask"], head.weight, bias=head.bias)
+        if terms is None:
+            return trainable_peaks(states, batch["pool_mask"], head.weight, bias=head.bias)
+        bias = head.bias[terms] if head.bias is not None else None
+        peaks = trainable_peaks(states, batch["pool_mask"], head.weight[terms], bias=bias)
+        return peaks.new_full((len(peaks), len(head.weight)), float("-inf")).index_copy(1, terms, peaks)
 
     def _retrieval_losses(
         self, queries: dict[str, Tensor], passages: dict[str, Tensor], query_weights: Tensor, passage_weights: Tensor, all_passages: Tensor

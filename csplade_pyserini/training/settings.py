@@ -110,6 +110,9 @@ class ContrastSettings(PhaseSettings):
     """In the first steps only the heaviest terms count: a remedy for dense first vectors (PROSPER)."""
     query_window: int = 256
     document_window: int = 512
+    sampled_terms: int = 0
+    """About so many random terms a step, and those of the batch's texts and teacher vectors, have weights and losses; 0: all have.
+    A large vocabulary's head is most of a small model's cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +131,7 @@ PHASES: dict[str, type[Settings]] = {"adapt": AdaptSettings, "contrast": Contras
 
 _AT_LEAST = {
     "batch_size": 1, "device_batch_size": 1, "steps": 0, "warmup_steps": 0, "epochs": 0, "negatives": 0, "lora_rank": 0,
-    "sequence_length": 2, "query_regulariser": 0, "document_regulariser": 0, "ramp_steps": 0, "window_steps": 0,
+    "sequence_length": 2, "query_regulariser": 0, "document_regulariser": 0, "ramp_steps": 0, "window_steps": 0, "sampled_terms": 0,
     "query_window": 1, "document_window": 1, "query_max_length": 0, "document_max_length": 0, "lora_alpha": 0, "lora_dropout": 0,
     "relu_weight": 0, "warmup_ratio": 0, "weight_decay": 0, "max_gradient_norm": 0,
     "contrast_weight": 0, "kl_weight": 0, "margin_weight": 0, "vector_weight": 0,
