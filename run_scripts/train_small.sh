@@ -32,7 +32,7 @@ if [ "$name" = csplade-tiny ]; then
 fi
 prepare map --vectors "$work/data/teacher" --examples "$work/data/examples.jsonl" --teacher "$teacher" \
     --tokenizer "$tokenizer" --output "$work/data/$vectors"
-if [[ "$name" = *smol ]] && [ ! -d "$work/smol-lexical" ]; then
+if [ "$name" = csplade-bi-smol ] && [ ! -d "$work/smol-lexical" ]; then
     (set -x; python run_scripts/train/lexical_adapter.py --config "run_scripts/train/$name.toml" --texts "$work/data/texts.jsonl" \
         --output "$work/smol-lexical")
 fi
