@@ -98,7 +98,8 @@ class Run:
         if before["card"] != self.record["card"]:
             raise InputError(f"{place}: the run began with another [card]: choose another output, or remove {place.parent}")
         for key, value in self.record["settings"].items():
-            was = before["settings"].get(key)
+            # A record older than a setting was made as the setting's default has it.
+            was = before["settings"].get(key, getattr(type(self.settings), key, None))
             if key != "trainer" and json.dumps(was) != json.dumps(value):
                 raise InputError(f"{place}: {key} was {was!r}, now it is {value!r}: choose another output, or remove {place.parent}")
 

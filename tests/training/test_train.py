@@ -164,6 +164,20 @@ def test_changed_settings_are_refused_with_both_values(contrasted):
     assert "Traceback" not in result.stderr
 
 
+def test_a_record_older_than_a_setting_was_made_with_its_default(contrasted, capsys):
+    record = contrasted / "contrasted" / "training.json"
+    before = record.read_text(encoding="utf-8")
+    older = json.loads(before)
+    del older["settings"]["sampled_terms"]
+    record.write_text(json.dumps(older), encoding="utf-8")
+    assert train("contrast", contrasted / "configuration.toml") == 0
+    assert "is done already" in capsys.readouterr().err
+    del older["settings"]["learning_rate"]
+    record.write_text(json.dumps(older), encoding="utf-8")
+    assert train("contrast", contrasted / "configuration.toml") == 2
+    record.write_text(before, encoding="utf-8")
+
+
 COLLAPSE = ("contrast.learning_rate=1.0", "contrast.document_regulariser=1000.0", "contrast.ramp_steps=0", "contrast.lora_rank=0")
 
 
