@@ -1,6 +1,7 @@
 """Trained checkpoints to what is shipped: whole weights, or an adapter beside a card that names its base."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def merge(card: EncoderCard, settings: MergeSettings) -> Path:
     if settings.keep_adapter:
         if not backbone.has_adapter(checkpoint) or checkpoint.folder is None:
             raise InputError(f"{settings.start} has no adapter to keep: merge with keep_adapter = false")
-        _copy_adapter(checkpoint.folder, partial, dtype)
+        _copy_adapter(checkpoint.folder, partial, dtype, checkpoint.card.base)
         base = {key: getattr(checkpoint.card, key) for key in ("base", "base_file", "layers")}
         write_card(dataclasses.replace(card, **base), partial / CARD_FILE)
     else:
@@ -38,11 +39,12 @@ def merge(card: EncoderCard, settings: MergeSettings) -> Path:
     return output
 
 
-def _copy_adapter(source: Path, target: Path, dtype: torch.dtype) -> None:
-    """The adapter's weights in another dtype, and its config."""
+def _copy_adapter(source: Path, target: Path, dtype: torch.dtype, base: str) -> None:
+    """The adapter's weights in another dtype, and its config, naming the base as the card does: peft names a folder of this machine."""
     from safetensors.torch import load_file, save_file
 
     target.mkdir(parents=True)
     weights = {name: tensor.to(dtype).contiguous() for name, tensor in load_file(source / "adapter_model.safetensors").items()}
     save_file(weights, target / "adapter_model.safetensors", metadata={"format": "pt"})
-    shutil.copy(source / "adapter_config.json", target)
+    config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
+    (target / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

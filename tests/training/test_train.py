@@ -9,6 +9,7 @@ import torch
 from programs import run_python
 from tiny_models import TEXTS
 
+from csplade_pyserini.cards import find_checkpoint
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import load_encoder
 from csplade_pyserini.train import main
@@ -108,6 +109,8 @@ def test_merged_weights_and_the_kept_adapter_give_the_checkpoints_vectors(contra
     assert train("merge", contrasted / "configuration.toml", "merge.keep_adapter=true", f'merge.output="{kept}"') == 0
     assert (kept / "adapter_model.safetensors").is_file()
     assert not (contrasted / "merged" / "adapter_model.safetensors").exists()
+    config = json.loads((kept / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == find_checkpoint(str(kept)).card.base
     wanted = load_encoder(str(contrasted / "contrasted")).weights(TEXTS)
     for place in ("merged", "kept"):
         torch.testing.assert_close(load_encoder(str(contrasted / place)).weights(TEXTS), wanted, rtol=1e-4, atol=1e-5)
@@ -174,7 +177,8 @@ def test_a_record_older_than_a_setting_was_made_with_its_default(contrasted, cap
     assert "is done already" in capsys.readouterr().err
     del older["settings"]["learning_rate"]
     record.write_text(json.dumps(older), encoding="utf-8")
-    assert train("contrast", contrasted / "configuration.toml") == 2
+    with pytest.raises(InputError, match="learning_rate was None, now it is 0.001"):
+        train("contrast", contrasted / "configuration.toml")
     record.write_text(before, encoding="utf-8")
 
 
