@@ -71,9 +71,9 @@ MODES: dict[str, dict[str, Any]] = {
     "bidirectional": {"attention": "bidirectional"},
 }
 ATTENTION: dict[str, Any] = {
-    "start": str(STUDY / "adapted"), "steps": 200, "learning_rate": 2e-3, "batch_size": 32, "device_batch_size": 32,
-    "document_max_length": 96, "ramp_steps": 50, "query_regulariser": 0.003, "document_regulariser": 0.003, "vector_weight": 0.1,
-    "negatives": 1, "weight_decay": 0.01,
+    "start": str(WORK / "tiny-distil"), "steps": 200, "learning_rate": 1e-3, "batch_size": 32, "device_batch_size": 32,
+    "document_max_length": 96, "query_regulariser": 0.0, "document_regulariser": 0.0, "vector_weight": 0.1, "negatives": 0,
+    "weight_decay": 0.01,
     "teacher_queries": str(WORK / "data/teacher-tiny/queries"), "teacher_documents": str(WORK / "data/teacher-tiny/documents"),
     "data": [str(WORK / "data/nfcorpus.jsonl"), str(WORK / "data/others.jsonl")], "trainer": {"save_steps": 50, "logging_steps": 10},
 }  # fmt: skip
