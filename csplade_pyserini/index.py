@@ -9,19 +9,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from csplade_pyserini.command_line import positive, run
-from csplade_pyserini.lucene.indexing import build_index
+from csplade_pyserini.lucene.indexing import IndexJob, build_index
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.index", description=__doc__.splitlines()[0])
-    parser.add_argument("--input", required=True, type=Path, metavar="DIR", help="collection directory that `encode` made")
+    parser.add_argument("--input", required=True, type=Path, metavar="DIR", help="collection directory: that of `encode`, or any JsonVectorCollection")
     parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="index to write")
-    parser.add_argument("--threads", type=positive, default=2, help="indexing threads, one a file at most (default 2)")
+    parser.add_argument("--threads", type=positive, default=2, help="processes that index, each with its own JVM (default 2)")
+    parser.add_argument("--no-optimize", dest="optimize", action="store_false", help="leave several segments: faster to build, slower to search")
+    parser.add_argument("--store-raw", action="store_true", help="keep each record, as Anserini's --storeRaw does")
+    parser.add_argument("--stock", action="store_true", help="let Pyserini's own command build it, from repeated words")
     args = parser.parse_args(argv)
-    built = build_index(args.input, args.index, threads=args.threads)
+    built = build_index(
+        IndexJob(
+            collection=args.input,
+            index=args.index,
+            threads=args.threads,
+            optimize=args.optimize,
+            store_raw=args.store_raw,
+            stock=args.stock,
+        )
+    )
     print(
         f"{args.index}: {built.documents} documents, {built.postings} postings, {built.bytes} bytes, "
-        f"{built.bytes / built.postings:.2f} bytes per posting, {built.seconds} s",
+        f"{built.bytes / max(1, built.postings):.2f} bytes per posting, {built.seconds} s",
         file=sys.stderr,
     )
     return 0

@@ -10,15 +10,17 @@ from csplade_pyserini.cards import find_checkpoint, parse_encoder_name
 from csplade_pyserini.collections.corpus import parse_record, read_lines
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
+    IndexManifest,
     ShardRecord,
     card_table,
     file_hash,
+    manifest_hash,
     manifest_path,
     read_collection_manifest,
     versions,
     write_manifest,
 )
-from csplade_pyserini.lucene.indexing import describe_index
+from csplade_pyserini.lucene.stock import count_documents, size_in_bytes
 
 
 def stamp_collection(encoder: str, collection: Path) -> None:
@@ -42,12 +44,20 @@ def stamp_index(collection: Path, index: Path) -> str:
     """
     if not manifest_path(collection).is_file() or not index.is_dir():
         return ""
-    wanted = read_collection_manifest(collection).documents
-    built = describe_index(collection, index)
+    manifest = read_collection_manifest(collection)
+    built = IndexManifest(
+        encoder=manifest.encoder,
+        collection=manifest_hash(collection),
+        documents=count_documents(index),
+        postings=manifest.terms,
+        bytes=size_in_bytes(index),
+        seconds=0.0,
+        versions=versions(),
+    )
     write_manifest(built, index)
-    if built.documents == wanted:
+    if built.documents == manifest.documents:
         return ""
-    return f"{index} has {built.documents} documents, its collection {collection} has {wanted}: documents were lost"
+    return f"{index} has {built.documents} documents, its collection {collection} has {manifest.documents}: documents were lost"
 
 
 def describe_file(file: Path) -> ShardRecord:

@@ -27,7 +27,7 @@ from csplade_pyserini.collections.manifests import read_collection_manifest
 from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.lucene.evaluation import evaluate
-from csplade_pyserini.lucene.indexing import size_in_bytes
+from csplade_pyserini.lucene.stock import size_in_bytes
 from csplade_pyserini.model.encoder import load_encoder
 from csplade_pyserini.reproduce import encoder_steps, inputs_of, run_step
 

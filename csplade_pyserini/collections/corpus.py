@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -135,7 +135,7 @@ def read_lines(file: Path) -> Iterator[str]:
         raise InputError(f"{file}:{number + 1}: cannot be read: {error}") from error
 
 
-def parse_record(line: str, place: str) -> dict[str, Any]:
+def parse_record(line: str, place: object) -> dict[str, Any]:
     """A line as a JSON object. Raises InputError that names the place."""
     try:
         record = json.loads(line)
@@ -171,7 +171,7 @@ def join_fields(record: dict[str, Any], fields: Sequence[str], place: str) -> st
     return joined
 
 
-def check_docid(docid: object, place: str) -> str:
+def check_docid(docid: object, place: object) -> str:
     """A docid as a string. Raises InputError unless it is one word, or a number."""
     if type(docid) not in (str, int) or str(docid).split() != [str(docid)]:
         raise InputError(f"{place}: the docid is {docid!r}; wanted a string without white space, or a number")
@@ -179,7 +179,7 @@ def check_docid(docid: object, place: str) -> str:
     return str(docid)
 
 
-def check_unicode(text: str, place: str) -> None:
+def check_unicode(text: str, place: object) -> None:
     """Raise InputError on a lone surrogate, which JSON may hold and UTF-8 may not."""
     try:
         text.encode("utf-8")
@@ -206,15 +206,12 @@ def measure_corpus(corpus: Corpus) -> Extent:
     def docid_hashes() -> Iterator[int]:
         for document in tqdm(corpus.documents(), desc="checking", unit="doc"):
             digest.update(f"{document.docid} {len(document.text)} {document.text}".encode())  # docids hold no space
-            yield _hash(document.docid)
+            yield docid_hash(document.docid)
 
     hashes = np.fromiter(docid_hashes(), dtype=np.uint64)
     if not len(hashes):
         raise InputError(f"the corpus {corpus.name} is empty")
-    ordered = np.sort(hashes)
-    repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-    if repeated:
-        _raise_repeated(corpus, repeated)
+    refuse_repeated(hashes, lambda: ((document.docid, document.place) for document in corpus.documents()))
     return Extent(len(hashes), digest.hexdigest())
 
 
@@ -223,15 +220,21 @@ def documents_between(corpus: Corpus, first: int, last: int) -> Iterator[Documen
     return itertools.islice(corpus.documents(), first, last)
 
 
-def _hash(docid: str) -> int:
+def docid_hash(docid: str) -> int:
+    """64 bits of a docid: what is kept of millions of them."""
     return int.from_bytes(hashlib.blake2b(docid.encode(), digest_size=8).digest())
 
 
-def _raise_repeated(corpus: Corpus, hashes: set[int]) -> None:
-    """Find the first docid that really stands twice; equal hashes alone are no error."""
-    places: dict[str, str] = {}
-    for document in corpus.documents():
-        if _hash(document.docid) in hashes:
-            if document.docid in places:
-                raise InputError(f"{document.place}: docid {document.docid!r} is also at {places[document.docid]}")
-            places[document.docid] = document.place
+def refuse_repeated(hashes: "np.ndarray", docids: Callable[[], Iterable[tuple[str, object]]]) -> None:
+    """Raise InputError, naming both places, where a docid stands twice; equal hashes alone are no error.
+
+    hashes: of every docid. docids: gives them again, each with its place, and is called only if two hashes are equal.
+    """
+    ordered = np.sort(hashes)
+    repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    places: dict[str, object] = {}
+    for docid, place in docids() if repeated else ():
+        if docid_hash(docid) in repeated:
+            if docid in places:
+                raise InputError(f"{place}: docid {docid!r} is also at {places[docid]}")
+            places[docid] = place

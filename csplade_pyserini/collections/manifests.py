@@ -67,12 +67,17 @@ class IndexManifest:
     """What `index` made."""
 
     encoder: str
+    """Empty where the collection has no manifest, and so nobody knows."""
     collection: str
     """SHA-256 of the collection's manifest."""
     documents: int
     postings: int
     bytes: int
     seconds: float
+    terms: int = 0
+    """Different terms; 0 where they were not counted."""
+    impacts: int = 0
+    """Sum of all impacts, likewise."""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -127,8 +132,8 @@ def read_index_manifest(path: Path) -> IndexManifest:
 
 
 def encoder_of(path: Path) -> str | None:
-    """The identity of the encoder that made a directory, index or file; None where it has no manifest."""
-    return str(_read(path)["encoder"]) if manifest_path(path).is_file() else None
+    """The identity of the encoder that made a directory, index or file; None where no manifest says so."""
+    return str(_read(path)["encoder"]) or None if manifest_path(path).is_file() else None
 
 
 def manifest_hash(path: Path) -> str:

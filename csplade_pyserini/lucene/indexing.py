@@ -1,18 +1,31 @@
-"""A collection directory to a Lucene impact index, with the documents counted on both sides.
+"""A collection directory to a Lucene impact index, out of its postings, with the documents counted on every side.
 
-Anserini ends with exit code 0 whatever it loses: a broken line costs the rest of its file. So the index
-is built under another name, its documents are counted against the manifest's, and only then renamed.
+Parts of the collection are indexed by processes of their own in INDEX.partial, where a stopped build finds them again;
+then they are merged, counted against the records read and the manifest, and only then renamed.
 """
 
+import functools
+import hashlib
+import json
+import multiprocessing
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from typing import Any
 
-from csplade_pyserini.collections.corpus import parse_record, read_lines
+import numpy as np
+from tqdm import tqdm
+
+from csplade_pyserini.collections.corpus import check_docid, docid_hash, parse_record, refuse_repeated
+from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import (
+    CollectionManifest,
     IndexManifest,
     manifest_hash,
     manifest_path,
@@ -23,107 +36,231 @@ from csplade_pyserini.collections.manifests import (
     write_manifest,
 )
 from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
+from csplade_pyserini.lucene.parts import Part, Place, collection_files, part_lines, plan_parts
+from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
 
-SHOWN = 10
-"""Docids that an error lists."""
-LOG_TAIL_LINES = 15
+REPORTED = 500
+"""Documents after which a worker tells the progress bar."""
+_counter: "Synchronized[int] | None" = None
+"""In a worker: documents read by all workers."""
 
 
-def build_index(collection: Path, index: Path, *, threads: int) -> IndexManifest:
+@dataclass(frozen=True)
+class PartCounts:
+    """What a worker read out of a part: the index has to hold as much."""
+
+    documents: int
+    empties: int
+    postings: int
+    impacts: int
+
+    @classmethod
+    def total(cls, parts: Sequence["PartCounts"]) -> "PartCounts":
+        return cls(*(sum(getattr(part, name) for part in parts) for name in cls.__dataclass_fields__))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexJob:
+    """What one `index` command has to do."""
+
+    collection: Path
+    index: Path
+    threads: int = 2
+    optimize: bool = True
+    store_raw: bool = False
+    stock: bool = False
+    """Have Pyserini's own command build it, by fake words."""
+
+    @property
+    def partial(self) -> Path:
+        return self.index.with_name(f"{self.index.name}.partial")
+
+
+def build_index(job: IndexJob) -> IndexManifest:
     """Index a collection directory and return what the index holds.
 
-    Raises InputError where the collection has no manifest or the index path is taken, CheckError where
-    the collection has changed, Anserini fails, or the index lacks documents.
+    Raises InputError where a record is broken, a docid stands twice or the index path is taken, CheckError where the
+    collection has changed since it was made or the index lacks anything of it.
     """
-    manifest = read_collection_manifest(collection)
-    verify_shards(collection, manifest)
-    if index.exists() or manifest_path(index).exists():
-        return _already_built(collection, index)
+    manifest = None
+    if manifest_path(job.collection).is_file():
+        manifest = read_collection_manifest(job.collection)
+        verify_shards(job.collection, manifest)
+    identity = collection_identity(job.collection)
+    if job.index.exists() or manifest_path(job.index).exists():
+        return _already_built(job, identity)
     prepare_java()
-    partial = index.with_name(f"{index.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     start = time.monotonic()
-    run_stock(stock_command(collection, partial, threads=threads))
-    built = describe_index(collection, partial, seconds=time.monotonic() - start)
-    if built.documents != manifest.documents:
-        raise CheckError(_missing_documents(collection, partial, built.documents, manifest.documents))
-    partial.rename(index)
-    write_manifest(built, index)
+    counts = _stock(job) if job.stock else _from_postings(job, identity, manifest)
+    built = IndexManifest(
+        encoder=manifest.encoder if manifest else "",
+        collection=identity,
+        documents=counts.documents,
+        postings=counts.postings,
+        terms=counts.terms,
+        impacts=counts.impacts,
+        bytes=size_in_bytes(job.partial / "index"),
+        seconds=round(time.monotonic() - start, 1),
+        versions=versions(),
+    )
+    _check_counts(job, built, manifest)
+    (job.partial / "index").rename(job.index)
+    write_manifest(built, job.index)
+    shutil.rmtree(job.partial)
     return built
 
 
-def describe_index(collection: Path, index: Path, *, seconds: float = 0.0) -> IndexManifest:
-    """The manifest of an index of `collection`, its documents counted by Lucene. Raises CheckError without an index."""
-    from pyserini.index.lucene import LuceneIndexReader
-
-    if not index.is_dir():
-        raise CheckError(f"Pyserini's indexer wrote no index at {index}")
-    manifest = read_collection_manifest(collection)
-    return IndexManifest(
-        encoder=manifest.encoder,
-        collection=manifest_hash(collection),
-        documents=LuceneIndexReader(str(index)).stats()["documents"],
-        postings=manifest.terms,
-        bytes=size_in_bytes(index),
-        seconds=round(seconds, 1),
-        versions=versions(),
-    )
+def collection_identity(collection: Path) -> str:
+    """SHA-256 of a collection's manifest; without one, of its files' names, sizes and times. Raises InputError without files."""
+    if manifest_path(collection).is_file():
+        return manifest_hash(collection)
+    stats = [(str(file.relative_to(collection)), file.stat()) for file in collection_files(collection)]
+    return hashlib.sha256(json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]).encode()).hexdigest()
 
 
-def stock_command(collection: Path, index: Path, *, threads: int) -> list[str]:
-    """Pyserini's own command that builds an impact index."""
-    return [
-        sys.executable, "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection",
-        "--input", str(collection), "--index", str(index), "--generator", "DefaultLuceneDocumentGenerator",
-        "--threads", str(threads), "--impact", "--pretokenized", "--optimize",
-    ]  # fmt: skip
+def _stock(job: IndexJob) -> postings.IndexCounts:
+    shutil.rmtree(job.partial, ignore_errors=True)
+    job.partial.mkdir(parents=True)
+    build_stock_index(job.collection, job.partial / "index", threads=job.threads, optimize=job.optimize, store_raw=job.store_raw)
+    with _workers(1) as pool:
+        return pool.submit(postings.count_index, job.partial / "index").result()
 
 
-def bm25_index_command(corpus: Path, index: Path, *, threads: int, store_raw: bool = False) -> list[str]:
-    """Pyserini's own command that builds a BM25 index of a JsonCollection, with its defaults."""
-    return [
-        sys.executable, "-m", "pyserini.index.lucene", "--collection", "JsonCollection",
-        "--input", str(corpus), "--index", str(index), "--generator", "DefaultLuceneDocumentGenerator",
-        "--threads", str(threads), "--optimize", *(["--storeRaw"] if store_raw else []),
-    ]  # fmt: skip
+def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | None) -> postings.IndexCounts:
+    parts = plan_parts(collection_files(job.collection))
+    _claim(job, {"collection": identity, "store_raw": job.store_raw, "parts": len(parts)})
+    folders = [job.partial / f"part-{number:05d}" for number in range(len(parts))]
+    counter = multiprocessing.get_context("spawn").Value("q", 0)
+    with _workers(min(job.threads, len(parts)), counter) as pool:
+        made = {
+            pool.submit(index_part, part, folder, job.store_raw): folder
+            for part, folder in zip(parts, folders, strict=True)
+            if not folder.is_dir()
+        }
+        _follow(pool, list(made), counter, sum(_counts_of(folder).documents for folder in folders if folder.is_dir()), manifest)
+        read = PartCounts.total([_counts_of(folder) for folder in folders])
+        _refuse_repeated(job, parts, folders)
+        if read.empties:
+            print(f"{read.empties} of {read.documents} records have an empty vector; no query finds them", file=sys.stderr)
+        print(f"merging {len(parts)} parts", file=sys.stderr)
+        merge = functools.partial(postings.merge_indexes, folders, job.partial / "index", optimize=job.optimize)
+        shutil.rmtree(job.partial / "index", ignore_errors=True)
+        merged = pool.submit(merge).result()
+    if (merged.documents, merged.postings, merged.impacts) != (read.documents, read.postings, read.impacts):
+        raise CheckError(f"Lucene's index has {merged}, the records read have {read}")
+    return merged
 
 
-def size_in_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+def index_part(part: Part, folder: Path, store_raw: bool) -> None:
+    """In a worker: index a part, with its counts and docids beside, and put it into `folder` whole. Raises InputError."""
+    partial = folder.with_name(f"{folder.name}.writing")
+    shutil.rmtree(partial, ignore_errors=True)
+    documents = empties = count = impacts = 0
+    hashes = []
+    with postings.java_errors(f"indexing {part.file} into {folder}"):
+        writer = postings.PostingsWriter(partial, store_raw=store_raw)
+        for place, line in part_lines(part):
+            docid, vector = read_record(line, place)
+            writer.add(docid, postings.postings_text(vector, place), postings.raw_text(line) if store_raw else "")
+            hashes.append(docid_hash(docid))
+            documents, empties, count, impacts = documents + 1, empties + (not vector), count + len(vector), impacts + sum(vector.values())
+            if documents % REPORTED == 0:
+                _report(REPORTED)
+        writer.close()
+    _report(documents % REPORTED)
+    np.save(_beside(folder, "docids.npy"), np.array(hashes, dtype=np.uint64))
+    with whole_file(_beside(folder, "json")) as file:
+        json.dump(asdict(PartCounts(documents, empties, count, impacts)), file)
+    partial.rename(folder)
 
 
-def _already_built(collection: Path, index: Path) -> IndexManifest:
-    if index.is_dir() and manifest_path(index).is_file():
-        built = read_index_manifest(index)
-        if built.collection == manifest_hash(collection):
-            print(f"{index} is whole already: {built.documents} documents", file=sys.stderr)
+def _report(documents: int) -> None:
+    if _counter is not None:
+        with _counter.get_lock():
+            _counter.value += documents
+
+
+def read_record(line: str, place: Place | str) -> tuple[str, dict[str, int]]:
+    """A record's docid and vector. Raises InputError."""
+    record = parse_record(line, place)
+    if "id" not in record or "vector" not in record:
+        raise InputError(f"{place}: no {'vector' if 'id' in record else 'id'}; Anserini would lose this record and the rest of its file")
+    return check_docid(record["id"], place), record["vector"]
+
+
+def _claim(job: IndexJob, plan: dict[str, Any]) -> None:
+    """Keep the parts of a stopped build of the same collection, and nothing else."""
+    file = job.partial / "plan.json"
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == plan:
+        return
+    shutil.rmtree(job.partial, ignore_errors=True)
+    with whole_file(file) as lines:
+        json.dump(plan, lines)
+
+
+def _counts_of(folder: Path) -> PartCounts:
+    return PartCounts(**json.loads(_beside(folder, "json").read_text(encoding="utf-8")))
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    return folder.with_name(f"{folder.name}.{ending}")
+
+
+def _start_worker(counter: "Synchronized[int] | None") -> None:
+    global _counter
+    _counter = counter
+
+
+def _workers(number: int, counter: "Synchronized[int] | None" = None) -> ProcessPoolExecutor:
+    """Processes with a JVM each: never forked, since a JVM does not outlive that."""
+    return ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(counter,))
+
+
+def _follow(
+    pool: ProcessPoolExecutor, futures: list["Future[None]"], counter: "Synchronized[int]", done: int, manifest: CollectionManifest | None
+) -> None:
+    """Show the workers' progress until all have ended; the first error ends them all."""
+    with tqdm(total=manifest.documents if manifest else None, initial=done, desc="indexing", unit="doc") as bar:
+        left = set(futures)
+        while left:
+            ended, left = wait(left, timeout=0.5)
+            bar.update(done + counter.value - bar.n)
+            try:
+                for future in ended:
+                    future.result()
+            except BrokenProcessPool as error:
+                raise CheckError("a worker process died, perhaps for lack of memory: run again to go on, with fewer --threads") from error
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _refuse_repeated(job: IndexJob, parts: list[Part], folders: list[Path]) -> None:
+    """Raise InputError where a docid stands twice: Lucene would keep both, and a run could not tell them apart."""
+
+    def docids() -> Iterator[tuple[str, Place | str]]:
+        for part in parts:
+            for place, line in part_lines(part):
+                yield read_record(line, place)[0], place
+
+    refuse_repeated(np.concatenate([np.load(_beside(folder, "docids.npy")) for folder in folders]), docids)
+
+
+def _check_counts(job: IndexJob, built: IndexManifest, manifest: CollectionManifest | None) -> None:
+    wanted = (manifest.documents, manifest.terms) if manifest else None
+    if wanted and (built.documents, built.postings) != wanted:
+        raise CheckError(
+            f"the index has {built.documents} documents and {built.postings} postings, the collection "
+            f"{wanted[0]} and {wanted[1]}; {missing_documents(job.collection, job.partial / 'index')}"
+        )
+
+
+def _already_built(job: IndexJob, identity: str) -> IndexManifest:
+    if job.index.is_dir() and manifest_path(job.index).is_file():
+        built = read_index_manifest(job.index)
+        if built.collection == identity:
+            print(f"{job.index} is whole already: {built.documents} documents", file=sys.stderr)
             return built
-    raise InputError(f"{index} exists and is not the index of {collection}: choose another --index, or remove it")
-
-
-def run_stock(command: list[str]) -> None:
-    """Run a command of Pyserini's indexer. Raises CheckError, with its last lines, where it fails."""
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        tail = "\n".join((result.stdout + result.stderr).splitlines()[-LOG_TAIL_LINES:])
-        raise CheckError(f"Pyserini's indexer ended with exit code {result.returncode}; its last lines:\n{tail}")
-
-
-def _missing_documents(collection: Path, index: Path, indexed: int, documents: int) -> str:
-    """What to say of an index that has not as many documents as its collection."""
-    from pyserini.index.lucene import LuceneIndexReader
-
-    reader = LuceneIndexReader(str(index))
-    missing = [docid for docid in _docids(collection) if reader.doc(docid) is None]
-    return (
-        f"the index has {indexed} documents, the collection {documents}; missing {len(missing)}: "
-        f"{', '.join(missing[:SHOWN])}{', ...' if len(missing) > SHOWN else ''}"
-    )
-
-
-def _docids(collection: Path) -> Iterator[str]:
-    for file in sorted(collection.iterdir()):
-        for number, line in enumerate(read_lines(file), start=1):
-            yield str(parse_record(line, f"{file}:{number}")["id"])
+    raise InputError(f"{job.index} exists and is not the index of {job.collection}: choose another --index, or remove it")
