@@ -132,14 +132,17 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
     parts = plan_parts(collection_files(job.collection))
     _claim(job, {"collection": identity, "store_raw": job.store_raw, "parts": len(parts)})
     folders = [job.partial / f"part-{number:05d}" for number in range(len(parts))]
+    done = [folder for folder in folders if folder.is_dir()]
+    if done:
+        print(f"{len(done)} of {len(parts)} parts are indexed already", file=sys.stderr)
     counter = multiprocessing.get_context("spawn").Value("q", 0)
     with _workers(min(job.threads, len(parts)), counter) as pool:
         made = {
             pool.submit(index_part, part, folder, job.store_raw): folder
             for part, folder in zip(parts, folders, strict=True)
-            if not folder.is_dir()
+            if folder not in done
         }
-        _follow(pool, list(made), counter, sum(_counts_of(folder).documents for folder in folders if folder.is_dir()), manifest)
+        _follow(pool, list(made), counter, sum(_counts_of(folder).documents for folder in done), manifest)
         read = PartCounts.total([_counts_of(folder) for folder in folders])
         _refuse_repeated(job, parts, folders)
         if read.empties:
