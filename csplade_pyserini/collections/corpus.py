@@ -4,6 +4,7 @@ A JSONL record has an id (`id`, `_id`, `docid`, or what --docid-field names) and
 for, joined by a space; without any, `contents`, else `title` and `text`.
 """
 
+import dataclasses
 import gzip
 import hashlib
 import itertools
@@ -18,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.collections.spans import span_lines, spans_between
 from csplade_pyserini.errors import InputError
 
 IR_DATASETS_PREFIX = "ir_datasets:"
@@ -31,7 +33,7 @@ class Document(NamedTuple):
 
     docid: str
     text: str
-    place: str
+    place: object
 
 
 class Corpus(Protocol):
@@ -41,8 +43,19 @@ class Corpus(Protocol):
     def name(self) -> str:
         """What the user called it."""
 
+    @property
+    def count(self) -> int:
+        """Of how many pieces this is one; 1: the whole."""
+
+    @property
+    def size(self) -> str:
+        """How large it is, without reading it: what tells a corpus that has grown from the one of before."""
+
     def documents(self) -> Iterator[Document]:
         """Every document, in an order that never changes. Raises InputError on a bad record."""
+
+    def piece(self, number: int, count: int) -> "Corpus":
+        """Piece `number` (from 0) of `count`: every document is in one. A function of the corpus's size alone."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +66,34 @@ class JsonlCorpus:
     files: tuple[Path, ...]
     fields: tuple[str, ...] = ()
     docid_field: str = ""
+    number: int = 0
+    count: int = 1
+    """Which piece of how many: of plain files so many bytes, of compressed ones every `count`-th line."""
+
+    @property
+    def size(self) -> str:
+        return f"{len(self.files)} files, {sum(file.stat().st_size for file in self.files)} bytes"
 
     def documents(self) -> Iterator[Document]:
-        for file in self.files:
-            for number, line in enumerate(read_lines(file), start=1):
-                place = f"{file}:{number}"
-                record = parse_record(line, place)
-                yield Document(self._docid(record, place), join_fields(record, self.fields, place), place)
+        for place, line in self._lines():
+            record = parse_record(line, place)
+            yield Document(self._docid(record, place), join_fields(record, self.fields, place), place)
 
-    def _docid(self, record: dict[str, Any], place: str) -> str:
+    def piece(self, number: int, count: int) -> "JsonlCorpus":
+        return dataclasses.replace(self, number=number, count=count)
+
+    def _lines(self) -> Iterator[tuple[object, str]]:
+        plain = {file: file.stat().st_size for file in self.files if file.suffix != ".gz"}
+        start, end = shard_range(sum(plain.values()), self.number, self.count)
+        spans = {span.file: span for span in spans_between(plain, start, end)}
+        for file in self.files:
+            if file in spans:
+                yield from span_lines(spans[file])
+            elif file not in plain:
+                for number, line in itertools.islice(enumerate(read_lines(file), start=1), self.number, None, self.count):
+                    yield f"{file}:{number}", line
+
+    def _docid(self, record: dict[str, Any], place: object) -> str:
         wanted = (self.docid_field,) if self.docid_field else ID_FIELDS
         field = next((field for field in wanted if field in record), None)
         if field is None:
@@ -75,14 +107,39 @@ class IrDatasetsCorpus:
 
     name: str
     fields: tuple[str, ...] = ()
+    number: int = 0
+    count: int = 1
+    """Which piece of how many: a range of documents."""
+
+    @property
+    def size(self) -> str:
+        return f"{self._total()} documents"
 
     def documents(self) -> Iterator[Document]:
+        documents = self._data_set().docs_iter()
+        first, last = shard_range(self._total(), self.number, self.count)
+        # Slices of ir_datasets seek where the data set can; a plain iterator has to pass over what comes before.
+        piece = documents[first:last] if hasattr(documents, "__getitem__") else itertools.islice(documents, first, last)
+        for number, doc in enumerate(piece, start=first + 1):
+            place = f"{self.name}, document {number}"
+            yield Document(check_docid(doc.doc_id, place), join_fields(doc._asdict(), self.fields, place), place)
+
+    def piece(self, number: int, count: int) -> "IrDatasetsCorpus":
+        return dataclasses.replace(self, number=number, count=count)
+
+    def _data_set(self) -> Any:
         data_set = load_ir_dataset(self.name)
         if not data_set.has_docs():
             raise InputError(f"{self.name} has no documents")
-        for number, doc in enumerate(data_set.docs_iter(), start=1):
-            place = f"{self.name}, document {number}"
-            yield Document(check_docid(doc.doc_id, place), join_fields(doc._asdict(), self.fields, place), place)
+        return data_set
+
+    def _total(self) -> int:
+        return int(self._data_set().docs_count())
+
+
+def shard_range(total: int, number: int, count: int) -> tuple[int, int]:
+    """The first of `total` things that piece `number` of `count` has, and the one after its last."""
+    return total * number // count, total * (number + 1) // count
 
 
 def open_corpus(name: str, *, fields: Sequence[str] = (), docid_field: str = "") -> Corpus:
@@ -146,7 +203,7 @@ def parse_record(line: str, place: object) -> dict[str, Any]:
     return record
 
 
-def join_fields(record: dict[str, Any], fields: Sequence[str], place: str) -> str:
+def join_fields(record: dict[str, Any], fields: Sequence[str], place: object) -> str:
     """The fields' texts, stripped, joined by one space, empty ones left out.
 
     Fields that a record lacks are cut out of its `contents` at line ends, as Pyserini does.
@@ -192,32 +249,41 @@ class Extent(NamedTuple):
 
     documents: int
     digest: str
-    """16 hex digits over docids and texts, in order."""
+    """Of all docids and texts, in order."""
+    docid_hashes: "np.ndarray"
+
+
+class Digest:
+    """Docids and texts, in order, as 16 hex digits."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=8)
+
+    def add(self, document: Document) -> None:
+        self._hash.update(f"{document.docid} {len(document.text)} {document.text}".encode())  # docids hold no space
+
+    def __str__(self) -> str:
+        return self._hash.hexdigest()
 
 
 def measure_corpus(corpus: Corpus) -> Extent:
-    """Read the whole corpus once, so that errors come before any work.
+    """Read the whole corpus, or piece of one, once, so that errors come before any work.
 
     Raises InputError on the first bad record, on a repeated docid (naming both places), and on an empty
-    corpus. Memory: 8 bytes a document.
+    corpus; a piece may be empty. Memory: 8 bytes a document.
     """
-    digest = hashlib.blake2b(digest_size=8)
+    digest = Digest()
 
     def docid_hashes() -> Iterator[int]:
         for document in tqdm(corpus.documents(), desc="checking", unit="doc"):
-            digest.update(f"{document.docid} {len(document.text)} {document.text}".encode())  # docids hold no space
+            digest.add(document)
             yield docid_hash(document.docid)
 
     hashes = np.fromiter(docid_hashes(), dtype=np.uint64)
-    if not len(hashes):
+    if not len(hashes) and corpus.count == 1:
         raise InputError(f"the corpus {corpus.name} is empty")
     refuse_repeated(hashes, lambda: ((document.docid, document.place) for document in corpus.documents()))
-    return Extent(len(hashes), digest.hexdigest())
-
-
-def documents_between(corpus: Corpus, first: int, last: int) -> Iterator[Document]:
-    """The documents number `first` (from 0) up to but not with `last`."""
-    return itertools.islice(corpus.documents(), first, last)
+    return Extent(len(hashes), str(digest), hashes)
 
 
 def docid_hash(docid: str) -> int:

@@ -1,8 +1,8 @@
 """A corpus to a collection directory: shard after shard, resumable, whole files only.
 
-Shard I of N is a contiguous slice of the corpus, cut into files of DOCUMENTS_PER_FILE documents. A file
-is written in DIR.partial, hashed, and renamed into DIR; DIR.partial also keeps what each shard has
-finished. When all N shards are whole, DIR.manifest.json is written and DIR.partial goes.
+Shard I of N is a piece of the corpus, a function of its size alone, cut into files of DOCUMENTS_PER_FILE documents. A
+file is written in DIR.partial, hashed, and renamed into DIR; DIR.partial also keeps what each shard has finished. When
+all N shards are whole, on this machine or brought together from several, DIR.manifest.json is written and DIR.partial goes.
 """
 
 import dataclasses
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from csplade_pyserini.cards import EncoderCard
-from csplade_pyserini.collections.corpus import Corpus, Document, documents_between, measure_corpus
+from csplade_pyserini.collections.corpus import Corpus, Digest, Document, Extent, measure_corpus, parse_record, read_lines, refuse_repeated
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
@@ -32,7 +33,7 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
-from csplade_pyserini.errors import InputError
+from csplade_pyserini.errors import CheckError, InputError
 
 if TYPE_CHECKING:  # torch only once there is something to encode
     from csplade_pyserini.model import SparseEncoder, Vector
@@ -63,7 +64,7 @@ class EncodingJob:
 
     @property
     def partial(self) -> Path:
-        return self.output.with_name(f"{self.output.name}.partial")
+        return _partial(self.output)
 
     @property
     def progress_file(self) -> Path:
@@ -75,23 +76,64 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
 
     Raises InputError on bad input, and where the output belongs to another encoder or other arguments.
     """
-    extent = measure_corpus(job.corpus)
-    fixed = {"shard_num": job.shard_num, "documents_per_file": job.documents_per_file}
-    job = dataclasses.replace(job, arguments=job.arguments | extent._asdict() | fixed)
+    fixed = {"corpus_size": job.corpus.size, "shard_num": job.shard_num, "documents_per_file": job.documents_per_file}
+    piece = job.corpus.piece(job.shard_id, job.shard_num)
+    job = dataclasses.replace(job, corpus=piece, arguments=job.arguments | fixed)
+    extent = measure_corpus(piece)
     if manifest_path(job.output).is_file():
-        return _already_whole(job)
+        return _already_whole(job, extent)
     _claim_output(job)
     try:
-        _encode_missing(job, extent.documents, _finished_files(job))
+        _encode_missing(job, extent, _finished_files(job, extent))
         return _complete(job)
     finally:
         if job.partial.is_dir() and not any(job.partial.iterdir()):
             job.partial.rmdir()  # nothing was begun: an encoder that did not load leaves nothing behind
 
 
-def shard_range(total: int, shard_id: int, shard_num: int) -> tuple[int, int]:
-    """Numbers of the first document of a shard and of the one after its last."""
-    return total * shard_id // shard_num, total * (shard_id + 1) // shard_num
+def merge_shards(output: Path) -> CollectionManifest:
+    """The manifest of a collection whose shards are all there, encoded by whatever processes.
+
+    Raises InputError where there is no work in progress or a docid stands in two shards, CheckError where
+    shards are missing, doubled, changed or of different commands.
+    """
+    if manifest_path(output).is_file():
+        manifest = read_collection_manifest(output)
+        verify_shards(output, manifest)
+        return manifest
+    partial = _partial(output)
+    files = sorted(partial.glob("shard-*.json"))
+    if not files:
+        raise InputError(f"{output} has no manifest, and {partial} no shard: wanted the output of encode with --shard-num, copied together")
+    tables = {file: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    first = tables[files[0]]
+    for file, table in tables.items():
+        for key, value in {"encoder": table["encoder"], **table["arguments"]}.items():
+            wanted = first["encoder"] if key == "encoder" else first["arguments"].get(key)
+            if value != wanted:
+                raise CheckError(f"{file} was made with {key} {value!r}, {files[0]} with {wanted!r}: they are not of one collection")
+    shard_num = first["arguments"]["shard_num"]
+    names = [_shard_name(shard_id, shard_num) for shard_id in range(shard_num)]
+    missing = [name for name in names if not _is_whole(tables.get(partial / f"{name}.json"))]
+    if missing:
+        raise CheckError(f"{len(missing)} of {shard_num} shards of {output} are missing or not whole: {', '.join(missing[:10])}")
+    ordered = [tables[partial / f"{name}.json"] for name in names]
+    manifest = CollectionManifest(
+        encoder=first["encoder"],
+        card=first["card"],
+        arguments=first["arguments"] | {"digests": [table["digest"] for table in ordered]},
+        versions=versions(),
+        shards=tuple(ShardRecord(**shard) for table in ordered for shard in table["shards"]),
+    )
+    if not manifest.documents:
+        raise InputError(f"the corpus {first['arguments'].get('corpus')} is empty")
+    verify_shards(output, manifest)
+    if shard_num > 1:
+        hashes = np.concatenate([np.load(partial / f"{name}.docids.npy") for name in names])
+        refuse_repeated(hashes, lambda: _docids(output, manifest))
+    write_manifest(manifest, output)
+    shutil.rmtree(partial)
+    return manifest
 
 
 def to_record(docid: str, contents: str, vector: "Vector") -> str:
@@ -100,13 +142,19 @@ def to_record(docid: str, contents: str, vector: "Vector") -> str:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
+def _partial(output: Path) -> Path:
+    return output.with_name(f"{output.name}.partial")
+
+
 def _shard_name(shard_id: int, shard_num: int) -> str:
     return f"shard-{shard_id:04d}-of-{shard_num:04d}"
 
 
-def _already_whole(job: EncodingJob) -> CollectionManifest:
+def _already_whole(job: EncodingJob, extent: Extent) -> CollectionManifest:
     manifest = read_collection_manifest(job.output)
     _refuse_changes(job, manifest.encoder, manifest.arguments, manifest_path(job.output))
+    [*digests] = manifest.arguments.get("digests", [])
+    _refuse_change("corpus digest", digests[job.shard_id] if digests else None, extent.digest, manifest_path(job.output))
     verify_shards(job.output, manifest)
     shutil.rmtree(job.partial, ignore_errors=True)  # a stop right after the manifest leaves it
     print(f"{job.output} is whole already: {manifest.documents} documents", file=sys.stderr)
@@ -117,11 +165,14 @@ def _refuse_changes(job: EncodingJob, encoder: str, arguments: dict[str, Any], p
     """Raise InputError, naming both values, where `place` was made by another encoder or other arguments."""
     before, now = {"encoder": encoder, **arguments}, {"encoder": job.identity, **job.arguments}
     for key in now:
-        if before.get(key) != now[key]:
-            raise InputError(
-                f"{place} was made with {key} {before.get(key)!r}, this command has {now[key]!r}: "
-                f"repeat the first command, or choose another --output"
-            )
+        _refuse_change(key, before.get(key), now[key], place)
+
+
+def _refuse_change(key: str, before: object, now: object, place: Path) -> None:
+    if before != now:
+        raise InputError(
+            f"{place} was made with {key} {before!r}, this command has {now!r}: repeat the first command, or choose another --output"
+        )
 
 
 def _claim_output(job: EncodingJob) -> None:
@@ -139,14 +190,17 @@ def _claim_output(job: EncodingJob) -> None:
         raise InputError(f"cannot write {job.output}: {error.strerror}") from error
 
 
-def _finished_files(job: EncodingJob) -> dict[str, ShardRecord]:
+def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, ShardRecord]:
     """Files of this shard that are whole and unchanged, by name."""
     for file in sorted(job.partial.glob("shard-*.json")):
         table = json.loads(file.read_text(encoding="utf-8"))
         _refuse_changes(job, table["encoder"], table["arguments"], file)
     if not job.progress_file.is_file():
         return {}
-    records = [ShardRecord(**shard) for shard in json.loads(job.progress_file.read_text(encoding="utf-8"))["shards"]]
+    table = json.loads(job.progress_file.read_text(encoding="utf-8"))
+    _refuse_change("documents", table["documents"], extent.documents, job.progress_file)
+    _refuse_change("corpus digest", table["digest"], extent.digest, job.progress_file)
+    records = [ShardRecord(**shard) for shard in table["shards"]]
     whole = {r.file: r for r in records if (job.output / r.file).is_file() and file_hash(job.output / r.file) == r.sha256}
     for record in records:
         if record.file not in whole:
@@ -154,22 +208,34 @@ def _finished_files(job: EncodingJob) -> dict[str, ShardRecord]:
     return whole
 
 
-def _encode_missing(job: EncodingJob, total: int, done: dict[str, ShardRecord]) -> None:
-    first, last = shard_range(total, job.shard_id, job.shard_num)
-    starts = range(first, last, job.documents_per_file)
+def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, ShardRecord]) -> None:
+    starts = range(0, extent.documents, job.documents_per_file)
     names = {start: f"{_shard_name(job.shard_id, job.shard_num)}-{part:05d}.jsonl" for part, start in enumerate(starts)}
     encoder = job.load_encoder() if any(name not in done for name in names.values()) else None
     finished = sum(record.documents for record in done.values())
-    stream = documents_between(job.corpus, first, last)  # the corpus is read once, finished files are passed over
-    with tqdm(total=last - first, initial=finished, desc="encoding", unit="doc", smoothing=0.05) as bar:
+    digest = Digest()
+    stream = _digested(job.corpus.documents(), digest)  # the corpus is read once, finished files are passed over
+    with tqdm(total=extent.documents, initial=finished, desc="encoding", unit="doc", smoothing=0.05) as bar:
         for start, name in names.items():
             documents = itertools.islice(stream, job.documents_per_file)
             if name in done:
                 deque(documents, maxlen=0)
             elif encoder is not None:
                 done[name] = _encode_file(job, encoder, documents, start, name, bar)
-                _write_progress(job, [done[name] for name in names.values() if name in done])
-    _write_progress(job, [done[name] for name in names.values()])
+                _write_progress(job, extent, [done[name] for name in names.values() if name in done])
+    deque(stream, maxlen=0)
+    if str(digest) != extent.digest:
+        raise CheckError(f"the corpus {job.corpus.name} changed while it was read: remove {job.output} and {job.partial}, and encode again")
+    if job.shard_num > 1:
+        job.partial.mkdir(exist_ok=True)
+        np.save(job.partial / f"{_shard_name(job.shard_id, job.shard_num)}.docids.npy", extent.docid_hashes)
+    _write_progress(job, extent, [done[name] for name in names.values()])
+
+
+def _digested(documents: Iterator[Document], digest: Digest) -> Iterator[Document]:
+    for document in documents:
+        digest.add(document)
+        yield document
 
 
 def _encode_file(
@@ -195,12 +261,22 @@ def _encode_file(
     return record
 
 
-def _write_progress(job: EncodingJob, records: list[ShardRecord]) -> None:
+def _write_progress(job: EncodingJob, extent: Extent, records: list[ShardRecord]) -> None:
     with whole_file(job.progress_file) as file:
-        shards = [dataclasses.asdict(record) for record in records]
-        first, last = shard_range(job.arguments["documents"], job.shard_id, job.shard_num)
-        table = {"encoder": job.identity, "arguments": job.arguments, "wanted": last - first, "shards": shards}
+        table = {
+            "encoder": job.identity,
+            "card": card_table(job.card),
+            "arguments": job.arguments,
+            "documents": extent.documents,
+            "digest": extent.digest,
+            "shards": [dataclasses.asdict(record) for record in records],
+        }
         json.dump(table, file, indent=1)
+
+
+def _is_whole(table: dict[str, Any] | None) -> bool:
+    """Whether a shard's progress says that all its documents are encoded."""
+    return table is not None and sum(shard["documents"] for shard in table["shards"]) == table["documents"]
 
 
 def _complete(job: EncodingJob) -> CollectionManifest | None:
@@ -208,19 +284,15 @@ def _complete(job: EncodingJob) -> CollectionManifest | None:
     if manifest_path(job.output).is_file():
         return read_collection_manifest(job.output)
     files = [job.partial / f"{_shard_name(i, job.shard_num)}.json" for i in range(job.shard_num)]
-    tables = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
-    whole = [t for t in tables if sum(shard["documents"] for shard in t["shards"]) == t["wanted"]]
+    whole = [file for file in files if file.is_file() and _is_whole(json.loads(file.read_text(encoding="utf-8")))]
     if len(whole) < job.shard_num:
         print(f"shard {job.shard_id} is whole; {job.shard_num - len(whole)} of {job.shard_num} are still missing", file=sys.stderr)
         return None
-    manifest = CollectionManifest(
-        encoder=job.identity,
-        card=card_table(job.card),
-        arguments=job.arguments,
-        versions=versions(),
-        shards=tuple(ShardRecord(**shard) for table in whole for shard in table["shards"]),
-    )
-    verify_shards(job.output, manifest)
-    write_manifest(manifest, job.output)
-    shutil.rmtree(job.partial)
-    return manifest
+    return merge_shards(job.output)
+
+
+def _docids(output: Path, manifest: CollectionManifest) -> Iterator[tuple[str, object]]:
+    for shard in manifest.shards:
+        for number, line in enumerate(read_lines(output / shard.file), start=1):
+            place = f"{output / shard.file}:{number}"
+            yield str(parse_record(line, place)["id"]), place

@@ -27,7 +27,7 @@ class ShardRecord:
 
     file: str
     first: int
-    """Number of its first document in the corpus, from 0."""
+    """Number of its first document in its piece of the corpus, from 0."""
     documents: int
     empties: int
     """Documents without any term; they hold the one reserved term."""

@@ -35,10 +35,11 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
+from csplade_pyserini.collections.spans import Place, Span
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
-from csplade_pyserini.lucene.parts import Part, Place, collection_files, part_lines, plan_parts
+from csplade_pyserini.lucene.parts import collection_files, part_lines, plan_parts
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
 
 REPORTED = 500
@@ -156,7 +157,7 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
     return merged
 
 
-def index_part(part: Part, folder: Path, store_raw: bool) -> None:
+def index_part(part: Span, folder: Path, store_raw: bool) -> None:
     """In a worker: index a part, with its counts and docids beside, and put it into `folder` whole. Raises InputError."""
     partial = folder.with_name(f"{folder.name}.writing")
     shutil.rmtree(partial, ignore_errors=True)
@@ -240,7 +241,7 @@ def _follow(
                 raise
 
 
-def _refuse_repeated(job: IndexJob, parts: list[Part], folders: list[Path]) -> None:
+def _refuse_repeated(job: IndexJob, parts: list[Span], folders: list[Path]) -> None:
     """Raise InputError where a docid stands twice: Lucene would keep both, and a run could not tell them apart."""
 
     def docids() -> Iterator[tuple[str, Place | str]]:

@@ -15,7 +15,6 @@ from csplade_pyserini.collections.corpus import (
     Document,
     IrDatasetsCorpus,
     JsonlCorpus,
-    documents_between,
     join_fields,
     measure_corpus,
     open_corpus,
@@ -51,7 +50,8 @@ def test_a_file_is_read_plain_or_gzip(tmp_path, name):
     file = write(tmp_path / name, doc("a", "Zürich"), doc("b", "日本"))
     corpus = open_corpus(str(file))
     assert corpus.name == str(file)
-    assert list(corpus.documents()) == [Document("a", "Zürich", f"{file}:1"), Document("b", "日本", f"{file}:2")]
+    there = [(document.docid, document.text, str(document.place)) for document in corpus.documents()]
+    assert there == [("a", "Zürich", f"{file}:1"), ("b", "日本", f"{file}:2")]
     assert list(corpus.documents()) == list(corpus.documents()), "a corpus can be read again"
     assert measure_corpus(corpus).documents == 2
 
@@ -63,7 +63,7 @@ def test_a_folder_is_read_in_the_order_of_its_file_names(tmp_path):
     (tmp_path / "README.md").write_text("not a corpus")
     documents = list(open_corpus(str(tmp_path)).documents())
     assert [document.docid for document in documents] == ["a", "b", "d", "c"]
-    assert [document.place for document in documents] == [
+    assert [str(document.place) for document in documents] == [
         f"{tmp_path}/{p}" for p in ("1.jsonl.gz:1", "1.jsonl.gz:2", "10.json:1", "2.jsonl:1")
     ]
 
@@ -148,7 +148,7 @@ def test_a_number_and_a_string_can_be_the_same_docid(tmp_path):
 
 
 def test_equal_hashes_of_different_docids_are_no_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("csplade_pyserini.collections.corpus._hash", len)
+    monkeypatch.setattr("csplade_pyserini.collections.corpus.docid_hash", len)
     file = write(tmp_path / "c.jsonl", doc("a"), doc("b"), doc("cc"))
     assert measure_corpus(open_corpus(str(file))).documents == 3
     write(file, doc("a"), doc("b"), doc("a"))
@@ -205,28 +205,37 @@ def test_a_folder_named_like_a_file_is_an_error(tmp_path):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
-def test_documents_between_are_a_slice(tmp_path_factory, total, first, length):
-    file = write(tmp_path_factory.mktemp("slice") / "c.jsonl", *(doc(i) for i in range(total)))
-    corpus = open_corpus(str(file))
-    assert list(documents_between(corpus, first, first + length)) == list(corpus.documents())[first : first + length]
+@given(files=st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=4), count=st.integers(1, 12))
+def test_pieces_hold_every_document_once_and_in_order(tmp_path_factory, files, count):
+    folder = tmp_path_factory.mktemp("pieces")
+    for number, (documents, compressed) in enumerate(files):
+        lines = "".join(f"{json.dumps(doc(f'{number}-{i}'))}\n" for i in range(documents)).encode()
+        (folder / f"{number}.jsonl{'.gz' * compressed}").write_bytes(gzip.compress(lines) if compressed else lines)
+    corpus = open_corpus(str(folder))
+    pieces = [[document.docid for document in corpus.piece(number, count).documents()] for number in range(count)]
+    whole = [document.docid for document in corpus.documents()]
+    assert sorted(docid for piece in pieces for docid in piece) == sorted(whole)
+    if not any(compressed for _, compressed in files):
+        assert [docid for piece in pieces for docid in piece] == whole
+    assert all(piece == [docid for docid in whole if docid in piece] for piece in pieces)
 
 
 def test_documents_are_read_as_they_are_asked_for(tmp_path):
     file = write(tmp_path / "c.jsonl", doc("1"), doc("2"), doc("3"), doc("4"), "{ broken", doc("6"))
     corpus = open_corpus(str(file))
     assert [document.docid for document in itertools.islice(corpus.documents(), 3)] == ["1", "2", "3"]
-    assert [document.docid for document in documents_between(corpus, 1, 4)] == ["2", "3", "4"]
     with pytest.raises(InputError, match=f"{file}:5: not JSON"):
-        list(documents_between(corpus, 1, 5))
+        list(corpus.documents())
+    assert [document.docid for document in corpus.piece(0, 2).documents()] == ["1", "2", "3"]
 
 
-def test_a_file_after_the_last_document_wanted_is_not_opened(tmp_path):
-    first = write(tmp_path / "1.jsonl", doc("1"), doc("2"))
-    corpus = JsonlCorpus("folder", (first, tmp_path / "not there.jsonl"))
-    assert [document.docid for document in documents_between(corpus, 0, 2)] == ["1", "2"]
-    with pytest.raises(InputError, match="not there.jsonl:1: cannot be read"):
-        list(documents_between(corpus, 0, 3))
+def test_a_file_that_another_piece_has_is_not_opened(tmp_path, monkeypatch):
+    files = [write(tmp_path / f"{number}.jsonl", doc(f"{number}-1"), doc(f"{number}-2")) for number in range(3)]
+    opened = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda file, *a, **k: opened.append(file) or real(file, *a, **k))
+    assert [document.docid for document in open_corpus(str(tmp_path)).piece(1, 3).documents()] == ["1-1", "1-2"]
+    assert set(opened) == {files[1]}
 
 
 def test_join_fields_leaves_the_record_as_it_is():
@@ -254,6 +263,9 @@ class FakeDataSet:
     def docs_iter(self):
         return iter(self.docs)
 
+    def docs_count(self):
+        return len(self.docs)
+
 
 @pytest.fixture
 def data_sets(monkeypatch):
@@ -272,6 +284,17 @@ def test_an_ir_data_set_is_a_corpus(data_sets):
     ]
     assert [document.text for document in open_corpus("ir_datasets:fake/docs", fields=["url"]).documents()] == ["url", "url"]
     assert measure_corpus(corpus).documents == 2
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_pieces_of_an_ir_data_set_are_ranges_of_it(data_sets, sliced):
+    fake = FakeDataSet([TitledDoc(f"d{number}", "", "text", "url") for number in range(7)])
+    if sliced:  # as the data sets whose files ir_datasets can seek in
+        fake.docs_iter = lambda: fake.docs
+    data_sets["fake"] = fake
+    pieces = [list(open_corpus("ir_datasets:fake").piece(number, 3).documents()) for number in range(3)]
+    assert [[document.docid for document in piece] for piece in pieces] == [["d0", "d1"], ["d2", "d3"], ["d4", "d5", "d6"]]
+    assert pieces[1][0].place == "ir_datasets:fake, document 3"
 
 
 def test_an_error_in_an_ir_data_set_names_the_document(data_sets):
