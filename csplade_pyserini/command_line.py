@@ -27,9 +27,9 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         sys.exit(130)
 
 
-def add_encoder_argument(parser: argparse.ArgumentParser) -> None:
+def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
-        "--encoder", required=True, metavar="NAME[:key=value,...]", help="card, alias, checkpoint folder or Hugging Face id"
+        "--encoder", required=required, metavar="NAME[:key=value,...]", help="card, alias, checkpoint folder or Hugging Face id"
     )
 
 

@@ -1,21 +1,30 @@
 """Encode a corpus into a JsonVectorCollection. Run the same command again to resume.
 
 python -m csplade_pyserini.encode --encoder csplade-tiny --corpus corpus.jsonl --output vectors/
+python -m csplade_pyserini.encode --encoder csplade-tiny --corpus corpus.jsonl --output vectors/ --shard-id 3 --shard-num 8
+python -m csplade_pyserini.encode --merge --output vectors/      (shards that were encoded elsewhere, copied together)
+
+Under torchrun each process encodes the shard of its rank, on the GPU of its local rank.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from csplade_pyserini.collections.corpus import open_corpus
-from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus
+from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus, merge_shards
+from csplade_pyserini.collections.manifests import CollectionManifest
 from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, find_encoder, run
 from csplade_pyserini.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    if args.merge:
+        report(args.output, merge_shards(args.output))
+        return 0
     checkpoint, options = find_encoder(args)
     card = options.apply_to(checkpoint.card)
 
@@ -46,29 +55,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     )
     if manifest is not None:
-        mean = manifest.terms / manifest.documents
-        print(
-            f"{args.output}: {manifest.documents} documents, {mean:.1f} terms each, {manifest.empties} without any",
-            file=sys.stderr,
-        )
+        report(args.output, manifest)
     return 0
+
+
+def report(output: Path, manifest: CollectionManifest) -> None:
+    """Say what a whole collection holds."""
+    mean = manifest.terms / manifest.documents
+    print(f"{output}: {manifest.documents} documents, {mean:.1f} terms each, {manifest.empties} without any", file=sys.stderr)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.encode", description=__doc__.splitlines()[0])
-    add_encoder_argument(parser)
-    parser.add_argument("--corpus", required=True, metavar="PATH|ir_datasets:ID", help="JSONL(.gz) file, folder of them, or data set")
+    add_encoder_argument(parser, required=False)
+    parser.add_argument("--corpus", metavar="PATH|ir_datasets:ID", help="JSONL(.gz) file, folder of them, or data set")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="collection directory to write")
     parser.add_argument("--fields", nargs="+", default=[], help="fields that make the text (default: contents, else title and text)")
     parser.add_argument("--docid-field", default="", help="field of the docid (default: id, _id or docid)")
     parser.add_argument("--store-contents", action="store_true", help="keep the text in the records' contents")
-    parser.add_argument("--shard-id", type=int, default=0, help="shard to encode, from 0 (default 0)")
-    parser.add_argument("--shard-num", type=int, default=1, help="number of shards (default 1)")
+    parser.add_argument("--shard-id", type=int, help="shard to encode, from 0 (default: torchrun's RANK, else 0)")
+    parser.add_argument("--shard-num", type=int, help="number of shards (default: torchrun's WORLD_SIZE, else 1)")
+    parser.add_argument("--merge", action="store_true", help="encode nothing: check that all shards are there and whole, and write the manifest")
     add_batch_arguments(parser)
     args = parser.parse_args(argv)
+    if args.merge:
+        if args.encoder or args.corpus:
+            raise InputError("--merge takes --output alone: encoder and corpus are those of the shards")
+        return args
+    for flag in ("encoder", "corpus"):
+        if not getattr(args, flag):
+            parser.error(f"the following arguments are required: --{flag}")
+    take_torchrun_place(args)
     if not 0 <= args.shard_id < args.shard_num:
         raise InputError(f"--shard-id is {args.shard_id}, --shard-num {args.shard_num}; wanted 0 <= id < num")
     return args
+
+
+def take_torchrun_place(args: argparse.Namespace) -> None:
+    """Fill in shard and device from torchrun's environment where the command does not say them."""
+    launched = "TORCHELASTIC_RUN_ID" in os.environ and args.shard_id is None and args.shard_num is None
+    if launched and args.device is None and os.environ.get("CUDA_VISIBLE_DEVICES", "all"):
+        import torch
+
+        args.device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else None
+    if args.shard_id is None:
+        args.shard_id = int(os.environ["RANK"]) if launched else 0
+    if args.shard_num is None:
+        args.shard_num = int(os.environ["WORLD_SIZE"]) if launched else 1
 
 
 if __name__ == "__main__":

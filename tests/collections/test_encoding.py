@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections import encoding
 from csplade_pyserini.collections.corpus import measure_corpus, open_corpus, shard_range
-from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus, to_record
+from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus, merge_shards, to_record
 from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
 from csplade_pyserini.errors import CheckError, InputError
 
@@ -498,3 +498,93 @@ def test_a_foreign_file_is_refused_before_anything_is_encoded(corpus, tmp_path):
     (tmp_path / "out" / "notes.txt").write_text("Anserini would index this")
     with pytest.raises(InputError, match="holds notes.txt, which is not ours"):
         encode_corpus(job_of(corpus, tmp_path / "out"))
+
+
+def encoded_shards(corpus: Path, output: Path, *shard_ids: int, shard_num: int = 3, **changes: object) -> None:
+    for shard_id in shard_ids:
+        encode_corpus(job_of(corpus, output, WordEncoder(), shard_id=shard_id, shard_num=shard_num, **changes))
+
+
+def gather(target: Path, *sources: Path) -> Path:
+    """Copy what several machines made into one place, as a user would."""
+    for source in sources:
+        for ending in ("", ".partial"):
+            shutil.copytree(source.with_name(source.name + ending), target.with_name(target.name + ending), dirs_exist_ok=True)
+    return target
+
+
+def test_shards_of_several_machines_merge_to_what_one_makes(corpus, tmp_path):
+    machines = [tmp_path / f"machine{number}" for number in range(3)]
+    for number, output in enumerate(machines):
+        encoded_shards(corpus, output, number)
+    together = gather(tmp_path / "together", *machines)
+    manifest = merge_shards(together)
+    encoded_shards(corpus, tmp_path / "one", 0, 1, 2)
+    assert manifest == read_collection_manifest(tmp_path / "one") == read_collection_manifest(together) == merge_shards(together)
+    assert files_of(together) == files_of(tmp_path / "one")
+    assert not (tmp_path / "together.partial").exists()
+
+
+def test_merging_without_all_shards_names_the_missing_and_leaves_all_as_it_is(corpus, tmp_path):
+    encoded_shards(corpus, tmp_path / "out", 0, 2)
+    there = files_of(tmp_path / "out.partial")
+    with pytest.raises(CheckError, match=f"1 of 3 shards of {tmp_path}/out are missing or not whole: shard-0001-of-0003"):
+        merge_shards(tmp_path / "out")
+    assert files_of(tmp_path / "out.partial") == there
+    assert not manifest_path(tmp_path / "out").exists()
+
+
+def test_merging_shards_that_were_cut_in_different_ways_is_refused(corpus, tmp_path):
+    encoded_shards(corpus, tmp_path / "a", 0)
+    encoded_shards(corpus, tmp_path / "b", 1, shard_num=2)
+    with pytest.raises(CheckError, match=r"shard-0001-of-0002.json was made with shard_num 2, .*shard-0000-of-0003.json with 3"):
+        merge_shards(gather(tmp_path / "together", tmp_path / "a", tmp_path / "b"))
+
+
+def test_merging_shards_of_two_encoders_is_refused(corpus, tmp_path):
+    encoded_shards(corpus, tmp_path / "a", 0, 1)
+    encoded_shards(corpus, tmp_path / "b", 2, identity="words@2")
+    with pytest.raises(CheckError, match="was made with encoder 'words@2', .* with 'words@1'"):
+        merge_shards(gather(tmp_path / "together", tmp_path / "a", tmp_path / "b"))
+
+
+def test_merging_what_was_damaged_on_its_way_is_refused(corpus, tmp_path):
+    encoded_shards(corpus, tmp_path / "a", 0, 1)
+    encoded_shards(corpus, tmp_path / "b", 2)
+    together = gather(tmp_path / "together", tmp_path / "a", tmp_path / "b")
+    damaged = together / "shard-0002-of-0003-00000.jsonl"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    with pytest.raises(CheckError, match=f"{damaged} has changed since it was written"):
+        merge_shards(together)
+
+
+def test_a_docid_in_two_shards_is_refused_when_they_come_together(tmp_path):
+    file = tmp_path / "corpus.jsonl"
+    file.write_text("".join(json.dumps({"id": docid, "contents": "text"}) + "\n" for docid in ("a", "b", "c", "a")))
+    encoded_shards(file, tmp_path / "out", 0, shard_num=2)
+    with pytest.raises(InputError, match="docid 'a' is also at "):
+        encoded_shards(file, tmp_path / "out", 1, shard_num=2)
+
+
+def test_merging_nothing_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="has no manifest, and .*out.partial no shard: wanted the output of encode"):
+        merge_shards(tmp_path / "out")
+
+
+def test_a_corpus_of_many_empty_shards_is_empty(tmp_path):
+    file = write_corpus(tmp_path / "corpus.jsonl", [])
+    encode_corpus(job_of(file, tmp_path / "out", shard_id=0, shard_num=2))
+    with pytest.raises(InputError, match="is empty"):
+        encode_corpus(job_of(file, tmp_path / "out", shard_id=1, shard_num=2))
+
+
+def test_a_corpus_that_changes_while_it_is_read_makes_no_collection(corpus, tmp_path):
+    class Changing(CountedCorpus):
+        def documents(self):
+            for document in super().documents():
+                yield document._replace(text=document.text + " more") if self.passes == 2 and document.docid == "d9" else document
+
+    changing = dataclasses.replace(job_of(corpus, tmp_path / "out", WordEncoder()), corpus=Changing(open_corpus(str(corpus))))
+    with pytest.raises(CheckError, match="changed while it was read: remove .*out and .*out.partial, and encode again"):
+        encode_corpus(changing)
+    assert not manifest_path(tmp_path / "out").exists()
