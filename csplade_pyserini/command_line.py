@@ -34,7 +34,10 @@ def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = Tr
 
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch-tokens", type=positive, default=4096, help="padded tokens in a forward pass (default 4096)")
+    parser.add_argument(
+        "--batch-tokens", type=positive_or_auto, default=4096, metavar="N|auto",
+        help="padded tokens in a forward pass, halved where memory runs out (default 4096; auto: what is fastest here)",
+    )  # fmt: skip
     parser.add_argument("--max-length", type=positive, help="tokens of prefix and text (default: the card's)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
 
@@ -51,3 +54,8 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; wanted a whole number above 0")
     return int(text)
+
+
+def positive_or_auto(text: str) -> int | None:
+    """A whole number above 0, or None for `auto`, for argparse."""
+    return None if text == "auto" else positive(text)

@@ -11,7 +11,8 @@ import json
 import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from csplade_pyserini.errors import CheckError, InputError
 
 if TYPE_CHECKING:  # torch only once there is something to encode
     from csplade_pyserini.model import SparseEncoder, Vector
+    from csplade_pyserini.model.batching import TokenBudget
 
 DOCUMENTS_PER_FILE = 20_000
 """A file is what a crash can cost, and what one Lucene thread reads."""
@@ -58,7 +60,8 @@ class EncodingJob:
     """What the user said that changes the output; has to be the same when resumed."""
     shard_id: int = 0
     shard_num: int = 1
-    batch_tokens: int = 4096
+    batch_tokens: int | None = 4096
+    """Padded tokens in a forward pass; None: what the device is fastest with."""
     with_contents: bool = False
     documents_per_file: int = DOCUMENTS_PER_FILE
 
@@ -213,6 +216,7 @@ def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, ShardRecor
     names = {start: f"{_shard_name(job.shard_id, job.shard_num)}-{part:05d}.jsonl" for part, start in enumerate(starts)}
     encoder = job.load_encoder() if any(name not in done for name in names.values()) else None
     finished = sum(record.documents for record in done.values())
+    budget = _budget(encoder, job.batch_tokens) if encoder is not None else None
     digest = Digest()
     stream = _digested(job.corpus.documents(), digest)  # the corpus is read once, finished files are passed over
     with tqdm(total=extent.documents, initial=finished, desc="encoding", unit="doc", smoothing=0.05) as bar:
@@ -220,8 +224,8 @@ def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, ShardRecor
             documents = itertools.islice(stream, job.documents_per_file)
             if name in done:
                 deque(documents, maxlen=0)
-            elif encoder is not None:
-                done[name] = _encode_file(job, encoder, documents, start, name, bar)
+            elif encoder is not None and budget is not None:
+                done[name] = _encode_file(job, encoder, budget, documents, start, name, bar)
                 _write_progress(job, extent, [done[name] for name in names.values() if name in done])
     deque(stream, maxlen=0)
     if str(digest) != extent.digest:
@@ -238,15 +242,37 @@ def _digested(documents: Iterator[Document], digest: Digest) -> Iterator[Documen
         yield document
 
 
+def _budget(encoder: "SparseEncoder", batch_tokens: int | None) -> "TokenBudget":
+    from csplade_pyserini.model.batching import TokenBudget
+
+    if batch_tokens is None:
+        batch_tokens = encoder.batch_tokens(side="document")
+        print(f"batches of at most {batch_tokens} tokens are fastest here", file=sys.stderr)
+    return TokenBudget(batch_tokens)
+
+
+def _tokenized_windows(documents: Iterator[Document], encoder: "SparseEncoder") -> Iterator[tuple[Sequence[Document], list[list[int]]]]:
+    """Windows of documents with their token ids; the next one is read and tokenized while the caller works on one."""
+
+    def next_window() -> tuple[Sequence[Document], list[list[int]]]:
+        window = list(itertools.islice(documents, WINDOW))
+        return window, encoder.tokenize([document.text for document in window], side="document")
+
+    with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as ahead:
+        coming = ahead.submit(next_window)
+        while (ready := coming.result())[0]:
+            coming = ahead.submit(next_window)
+            yield ready
+
+
 def _encode_file(
-    job: EncodingJob, encoder: "SparseEncoder", documents: Iterator[Document], first: int, name: str, bar: "tqdm[Any]"
+    job: EncodingJob, encoder: "SparseEncoder", budget: "TokenBudget", documents: Iterator[Document], first: int, name: str, bar: "tqdm[Any]"
 ) -> ShardRecord:
     """Encode one file's documents and put it into the output, whole."""
     count = empties = terms = impacts = 0
     with whole_file(job.partial / name) as file:
-        for window in itertools.batched(documents, WINDOW):
-            rows = encoder.tokenize([document.text for document in window], side="document")
-            vectors = encoder.encode_tokenized(rows, side="document", batch_tokens=job.batch_tokens, progress=bar.update)
+        for window, rows in _tokenized_windows(documents, encoder):
+            vectors = encoder.encode_tokenized(rows, side="document", batch_tokens=budget, progress=bar.update)
             for document, vector in zip(window, vectors, strict=True):
                 empties += not vector
                 vector = vector or {encoder.empty_term: 1}

@@ -7,7 +7,7 @@ the card says differs: prefix, length, top terms.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,11 +18,13 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.impacts import empty_term, to_terms, to_vector
 from csplade_pyserini.model import backbone
 from csplade_pyserini.model.attention import set_attention
+from csplade_pyserini.model.batching import DEFAULT_BATCH_TOKENS, TokenBudget, fastest_budget, longest_first, out_of_memory
 from csplade_pyserini.model.head import activate, streamed_peaks
 from csplade_pyserini.model.inputs import Batch, Side, pad, tokenize
 
 Vector = dict[str, int]
-DEFAULT_BATCH_TOKENS = 4096
+_Entries = tuple[Sequence[Tensor], Sequence[Tensor]]
+"""Token ids and impacts of each text of a batch, on the CPU."""
 
 
 class SparseEncoder:
@@ -72,20 +74,44 @@ class SparseEncoder:
         rows: Sequence[list[int]],
         *,
         side: Side,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | TokenBudget = DEFAULT_BATCH_TOKENS,
         progress: Callable[[int], object] | None = None,
     ) -> list[Vector]:
         """Vectors of tokenized texts, in their order; inside, batches of similar length.
 
-        `progress` is called after each batch with the number of texts in it.
+        A batch that the device has no memory for is halved, and so are those after it; a TokenBudget keeps that
+        for the next call. `progress` is called after each batch with the number of texts in it.
         """
+        budget = batch_tokens if isinstance(batch_tokens, TokenBudget) else TokenBudget(batch_tokens)
         vectors: list[Vector] = [{}] * len(rows)
-        for batch in batches_by_length([len(row) for row in rows], batch_tokens // (2 if self.card.echo else 1)):
-            for index, vector in zip(batch, self._vectors([rows[i] for i in batch], side), strict=True):
-                vectors[index] = vector
+
+        def finish(batch: list[int], entries: _Entries) -> None:
+            for index, token_ids, impacts in zip(batch, *entries, strict=True):
+                vectors[index] = to_vector(token_ids.tolist(), impacts.tolist(), self.terms)
             if progress is not None:
                 progress(len(batch))
+
+        order, copies, begin = longest_first([len(row) for row in rows]), 2 if self.card.echo else 1, 0
+        before: tuple[list[int], _Entries] | None = None
+        while begin < len(order):
+            batch = order[begin : begin + budget.texts(copies * len(rows[order[begin]]))]
+            impacts = self._impacts_if_they_fit([rows[i] for i in batch], side)
+            if impacts is None:
+                budget.halve(len(batch))
+                continue
+            if before is not None:  # a GPU works on this batch meanwhile
+                finish(*before)
+            before = batch, _entries(impacts)
+            begin += len(batch)
+        if before is not None:
+            finish(*before)
         return vectors
+
+    def batch_tokens(self, *, side: Side = "document") -> int:
+        """Tokens of the batches that this device encodes fastest: --batch-tokens auto. Tries a few, for seconds."""
+        limit = self.card.query_max_length if side == "query" else self.card.document_max_length
+        copies = 2 if self.card.echo else 1
+        return copies * fastest_budget(lambda rows: _entries(self._impacts(rows, side)), limit, len(self.terms))
 
     def encode(self, query: str, **_: object) -> Vector:
         """Pyserini's query-encoder interface: one query's vector. Pyserini's own lengths are not the card's."""
@@ -107,18 +133,31 @@ class SparseEncoder:
         states = self.model.base_model(input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False).last_hidden_state
         return streamed_peaks(states, batch.pool_mask, self._head.weight, bias=self._head.bias)
 
+    def _impacts_if_they_fit(self, rows: Sequence[list[int]], side: Side) -> Tensor | None:
+        """_impacts; None where memory ran out, once what it held is free again."""
+        try:
+            return self._impacts(rows, side)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
+
     @torch.inference_mode()
-    def _vectors(self, rows: Sequence[list[int]], side: Side) -> list[Vector]:
-        weights = self._weights(rows)
-        impacts = torch.round(weights * self.card.impact_scale).int()
+    def _impacts(self, rows: Sequence[list[int]], side: Side) -> Tensor:
+        """(B, V) int32 impacts, the heaviest terms' only."""
+        impacts = torch.round(self._weights(rows) * self.card.impact_scale).int()
         top = self.card.query_top_terms if side == "query" else self.card.document_top_terms
-        if 0 < top < impacts.shape[1]:
-            impacts = _keep_top(impacts, top)
-        row_ids, token_ids = impacts.nonzero(as_tuple=True)
-        counts = torch.bincount(row_ids, minlength=len(rows)).tolist()
-        token_lists = torch.split(token_ids.cpu(), counts)
-        impact_lists = torch.split(impacts[row_ids, token_ids].cpu(), counts)
-        return [to_vector(ids.tolist(), values.tolist(), self.terms) for ids, values in zip(token_lists, impact_lists, strict=True)]
+        return _keep_top(impacts, top) if 0 < top < impacts.shape[1] else impacts
+
+
+@torch.inference_mode()
+def _entries(impacts: Tensor) -> _Entries:
+    """What is not 0 in each row of (B, V) impacts; waits for the device."""
+    row_ids, token_ids = impacts.nonzero(as_tuple=True)
+    counts = torch.bincount(row_ids, minlength=len(impacts)).tolist()
+    return torch.split(token_ids.cpu(), counts), torch.split(impacts[row_ids, token_ids].cpu(), counts)
 
 
 def load_encoder(
@@ -157,18 +196,6 @@ def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> lis
         if token_id < vocabulary:
             tokens[token_id] = token
     return to_terms(tokens)
-
-
-def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterable[list[int]]:
-    """Indices of texts, longest first, cut into batches of at most `batch_tokens` padded tokens (or one text)."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def _keep_top(impacts: Tensor, top: int) -> Tensor:

@@ -7,7 +7,6 @@ import torch
 from tiny_models import ARCHITECTURES, TEXTS
 
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model.encoder import batches_by_length
 
 WEIGHT_TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 6e-2}
 """How far float arithmetic in another order moves a weight of these models (weights reach about 5)."""
@@ -176,11 +175,3 @@ def test_a_head_that_the_model_does_not_use_plainly_is_refused(make_encoder):
     encoder.model.__class__ = subclass
     with pytest.raises(InputError, match="CappedLlama changes its logits after the LM head"):
         type(encoder)(encoder.card, encoder.model, encoder.tokenizer)
-
-
-def test_batches_by_length_hold_every_index_once_within_the_budget():
-    lengths = [random.Random(1).randint(0, 50) for _ in range(200)]
-    batches = list(batches_by_length(lengths, 120))
-    assert sorted(i for batch in batches for i in batch) == list(range(200))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 120
