@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from csplade_pyserini.collections.corpus import open_corpus
-from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus, merge_shards
+from csplade_pyserini.collections.encoding import DOCUMENTS_PER_FILE, EncodingJob, encode_corpus, merge_shards
 from csplade_pyserini.collections.manifests import CollectionManifest
-from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, find_encoder, run
+from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, find_encoder, positive, run
 from csplade_pyserini.errors import InputError
 
 
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             shard_num=args.shard_num,
             batch_tokens=args.batch_tokens,
             with_contents=args.store_contents,
+            documents_per_file=args.documents_per_file,
         )
     )
     if manifest is not None:
@@ -75,6 +76,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--store-contents", action="store_true", help="keep the text in the records' contents")
     parser.add_argument("--shard-id", type=int, help="shard to encode, from 0 (default: torchrun's RANK, else 0)")
     parser.add_argument("--shard-num", type=int, help="number of shards (default: torchrun's WORLD_SIZE, else 1)")
+    parser.add_argument(
+        "--documents-per-file", type=positive, default=DOCUMENTS_PER_FILE, metavar="N",
+        help=f"documents of a file: what a crash can cost (default {DOCUMENTS_PER_FILE})",
+    )  # fmt: skip
     parser.add_argument("--merge", action="store_true", help="encode nothing: check that all shards are there and whole, and write the manifest")
     add_batch_arguments(parser)
     args = parser.parse_args(argv)

@@ -135,7 +135,7 @@ def merge_shards(output: Path) -> CollectionManifest:
         hashes = np.concatenate([np.load(partial / f"{name}.docids.npy") for name in names])
         refuse_repeated(hashes, lambda: _docids(output, manifest))
     write_manifest(manifest, output)
-    shutil.rmtree(partial)
+    shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 
@@ -314,7 +314,12 @@ def _complete(job: EncodingJob) -> CollectionManifest | None:
     if len(whole) < job.shard_num:
         print(f"shard {job.shard_id} is whole; {job.shard_num - len(whole)} of {job.shard_num} are still missing", file=sys.stderr)
         return None
-    return merge_shards(job.output)
+    try:
+        return merge_shards(job.output)
+    except FileNotFoundError:
+        if not manifest_path(job.output).is_file():
+            raise
+        return read_collection_manifest(job.output)  # the other last shard was faster
 
 
 def _docids(output: Path, manifest: CollectionManifest) -> Iterator[tuple[str, object]]:

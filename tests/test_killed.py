@@ -1,0 +1,58 @@
+"""A command that is killed at any moment, by SIGKILL, goes on where it was and leaves the same bytes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from programs import SAMPLE
+
+KILLS = 20
+COPIES = 6
+"""Of the sample's documents: enough work for kills in the middle of it."""
+
+
+def encode_command(corpus: Path, output: Path) -> list[str]:
+    words = ["-m", "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", corpus, "--output", output, "--documents-per-file", 40]
+    return [sys.executable, *map(str, words)]
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(output.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    lines = (SAMPLE / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    file = tmp_path_factory.mktemp("killed") / "corpus.jsonl"
+    with file.open("w", encoding="utf-8") as out:
+        for copy in range(COPIES):
+            for line in lines:
+                record = json.loads(line)
+                out.write(json.dumps(record | {"id": f"{copy}-{record['id']}"}) + "\n")
+    return file
+
+
+def test_encoding_killed_at_random_moments_ends_byte_for_byte_as_if_it_had_not_been(corpus, tmp_path):
+    start = time.monotonic()
+    subprocess.run(encode_command(corpus, tmp_path / "whole"), check=True, capture_output=True)
+    duration = time.monotonic() - start
+    chance, output, in_the_middle = random.Random(5), tmp_path / "killed", 0
+    for _ in range(KILLS):
+        process = subprocess.Popen(encode_command(corpus, output), stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(chance.uniform(0.3, 0.9) * duration)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        in_the_middle += output.with_name(f"{output.name}.partial").is_dir()
+        if (tmp_path / "killed.manifest.json").exists():  # it had ended before; another one
+            output = tmp_path / f"killed{in_the_middle}"
+    last = subprocess.run(encode_command(corpus, output), capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    assert contents(output) == contents(tmp_path / "whole")
+    assert in_the_middle > KILLS / 4
+    assert not output.with_name(f"{output.name}.partial").exists()
