@@ -1,0 +1,88 @@
+"""The scripts for several machines: thin over shards, so what they make is what one process makes."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from programs import SAMPLE, run_python
+
+RUN_SCRIPTS = Path(__file__).resolve().parents[1] / "run_scripts"
+FLAGS = ["--encoder", "csplade-tiny", "--corpus", str(SAMPLE / "corpus.jsonl"), "--documents-per-file", "20"]
+
+
+def records(collection: Path) -> list[str]:
+    return [line for file in sorted(collection.iterdir()) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory) -> list[str]:
+    output = tmp_path_factory.mktemp("one") / "vectors"
+    result = run_python("-m", "csplade_pyserini.encode", *FLAGS, "--output", output)
+    assert result.returncode == 0, result.stderr
+    return records(output)
+
+
+def test_an_array_of_slurm_tasks_encodes_what_one_process_does(one_process, tmp_path):
+    """The script itself, with the variables that SLURM sets; the tasks one after the other."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    place = {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "0", "PATH": path, "HF_HUB_OFFLINE": "1"}
+    for task in (2, 0, 1):
+        done = subprocess.run(
+            ["bash", RUN_SCRIPTS / "slurm_encode.sbatch", *FLAGS, "--output", tmp_path / "vectors"],
+            env=os.environ | place | {"SLURM_ARRAY_TASK_ID": str(task)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert records(tmp_path / "vectors") == one_process
+    assert (tmp_path / "vectors.manifest.json").is_file()
+
+
+def test_the_slurm_script_run_by_hand_says_what_it_wants(tmp_path):
+    done = subprocess.run(["bash", RUN_SCRIPTS / "slurm_encode.sbatch"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "submit this with sbatch" in done.stderr
+
+
+def test_processes_of_torchrun_encode_a_shard_each(one_process, tmp_path):
+    result = run_python(
+        "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "csplade_pyserini.encode", *FLAGS, "--output", tmp_path / "vectors",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert records(tmp_path / "vectors") == one_process
+    assert {file.name.rsplit("-", 1)[0] for file in (tmp_path / "vectors").iterdir()} == {"shard-0000-of-0002", "shard-0001-of-0002"}
+
+
+def test_the_shard_of_a_killed_ray_actor_is_done_by_another(one_process, tmp_path):
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs ray: pip install 'csplade_pyserini[ray]'")
+    output = tmp_path / "vectors"
+    command = [sys.executable, RUN_SCRIPTS / "ray_encode.py", "--actors", 2, "--gpus", 0, "--shard-num", 4, "--output", output, *FLAGS]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        try:
+            while not output.is_dir() and process.poll() is None:
+                time.sleep(0.05)
+            killed = kill_an_actor(process.pid)
+            assert process.wait(timeout=300) == 0, (tmp_path / "log").read_text()
+        finally:
+            process.kill()
+    assert killed
+    assert "its actor died; another one goes on with it" in (tmp_path / "log").read_text()
+    assert records(output) == one_process
+
+
+def kill_an_actor(ancestor: int) -> bool:
+    """SIGKILL one of the ancestor's processes that Ray has named after what it does."""
+    parents = {int(folder.name): int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1]) for folder in Path("/proc").glob("[0-9]*")}
+    for pid in parents:
+        above = pid
+        while above not in (0, 1, ancestor):
+            above = parents.get(above, 0)
+        if above == ancestor and b"ShardEncoder.encode" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+            return True
+    return False
