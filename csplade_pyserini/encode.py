@@ -80,7 +80,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--documents-per-file", type=positive, default=DOCUMENTS_PER_FILE, metavar="N",
         help=f"documents of a file: what a crash can cost (default {DOCUMENTS_PER_FILE})",
     )  # fmt: skip
-    parser.add_argument("--merge", action="store_true", help="encode nothing: check that all shards are there and whole, and write the manifest")
+    parser.add_argument(
+        "--merge", action="store_true", help="encode nothing: check that all shards are there and whole, and write the manifest"
+    )
     add_batch_arguments(parser)
     args = parser.parse_args(argv)
     if args.merge:

@@ -21,8 +21,8 @@ from csplade_pyserini.collections.topics import read_qrels, read_topics, write_q
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.evaluation import METRICS, evaluate, evaluation_command
-from csplade_pyserini.lucene.stock import bm25_index_command, size_in_bytes
 from csplade_pyserini.lucene.java import prepare_java
+from csplade_pyserini.lucene.stock import bm25_index_command, size_in_bytes
 
 SAMPLE = Path(__file__).parent / "sample"
 QUERY_IS_DOCUMENT = ("beir/arguana", "beir/quora")

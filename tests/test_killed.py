@@ -18,7 +18,18 @@ COPIES = 6
 
 
 def encode_command(corpus: Path, output: Path) -> list[str]:
-    words = ["-m", "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", corpus, "--output", output, "--documents-per-file", 40]
+    words = [
+        "-m",
+        "csplade_pyserini.encode",
+        "--encoder",
+        "csplade-tiny",
+        "--corpus",
+        corpus,
+        "--output",
+        output,
+        "--documents-per-file",
+        40,
+    ]
     return [sys.executable, *map(str, words)]
 
 

@@ -266,7 +266,13 @@ def _tokenized_windows(documents: Iterator[Document], encoder: "SparseEncoder") 
 
 
 def _encode_file(
-    job: EncodingJob, encoder: "SparseEncoder", budget: "TokenBudget", documents: Iterator[Document], first: int, name: str, bar: "tqdm[Any]"
+    job: EncodingJob,
+    encoder: "SparseEncoder",
+    budget: "TokenBudget",
+    documents: Iterator[Document],
+    first: int,
+    name: str,
+    bar: "tqdm[Any]",
 ) -> ShardRecord:
     """Encode one file's documents and put it into the output, whole."""
     count = empties = terms = impacts = 0

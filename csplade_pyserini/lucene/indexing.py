@@ -11,10 +11,10 @@ import multiprocessing
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from csplade_pyserini.collections.corpus import check_docid, docid_hash, parse_record, refuse_repeated
+from csplade_pyserini.collections.corpus import refuse_repeated
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
@@ -41,25 +41,7 @@ from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.lucene.parts import collection_files, part_lines, plan_parts
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
-
-REPORTED = 500
-"""Documents after which a worker tells the progress bar."""
-_counter: "Synchronized[int] | None" = None
-"""In a worker: documents read by all workers."""
-
-
-@dataclass(frozen=True)
-class PartCounts:
-    """What a worker read out of a part: the index has to hold as much."""
-
-    documents: int
-    empties: int
-    postings: int
-    impacts: int
-
-    @classmethod
-    def total(cls, parts: Sequence["PartCounts"]) -> "PartCounts":
-        return cls(*(sum(getattr(part, name) for part in parts) for name in cls.__dataclass_fields__))
+from csplade_pyserini.lucene.workers import PartCounts, beside, counts_of, index_part, read_record, start_worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +58,7 @@ class IndexJob:
 
     @property
     def partial(self) -> Path:
+        """Where work in progress is."""
         return self.index.with_name(f"{self.index.name}.partial")
 
 
@@ -125,8 +108,15 @@ def _stock(job: IndexJob) -> postings.IndexCounts:
     shutil.rmtree(job.partial, ignore_errors=True)
     job.partial.mkdir(parents=True)
     build_stock_index(job.collection, job.partial / "index", threads=job.threads, optimize=job.optimize, store_raw=job.store_raw)
+    records = sum(1 for part in plan_parts(collection_files(job.collection)) for _ in part_lines(part))
     with _workers(1) as pool:
-        return pool.submit(postings.count_index, job.partial / "index").result()
+        counts = pool.submit(postings.count_index, job.partial / "index").result()
+    if counts.documents != records:
+        raise CheckError(
+            f"Pyserini's index has {counts.documents} documents, the collection {records} lines; "
+            f"{missing_documents(job.collection, job.partial / 'index')}"
+        )
+    return counts
 
 
 def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | None) -> postings.IndexCounts:
@@ -143,8 +133,8 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
             for part, folder in zip(parts, folders, strict=True)
             if folder not in done
         }
-        _follow(pool, list(made), counter, sum(_counts_of(folder).documents for folder in done), manifest)
-        read = PartCounts.total([_counts_of(folder) for folder in folders])
+        _follow(pool, list(made), counter, sum(counts_of(folder).documents for folder in done), manifest)
+        read = PartCounts.total([counts_of(folder) for folder in folders])
         _refuse_repeated(job, parts, folders)
         if read.empties:
             print(f"{read.empties} of {read.documents} records have an empty vector; no query finds them", file=sys.stderr)
@@ -157,43 +147,6 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
     return merged
 
 
-def index_part(part: Span, folder: Path, store_raw: bool) -> None:
-    """In a worker: index a part, with its counts and docids beside, and put it into `folder` whole. Raises InputError."""
-    partial = folder.with_name(f"{folder.name}.writing")
-    shutil.rmtree(partial, ignore_errors=True)
-    documents = empties = count = impacts = 0
-    hashes = []
-    with postings.java_errors(f"indexing {part.file} into {folder}"):
-        writer = postings.PostingsWriter(partial, store_raw=store_raw)
-        for place, line in part_lines(part):
-            docid, vector = read_record(line, place)
-            writer.add(docid, postings.postings_text(vector, place), postings.raw_text(line) if store_raw else "")
-            hashes.append(docid_hash(docid))
-            documents, empties, count, impacts = documents + 1, empties + (not vector), count + len(vector), impacts + sum(vector.values())
-            if documents % REPORTED == 0:
-                _report(REPORTED)
-        writer.close()
-    _report(documents % REPORTED)
-    np.save(_beside(folder, "docids.npy"), np.array(hashes, dtype=np.uint64))
-    with whole_file(_beside(folder, "json")) as file:
-        json.dump(asdict(PartCounts(documents, empties, count, impacts)), file)
-    partial.rename(folder)
-
-
-def _report(documents: int) -> None:
-    if _counter is not None:
-        with _counter.get_lock():
-            _counter.value += documents
-
-
-def read_record(line: str, place: Place | str) -> tuple[str, dict[str, int]]:
-    """A record's docid and vector. Raises InputError."""
-    record = parse_record(line, place)
-    if "id" not in record or "vector" not in record:
-        raise InputError(f"{place}: no {'vector' if 'id' in record else 'id'}; Anserini would lose this record and the rest of its file")
-    return check_docid(record["id"], place), record["vector"]
-
-
 def _claim(job: IndexJob, plan: dict[str, Any]) -> None:
     """Keep the parts of a stopped build of the same collection, and nothing else."""
     file = job.partial / "plan.json"
@@ -204,22 +157,9 @@ def _claim(job: IndexJob, plan: dict[str, Any]) -> None:
         json.dump(plan, lines)
 
 
-def _counts_of(folder: Path) -> PartCounts:
-    return PartCounts(**json.loads(_beside(folder, "json").read_text(encoding="utf-8")))
-
-
-def _beside(folder: Path, ending: str) -> Path:
-    return folder.with_name(f"{folder.name}.{ending}")
-
-
-def _start_worker(counter: "Synchronized[int] | None") -> None:
-    global _counter
-    _counter = counter
-
-
 def _workers(number: int, counter: "Synchronized[int] | None" = None) -> ProcessPoolExecutor:
     """Processes with a JVM each: never forked, since a JVM does not outlive that."""
-    return ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(counter,))
+    return ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), initializer=start_worker, initargs=(counter,))
 
 
 def _follow(
@@ -249,7 +189,7 @@ def _refuse_repeated(job: IndexJob, parts: list[Span], folders: list[Path]) -> N
             for place, line in part_lines(part):
                 yield read_record(line, place)[0], place
 
-    refuse_repeated(np.concatenate([np.load(_beside(folder, "docids.npy")) for folder in folders]), docids)
+    refuse_repeated(np.concatenate([np.load(beside(folder, "docids.npy")) for folder in folders]), docids)
 
 
 def _check_counts(job: IndexJob, built: IndexManifest, manifest: CollectionManifest | None) -> None:

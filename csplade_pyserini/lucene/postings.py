@@ -43,29 +43,17 @@ class PostingsWriter:
 
     def __init__(self, folder: Path, *, store_raw: bool) -> None:
         """store_raw: keep each record's line, as Anserini does with -storeRaw."""
-        Document, StringField, Store, BytesRefBuilder, FieldType = _classes(
-            "org.apache.lucene.document.Document",
-            "org.apache.lucene.document.StringField",
-            "org.apache.lucene.document.Field$Store",
-            "org.apache.lucene.util.BytesRefBuilder",
-            "org.apache.lucene.document.FieldType",
-        )
-        BinaryDocValuesField, Field, StoredField, Options = _classes(
-            "org.apache.lucene.document.BinaryDocValuesField",
-            "org.apache.lucene.document.Field",
-            "org.apache.lucene.document.StoredField",
-            "org.apache.lucene.index.IndexOptions",
-        )
         self._writer = _open_writer(folder)
         # One document and its fields serve for all: a call into Java costs more than what it does there.
-        self._document, self._docid_bytes = Document(), BytesRefBuilder()
+        self._document = _java("lucene.document.Document")()
+        self._docid_bytes = _java("lucene.util.BytesRefBuilder")()
         self._docid_bytes.copyBytes(b"-", 0, 1)
-        self._docid = StringField(DOCID, "", Store.YES)
-        kind = FieldType()
-        kind.setIndexOptions(Options.DOCS_AND_FREQS)
-        self._contents = Field(CONTENTS, _characters(""), kind)
-        fields = [self._docid, BinaryDocValuesField(DOCID, self._docid_bytes.get()), self._contents]
-        self._raw = StoredField(RAW, _string("")) if store_raw else None
+        self._docid = _java("lucene.document.StringField")(DOCID, "", _java("lucene.document.Field$Store").YES)
+        kind = _java("lucene.document.FieldType")()
+        kind.setIndexOptions(_java("lucene.index.IndexOptions").DOCS_AND_FREQS)
+        self._contents = _java("lucene.document.Field")(CONTENTS, _characters(""), kind)
+        fields = [self._docid, _java("lucene.document.BinaryDocValuesField")(DOCID, self._docid_bytes.get()), self._contents]
+        self._raw = _java("lucene.document.StoredField")(RAW, _java("java.lang.String")("")) if store_raw else None
         for field in [*fields, *([self._raw] if self._raw is not None else [])]:
             self._document.add(field)
 
@@ -154,54 +142,41 @@ def java_errors(doing: str) -> Iterator[None]:
         raise CheckError(f"{doing}: {str(error).splitlines()[0]}") from None
 
 
-def _classes(*names: str) -> list[Any]:
+def _java(name: str) -> Any:
+    """A Java class, of Lucene's without their `org.apache.`."""
     from pyserini.pyclass import autoclass
 
-    return [autoclass(name) for name in names]
+    return autoclass(f"org.apache.{name}" if name.startswith("lucene.") else name)
 
 
 def _directory(folder: Path) -> Any:
-    FSDirectory, Paths = _classes("org.apache.lucene.store.FSDirectory", "java.nio.file.Paths")
-    return FSDirectory.open(Paths.get(str(folder)))
+    return _java("lucene.store.FSDirectory").open(_java("java.nio.file.Paths").get(str(folder)))
 
 
 def _open_reader(folder: Path) -> Any:
-    [DirectoryReader] = _classes("org.apache.lucene.index.DirectoryReader")
-    return DirectoryReader.open(_directory(folder))
+    return _java("lucene.index.DirectoryReader").open(_directory(folder))
 
 
 def _open_writer(folder: Path) -> Any:
     """A writer of a new index, set up as Anserini's IndexCollection sets up its own."""
-    Writer, Config, Similarity, Mode = _classes(
-        "org.apache.lucene.index.IndexWriter",
-        "org.apache.lucene.index.IndexWriterConfig",
-        "io.anserini.search.similarity.ImpactSimilarity",
-        "org.apache.lucene.index.IndexWriterConfig$OpenMode",
-    )
-    config = Config(_analyzer())
-    config.setSimilarity(Similarity())
-    config.setOpenMode(Mode.CREATE)
+    config = _java("lucene.index.IndexWriterConfig")(_analyzer())
+    config.setSimilarity(_java("io.anserini.search.similarity.ImpactSimilarity")())
+    config.setOpenMode(_java("lucene.index.IndexWriterConfig$OpenMode").CREATE)
     config.setRAMBufferSizeMB(float(MEMORY_MEGABYTES))
     config.setUseCompoundFile(False)
-    return Writer(_directory(folder), config)
+    return _java("lucene.index.IndexWriter")(_directory(folder), config)
 
 
 def _analyzer() -> Any:
-    CustomAnalyzer, HashMap = _classes("org.apache.lucene.analysis.custom.CustomAnalyzer", "java.util.HashMap")
-    builder = CustomAnalyzer.builder()
-    longest, delimiter = HashMap(), HashMap()
+    builder = _java("lucene.analysis.custom.CustomAnalyzer").builder()
+    longest, delimiter = _java("java.util.HashMap")(), _java("java.util.HashMap")()
     longest.put("maxTokenLen", "1024")  # more than a term with its frequency; terms are within Lucene's own limit already
     delimiter.put("delimiter", DELIMITER)
     return builder.withTokenizer("whitespace", longest).addTokenFilter("delimitedTermFrequency", delimiter).build()
 
 
-def _string(text: str) -> Any:
-    """A java.lang.String, where overloads of a constructor leave pyjnius a choice."""
-    [String] = _classes("java.lang.String")
-    return String(text)
-
-
 def _characters(text: str) -> Any:
+    """A java.lang.CharSequence, which pyjnius takes no str for."""
     from jnius import cast
 
-    return cast("java.lang.CharSequence", _string(text))
+    return cast("java.lang.CharSequence", _java("java.lang.String")(text))

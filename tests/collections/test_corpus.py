@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from csplade_pyserini.collections.corpus import (
     Document,
     IrDatasetsCorpus,
-    JsonlCorpus,
     join_fields,
     measure_corpus,
     open_corpus,

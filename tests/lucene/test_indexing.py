@@ -170,7 +170,9 @@ def test_an_index_that_is_whole_is_not_built_again_and_one_of_another_collection
 
 
 def test_a_collection_that_changed_since_its_manifest_is_refused(tmp_path):
-    encoded = run_python("-m", "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", tmp_path / "v")
+    encoded = run_python(
+        "-m", "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", tmp_path / "v"
+    )
     assert encoded.returncode == 0, encoded.stderr
     [shard] = (tmp_path / "v").iterdir()
     shard.write_bytes(shard.read_bytes()[:-20])

@@ -10,7 +10,7 @@ import torch
 from tiny_models import TEXTS
 
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model.batching import TokenBudget, fastest_budget, longest_first, out_of_memory
+from csplade_pyserini.model.batching import TokenBudget, fastest_budget, longest_first
 
 CUDA_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 CPU_ERROR = RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
@@ -88,7 +88,16 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(make_encoder, monkeypat
 
 def test_torch_itself_says_so_when_this_machine_has_no_memory():
     """An allocation beyond RLIMIT_AS, in a process of its own."""
-    code = "import torch\nfrom csplade_pyserini.model.batching import out_of_memory\ntry:\n torch.zeros(1 << 42)\nexcept Exception as error:\n assert out_of_memory(error), error\nelse:\n raise SystemExit('it fitted')"
+    code = """
+import torch
+from csplade_pyserini.model.batching import out_of_memory
+try:
+    torch.zeros(1 << 42)
+except Exception as error:
+    assert out_of_memory(error), error
+else:
+    raise SystemExit("it fitted")
+"""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))
