@@ -9,6 +9,7 @@ import pytest
 from programs import run_python
 
 from csplade_pyserini.cards import EncoderCard, write_card
+from csplade_pyserini.collections.manifests import read_index_manifest
 
 pytestmark = [pytest.mark.jvm, pytest.mark.data]
 BM25 = {"nDCG@10": 0.3218, "R@100": 0.2457}
@@ -46,6 +47,28 @@ def test_nfcorpus_runs_whole_next_to_bm25(nfcorpus):
         assert scores["BM25"][metric] == pytest.approx(expected, abs=0.0001)
     for metric, expected in TINY.items():
         assert scores["csplade-tiny"][metric] == pytest.approx(expected, abs=0.002)
+
+
+def test_the_index_is_the_one_that_pyserini_itself_builds(nfcorpus, tmp_path):
+    """Documents, terms, impacts, and every hit of every query: docid, order, score."""
+    ours = nfcorpus / "csplade-tiny" / "index"
+    vectors = nfcorpus / "csplade-tiny" / "vectors"
+    built = run_python("-m", "csplade_pyserini.index", "--stock", "--input", vectors, "--index", tmp_path / "stock")
+    assert built.returncode == 0, built.stderr
+    runs = []
+    for index in (ours, tmp_path / "stock"):
+        run = tmp_path / f"{index.name}.txt"
+        found = run_python(
+            "-m", "pyserini.search.lucene", "--index", index, "--topics", nfcorpus / "topics.beir.tsv", "--output", run,
+            "--encoder", "csplade-tiny", "--hits", "1000", "--batch-size", "32", "--threads", "2",
+        )  # fmt: skip
+        assert found.returncode == 0, found.stderr
+        runs.append(run.read_text(encoding="utf-8"))
+    assert runs[0] == runs[1]
+    assert len(runs[0].splitlines()) > 100_000
+    ours_holds, stock_holds = (read_index_manifest(index) for index in (ours, tmp_path / "stock"))
+    for count in ("documents", "postings", "terms", "impacts"):
+        assert getattr(ours_holds, count) == getattr(stock_holds, count)
 
 
 @pytest.mark.smol

@@ -44,6 +44,8 @@ DOCUMENTS_PER_FILE = 20_000
 """A file is what a crash can cost, and what one Lucene thread reads."""
 WINDOW = 2_048
 """Documents tokenized and sorted by length together; vectors never depend on it."""
+WINDOW_CHARACTERS = 1 << 25
+"""A window of longer texts has fewer documents, so that memory is bounded whatever a corpus holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +257,11 @@ def _tokenized_windows(documents: Iterator[Document], encoder: "SparseEncoder") 
     """Windows of documents with their token ids; the next one is read and tokenized while the caller works on one."""
 
     def next_window() -> tuple[Sequence[Document], list[list[int]]]:
-        window = list(itertools.islice(documents, WINDOW))
+        window: list[Document] = []
+        characters = 0
+        while len(window) < WINDOW and characters < WINDOW_CHARACTERS and (document := next(documents, None)):
+            window.append(document)
+            characters += len(document.text)
         return window, encoder.tokenize([document.text for document in window], side="document")
 
     with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as ahead:

@@ -9,7 +9,7 @@ import argparse
 import time
 
 import torch
-from encode import SHAPE
+from encode import SHAPES
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from csplade_pyserini.cards import EncoderCard, find_checkpoint
@@ -30,7 +30,7 @@ def main() -> int:
     topics = list(read_topics(str(SAMPLE / "topics.tsv")).values())
     queries = [topics[number % len(topics)] for number in range(args.queries)]
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE)).eval()
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPES["smollm2-135m"])).eval()
     # Few terms, so that turning them into Python objects is no part of it; real encoders are sparse.
     card = EncoderCard(name="bench", add_bos=False, query_max_length=32, query_top_terms=64)
     encoder = SparseEncoder(card, model, load_tokenizer(find_checkpoint("csplade-tiny")))

@@ -1,5 +1,6 @@
 """Batches by a token budget, and what happens where the device has not the memory for them."""
 
+import itertools
 import random
 import resource
 import subprocess
@@ -9,8 +10,13 @@ import pytest
 import torch
 from tiny_models import TEXTS
 
+from csplade_pyserini.cards import EncoderCard, find_checkpoint
+from csplade_pyserini.collections.corpus import open_corpus
+from csplade_pyserini.collections.encoding import WINDOW
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model.batching import TokenBudget, fastest_budget, longest_first
+from csplade_pyserini.model.backbone import load_tokenizer
+from csplade_pyserini.model.batching import DEFAULT_BATCH_TOKENS, TokenBudget, fastest_budget, longest_first
+from csplade_pyserini.model.inputs import pad, tokenize
 
 CUDA_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 CPU_ERROR = RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
@@ -70,6 +76,27 @@ def test_out_of_memory_halves_the_batches_and_changes_no_vector(make_encoder, mo
     memory.batches.clear()
     encoder.encode_tokenized(rows, side="document", batch_tokens=budget)
     assert all(texts * length <= 300 for texts, length in memory.batches), "the next call knows"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("length", [128, 256])
+def test_padding_is_at_most_a_twentieth_of_ms_marcos_tokens(data_folder, length):
+    """All batches of 30,005 MS MARCO passages, as `encode` makes them with its default budget."""
+    tokenizer = load_tokenizer(find_checkpoint("csplade-tiny"))
+    card = EncoderCard(name="any", document_max_length=length)
+    documents = open_corpus(str(data_folder / "msmarco-dl" / "collection.jsonl.gz")).documents()
+    padded = tokens = 0
+    for window in itertools.batched(documents, WINDOW):
+        rows = tokenize([document.text for document in window], side="document", card=card, tokenizer=tokenizer)
+        order, budget, begin = longest_first([len(row) for row in rows]), TokenBudget(DEFAULT_BATCH_TOKENS), 0
+        while begin < len(order):
+            batch = order[begin : begin + budget.texts(len(rows[order[begin]]))]
+            padded += pad([rows[i] for i in batch], echo=False, device="cpu").ids.numel()
+            begin += len(batch)
+        tokens += sum(map(len, rows))
+    assert tokens > 1_000_000
+    print(f"at most {length} tokens a passage: {tokens} tokens, {1 - tokens / padded:.2%} of what the model sees is padding")
+    assert 1 - tokens / padded <= 0.05
 
 
 def test_a_single_text_that_does_not_fit_is_an_error_that_says_what_to_do(make_encoder, monkeypatch):

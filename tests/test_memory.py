@@ -1,0 +1,54 @@
+"""A corpus larger than the memory that the process may have."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from programs import run_python
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc/self/status and RLIMIT_AS")
+
+LIMITED = """
+import re, resource, sys
+from pathlib import Path
+from csplade_pyserini.encode import main
+limit, *words = sys.argv[1:]
+if int(limit):
+    resource.setrlimit(resource.RLIMIT_AS, (int(limit), int(limit)))
+code = main(words)
+print(re.search(r"VmPeak:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+raise SystemExit(code)
+"""
+ROOM = 80 << 20
+"""Bytes beyond what encoding a few documents takes; a fifth of the corpus."""
+RECORD_BYTES, RECORDS = 1 << 20, 405
+
+
+def write_documents(file: Path, documents: int) -> None:
+    """Records of a megabyte, most of it in a field that is no text, so that the model has little to do."""
+    with file.open("w", encoding="utf-8") as out:
+        for number in range(documents):
+            out.write(json.dumps({"id": f"d{number}", "text": f"document {number}", "page": "x" * RECORD_BYTES}) + "\n")
+
+
+def encode(limit: int, corpus: Path, output: Path, script: str = LIMITED) -> subprocess.CompletedProcess[str]:
+    words = ("--encoder", "csplade-tiny", "--corpus", corpus, "--output", output, "--fields", "text")
+    return run_python("-c", script, limit, *words, MALLOC_ARENA_MAX="2", OMP_NUM_THREADS="1")
+
+
+def test_a_corpus_larger_than_the_memory_is_encoded(tmp_path):
+    few, many = tmp_path / "few.jsonl", tmp_path / "many.jsonl"
+    write_documents(few, 8)
+    write_documents(many, RECORDS)
+    free = encode(0, few, tmp_path / "free")
+    assert free.returncode == 0, free.stderr
+    limit = int(free.stdout) * 1024 + ROOM
+    assert many.stat().st_size > 5 * ROOM
+    bounded = encode(limit, many, tmp_path / "bounded")
+    assert bounded.returncode == 0, bounded.stderr
+    assert json.loads((tmp_path / "bounded.manifest.json").read_text())["shards"][0]["documents"] == RECORDS
+    holding = LIMITED.replace("code = main(words)", f"code = main(words); held = Path({str(many)!r}).read_bytes()")
+    held = encode(limit, few, tmp_path / "held", holding)
+    assert "MemoryError" in held.stderr, "the limit would let the whole corpus in: the test shows nothing"
