@@ -22,6 +22,11 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a disk that filled up, a share that went away: nothing of ours is broken
+        print(
+            f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}; the same command resumes", file=sys.stderr
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; the same command resumes", file=sys.stderr)
         sys.exit(130)

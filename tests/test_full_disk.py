@@ -1,0 +1,59 @@
+"""A disk that is full: a clear error, nothing half-made, and the same command goes on once there is room."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from programs import SAMPLE
+
+
+def run(words: list[object], most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    """A verb, all files of which may have so many bytes."""
+
+    def limit() -> None:
+        if most_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    return subprocess.run([sys.executable, "-m", *map(str, words)], preexec_fn=limit, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("whole") / "vectors"
+    done = run(encode_words(output))
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def encode_words(output: Path) -> list[object]:
+    return ["csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", output]
+
+
+def assert_told(done: subprocess.CompletedProcess[str], code: int) -> None:
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "File too large" in done.stderr
+
+
+@pytest.mark.parametrize("most_bytes", [100, 20_000])
+def test_encoding_on_a_full_disk_ends_with_an_error_and_goes_on_later(vectors, tmp_path, most_bytes):
+    output = tmp_path / "vectors"
+    assert_told(run(encode_words(output), most_bytes), 2)
+    assert not list(tmp_path.glob("vectors/*"))
+    assert not (tmp_path / "vectors.manifest.json").exists()
+    done = run(encode_words(output))
+    assert done.returncode == 0, done.stderr
+    assert [file.read_bytes() for file in output.iterdir()] == [file.read_bytes() for file in vectors.iterdir()]
+
+
+@pytest.mark.jvm
+def test_indexing_on_a_full_disk_ends_with_an_error_and_goes_on_later(vectors, tmp_path):
+    words = ["csplade_pyserini.index", "--input", vectors, "--index", tmp_path / "index"]
+    # Room for the JVM's own file of counters, not for the postings.
+    assert_told(run(words, 40_000), 1)
+    assert not (tmp_path / "index").exists()
+    done = run(words)
+    assert done.returncode == 0, done.stderr
+    assert "259 documents" in done.stderr
