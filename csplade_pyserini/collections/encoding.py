@@ -158,7 +158,7 @@ def _shard_name(shard_id: int, shard_num: int) -> str:
 def _already_whole(job: EncodingJob, extent: Extent) -> CollectionManifest:
     manifest = read_collection_manifest(job.output)
     _refuse_changes(job, manifest.encoder, manifest.arguments, manifest_path(job.output))
-    [*digests] = manifest.arguments.get("digests", [])
+    digests = manifest.arguments.get("digests")  # one for each shard
     _refuse_change("corpus digest", digests[job.shard_id] if digests else None, extent.digest, manifest_path(job.output))
     verify_shards(job.output, manifest)
     shutil.rmtree(job.partial, ignore_errors=True)  # a stop right after the manifest leaves it
