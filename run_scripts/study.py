@@ -79,7 +79,7 @@ ATTENTION: dict[str, Any] = {
 }  # fmt: skip
 LIMITS = {"query_top_terms": 64, "document_top_terms": 192}
 POOLS = ("dl19", "dl20")
-TIMED = 1000
+TIMED = 300
 """Passages that each mode encodes for its cost."""
 COLOURS = ("#d62728", "#1f77b4", "#ff7f0e", "#2ca02c")
 

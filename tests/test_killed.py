@@ -13,24 +13,13 @@ import pytest
 from programs import SAMPLE
 
 KILLS = 20
-COPIES = 6
+COPIES = 2
 """Of the sample's documents: enough work for kills in the middle of it."""
 
 
 def encode_command(corpus: Path, output: Path) -> list[str]:
-    words = [
-        "-m",
-        "csplade_pyserini.encode",
-        "--encoder",
-        "csplade-tiny",
-        "--corpus",
-        corpus,
-        "--output",
-        output,
-        "--documents-per-file",
-        40,
-    ]
-    return [sys.executable, *map(str, words)]
+    words = ("--encoder", "csplade-tiny", "--corpus", corpus, "--output", output, "--documents-per-file", 20)
+    return [sys.executable, "-m", "csplade_pyserini.encode", *map(str, words)]
 
 
 def contents(output: Path) -> dict[str, bytes]:
