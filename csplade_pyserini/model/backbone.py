@@ -157,6 +157,7 @@ def _load_adapter(model: PreTrainedModel, place: str, revision: str, trainable: 
     hub = {"revision": revision} if revision and not Path(place).is_dir() else {}
     try:
         config = PeftConfig.from_pretrained(place, **hub)
+        config.base_model_name_or_path = model.name_or_path  # peft looks there, on the hub too, for what the base was
         wanted = {key: tensor.shape for key, tensor in load_peft_weights(place, device="cpu", **hub).items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what peft warns of is an error below
