@@ -57,8 +57,6 @@ def test_processes_of_torchrun_encode_a_shard_each(one_process, tmp_path):
 
 
 def test_the_shard_of_a_killed_ray_actor_is_done_by_another(one_process, tmp_path):
-    if not os.environ.get("CSPLADE_SLOW"):
-        pytest.skip("set CSPLADE_SLOW=1 to run this: a Ray cluster takes minutes to start on two busy cores")
     if importlib.util.find_spec("ray") is None:
         pytest.skip("needs ray: pip install 'csplade_pyserini[ray]'")
     output = tmp_path / "vectors"
