@@ -33,7 +33,7 @@ class IndexCounts(NamedTuple):
     documents: int
     postings: int
     terms: int
-    """Different terms; -1 where several segments would have to be merged to know."""
+    """Different terms; 0 where several segments would have to be merged to know."""
     impacts: int
     """Sum of all frequencies: what Pyserini calls total terms."""
 
@@ -111,7 +111,7 @@ def count_index(folder: Path) -> IndexCounts:
         return IndexCounts(
             documents=int(reader.numDocs()),
             postings=int(reader.getSumDocFreq(CONTENTS)),
-            terms=int(terms[0].size()) if len(terms) == 1 else -1,
+            terms=int(terms[0].size()) if len(terms) == 1 else 0,
             impacts=int(reader.getSumTotalTermFreq(CONTENTS)),
         )
     finally:
