@@ -35,11 +35,11 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
-from csplade_pyserini.collections.spans import Place, Span
+from csplade_pyserini.collections.spans import Place
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
-from csplade_pyserini.lucene.parts import collection_files, part_lines, plan_parts
+from csplade_pyserini.lucene.parts import collection_files, collection_lines, plan_parts
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
 from csplade_pyserini.lucene.workers import PartCounts, beside, counts_of, index_part, read_record, start_worker
 
@@ -108,7 +108,7 @@ def _stock(job: IndexJob) -> postings.IndexCounts:
     shutil.rmtree(job.partial, ignore_errors=True)
     job.partial.mkdir(parents=True)
     build_stock_index(job.collection, job.partial / "index", threads=job.threads, optimize=job.optimize, store_raw=job.store_raw)
-    records = sum(1 for part in plan_parts(collection_files(job.collection)) for _ in part_lines(part))
+    records = sum(1 for _ in collection_lines(job.collection))
     with _workers(1) as pool:
         counts = pool.submit(postings.count_index, job.partial / "index").result()
     if counts.documents != records:
@@ -135,7 +135,7 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
         }
         _follow(pool, list(made), counter, sum(counts_of(folder).documents for folder in done), manifest)
         read = PartCounts.total([counts_of(folder) for folder in folders])
-        _refuse_repeated(job, parts, folders)
+        _refuse_repeated(job, folders)
         if read.empties:
             print(f"{read.empties} of {read.documents} records have an empty vector; no query finds them", file=sys.stderr)
         print(f"merging {len(parts)} parts", file=sys.stderr)
@@ -181,13 +181,12 @@ def _follow(
                 raise
 
 
-def _refuse_repeated(job: IndexJob, parts: list[Span], folders: list[Path]) -> None:
+def _refuse_repeated(job: IndexJob, folders: list[Path]) -> None:
     """Raise InputError where a docid stands twice: Lucene would keep both, and a run could not tell them apart."""
 
     def docids() -> Iterator[tuple[str, Place | str]]:
-        for part in parts:
-            for place, line in part_lines(part):
-                yield read_record(line, place)[0], place
+        for place, line in collection_lines(job.collection):
+            yield read_record(line, place)[0], place
 
     refuse_repeated(np.concatenate([np.load(beside(folder, "docids.npy")) for folder in folders]), docids)
 

@@ -49,5 +49,11 @@ def part_lines(part: Span) -> Iterator[tuple[Place | str, str]]:
         yield f"{part.file}:{number}", line
 
 
+def collection_lines(collection: Path) -> Iterator[tuple[Place | str, str]]:
+    """Every line of a collection, in the order of its parts, each with its place. Raises InputError as they do."""
+    for part in plan_parts(collection_files(collection)):
+        yield from part_lines(part)
+
+
 def _is_compressed(file: Path) -> bool:
     return file.suffix == ".gz"

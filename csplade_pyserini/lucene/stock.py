@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from csplade_pyserini.collections.corpus import parse_record, read_lines
+from csplade_pyserini.collections.corpus import parse_record
 from csplade_pyserini.errors import CheckError
+from csplade_pyserini.lucene.parts import collection_lines
 
 SHOWN = 10
 """Docids that an error lists."""
@@ -69,6 +70,5 @@ def missing_documents(collection: Path, index: Path) -> str:
 
 
 def _docids(collection: Path) -> Iterator[str]:
-    for file in sorted(collection.iterdir()):
-        for number, line in enumerate(read_lines(file), start=1):
-            yield str(parse_record(line, f"{file}:{number}")["id"])
+    for place, line in collection_lines(collection):
+        yield str(parse_record(line, place)["id"])
