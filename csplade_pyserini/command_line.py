@@ -63,4 +63,9 @@ def positive(text: str) -> int:
 
 def positive_or_auto(text: str) -> int | None:
     """A whole number above 0, or None for `auto`, for argparse."""
-    return None if text == "auto" else positive(text)
+    if text == "auto":
+        return None
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or auto") from error
