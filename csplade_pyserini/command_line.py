@@ -40,8 +40,8 @@ def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = Tr
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--batch-tokens", type=positive_or_auto, default=4096, metavar="N|auto",
-        help="padded tokens in a forward pass, halved where memory runs out (default 4096; auto: what is fastest here)",
+        "--batch-tokens", type=positive_or_auto, metavar="N|auto",
+        help="padded tokens in a forward pass, halved where memory runs out (default: 1024 on a CPU, 4096 else; auto: what is fastest)",
     )  # fmt: skip
     parser.add_argument("--max-length", type=positive, help="tokens of prefix and text (default: the card's)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
@@ -61,10 +61,10 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def positive_or_auto(text: str) -> int | None:
-    """A whole number above 0, or None for `auto`, for argparse."""
+def positive_or_auto(text: str) -> int | str:
+    """A whole number above 0, or `auto`, for argparse."""
     if text == "auto":
-        return None
+        return text
     try:
         return positive(text)
     except argparse.ArgumentTypeError as error:

@@ -29,10 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     texts = list(dict.fromkeys(text.strip() for text in read_topics(args.topics).values()))
 
     from csplade_pyserini.model import build_encoder
-    from csplade_pyserini.model.batching import TokenBudget
 
     encoder, empties = build_encoder(checkpoint, options), 0
-    budget = TokenBudget(args.batch_tokens or encoder.batch_tokens(side="query"))
+    budget = encoder.token_budget(args.batch_tokens, side="query")
     with whole_file(args.output) as file, tqdm(total=len(texts), desc="encoding", unit="query") as bar:
         for window in itertools.batched(texts, WINDOW):
             rows = encoder.tokenize(window, side="query")

@@ -62,8 +62,8 @@ class EncodingJob:
     """What the user said that changes the output; has to be the same when resumed."""
     shard_id: int = 0
     shard_num: int = 1
-    batch_tokens: int | None = 4096
-    """Padded tokens in a forward pass; None: what the device is fastest with."""
+    batch_tokens: int | str | None = None
+    """Padded tokens in a forward pass; None: the device's usual, `auto`: what it is fastest with."""
     with_contents: bool = False
     documents_per_file: int = DOCUMENTS_PER_FILE
 
@@ -218,7 +218,7 @@ def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, ShardRecor
     names = {start: f"{_shard_name(job.shard_id, job.shard_num)}-{part:05d}.jsonl" for part, start in enumerate(starts)}
     encoder = job.load_encoder() if any(name not in done for name in names.values()) else None
     finished = sum(record.documents for record in done.values())
-    budget = _budget(encoder, job.batch_tokens) if encoder is not None else None
+    budget = encoder.token_budget(job.batch_tokens, side="document") if encoder is not None else None
     digest = Digest()
     stream = _digested(job.corpus.documents(), digest)  # the corpus is read once, finished files are passed over
     with tqdm(total=extent.documents, initial=finished, desc="encoding", unit="doc", smoothing=0.05) as bar:
@@ -242,15 +242,6 @@ def _digested(documents: Iterator[Document], digest: Digest) -> Iterator[Documen
     for document in documents:
         digest.add(document)
         yield document
-
-
-def _budget(encoder: "SparseEncoder", batch_tokens: int | None) -> "TokenBudget":
-    from csplade_pyserini.model.batching import TokenBudget
-
-    if batch_tokens is None:
-        batch_tokens = encoder.batch_tokens(side="document")
-        print(f"batches of at most {batch_tokens} tokens are fastest here", file=sys.stderr)
-    return TokenBudget(batch_tokens)
 
 
 def _tokenized_windows(documents: Iterator[Document], encoder: "SparseEncoder") -> Iterator[tuple[Sequence[Document], list[list[int]]]]:

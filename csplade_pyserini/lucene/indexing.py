@@ -4,6 +4,7 @@ Parts of the collection are indexed by processes of their own in INDEX.partial, 
 then they are merged, counted against the records read and the manifest, and only then renamed.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -129,7 +130,7 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
     counter = multiprocessing.get_context("spawn").Value("q", 0)
     with _workers(min(job.threads, len(parts)), counter) as pool:
         made = {
-            pool.submit(index_part, part, folder, job.store_raw): folder
+            pool.submit(index_part, part, folder, job.store_raw, manifest is not None): folder
             for part, folder in zip(parts, folders, strict=True)
             if folder not in done
         }
@@ -142,6 +143,8 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
         merge = functools.partial(postings.merge_indexes, folders, job.partial / "index", optimize=job.optimize)
         shutil.rmtree(job.partial / "index", ignore_errors=True)
         merged = pool.submit(merge).result()
+    if manifest:
+        read = dataclasses.replace(read, impacts=sum(shard.impacts for shard in manifest.shards))
     if (merged.documents, merged.postings, merged.impacts) != (read.documents, read.postings, read.impacts):
         raise CheckError(f"Lucene's index has {merged}, the records read have {read}")
     return merged

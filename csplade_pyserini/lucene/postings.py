@@ -26,6 +26,9 @@ MEMORY_MEGABYTES = 256
 JAVA_SPACE = re.compile(r"[\t-\r\x1c- \u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]")
 """What Lucene's WhitespaceTokenizer cuts at: Character.isWhitespace."""
 
+COLON_FIRST = re.compile('[0-9],":')
+"""An impact, then a term that begins with a colon; the term `,` has a quote before its comma."""
+
 
 class IndexCounts(NamedTuple):
     """What Lucene itself says of an index."""
@@ -92,6 +95,17 @@ def postings_text(vector: dict[str, int], place: object) -> str:
     if doubtful or max(map(len, vector), default=0) > LUCENE_MAX_TERM_LENGTH // 2:
         _check_terms(vector, place)
     return text
+
+
+def checked_postings_text(vector: str) -> str | None:
+    """postings_text of a vector's JSON as `to_record` writes it, between the braces, by text alone: a tenth of the cost.
+
+    For vectors that were checked when they were written and have not changed since. None where JSON's escapes or a term that begins
+    with a colon would have to be understood.
+    """
+    if "\\" in vector or vector.startswith('":') or (',":' in vector and COLON_FIRST.search(vector)):
+        return None
+    return vector[1:].replace('":', DELIMITER).replace(',"', " ")
 
 
 def _check_terms(vector: dict[str, int], place: object) -> None:

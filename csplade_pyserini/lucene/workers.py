@@ -18,6 +18,8 @@ from csplade_pyserini.lucene.parts import part_lines
 
 REPORTED = 500
 """Documents after which a worker tells the progress bar."""
+VECTOR_MARK = '"vector":{'
+"""What to_record writes before a vector; inside a JSON string the quotes would be escaped."""
 _counter: "Synchronized[int] | None" = None
 """Documents read by all workers, for the progress bar."""
 
@@ -30,6 +32,7 @@ class PartCounts:
     empties: int
     postings: int
     impacts: int
+    """Of collections without a manifest, which has this sum already."""
 
     @classmethod
     def total(cls, parts: Sequence["PartCounts"]) -> "PartCounts":
@@ -43,8 +46,11 @@ def start_worker(counter: "Synchronized[int] | None") -> None:
     _counter = counter
 
 
-def index_part(part: Span, folder: Path, store_raw: bool) -> None:
-    """Index a part, with its counts and docids beside, and put it into `folder` whole. Raises InputError."""
+def index_part(part: Span, folder: Path, store_raw: bool, checked: bool) -> None:
+    """Index a part, with its counts and docids beside, and put it into `folder` whole. Raises InputError.
+
+    checked: the collection is ours and has not changed since it was written.
+    """
     partial = folder.with_name(f"{folder.name}.writing")
     shutil.rmtree(partial, ignore_errors=True)
     documents = empties = count = impacts = 0
@@ -52,10 +58,15 @@ def index_part(part: Span, folder: Path, store_raw: bool) -> None:
     with postings.java_errors(f"indexing {part.file} into {folder}"):
         writer = postings.PostingsWriter(partial, store_raw=store_raw)
         for place, line in part_lines(part):
-            docid, vector = read_record(line, place)
-            writer.add(docid, postings.postings_text(vector, place), postings.raw_text(line) if store_raw else "")
+            read = read_checked(line) if checked else None
+            if read is None:
+                docid, vector = read_record(line, place)
+                read = docid, postings.postings_text(vector, place)
+                impacts += sum(vector.values())
+            docid, text = read
+            writer.add(docid, text, postings.raw_text(line) if store_raw else "")
             hashes.append(docid_hash(docid))
-            documents, empties, count, impacts = documents + 1, empties + (not vector), count + len(vector), impacts + sum(vector.values())
+            documents, empties, count = documents + 1, empties + (not text), count + text.count(postings.DELIMITER)
             if documents % REPORTED == 0:
                 _report(REPORTED)
         writer.close()
@@ -64,6 +75,15 @@ def index_part(part: Span, folder: Path, store_raw: bool) -> None:
     with whole_file(beside(folder, "json")) as file:
         json.dump(asdict(PartCounts(documents, empties, count, impacts)), file)
     partial.rename(folder)
+
+
+def read_checked(line: str) -> tuple[str, str] | None:
+    """Docid and postings_text of a line as `to_record` writes it; None where it has to be read as JSON."""
+    head, mark, vector = line.rstrip().partition(VECTOR_MARK)
+    if not mark or not vector.endswith("}}"):
+        return None
+    text = postings.checked_postings_text(vector[:-2])
+    return None if text is None else (json.loads(f"{head}{VECTOR_MARK}}}}}")["id"], text)
 
 
 def _report(documents: int) -> None:

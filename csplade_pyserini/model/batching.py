@@ -8,10 +8,17 @@ import torch
 
 from csplade_pyserini.errors import InputError
 
-DEFAULT_BATCH_TOKENS = 4096
-MOST_BATCH_TOKENS = 1 << 20
+CPU_BATCH_TOKENS = 1024
+"""More no longer fit into a CPU's caches: 4,096 took 1.3 times as long (run_scripts/bench/encode.py)."""
+GPU_BATCH_TOKENS = 4096
+LEAST_BATCH_TOKENS, MOST_BATCH_TOKENS = 512, 1 << 20
 WORTH = 1.03
 """A budget twice as large has to be so many times as fast to be worth its memory."""
+
+
+def usual_batch_tokens(device: torch.device) -> int:
+    """Tokens of a batch where nobody says otherwise."""
+    return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
 
 
 class TokenBudget:
@@ -48,7 +55,7 @@ def fastest_budget(encode: Callable[[list[list[int]]], object], length: int, voc
     encode: one forward pass over token id rows, all of `length`, which waits for its result. vocabulary: ids below it are valid.
     """
     generator = torch.Generator().manual_seed(0)
-    best, rate, tokens = 0, 0.0, max(length, DEFAULT_BATCH_TOKENS // 4)
+    best, rate, tokens = 0, 0.0, max(length, LEAST_BATCH_TOKENS)
     while tokens <= MOST_BATCH_TOKENS:
         rows = torch.randint(vocabulary, (max(1, tokens // length), length), generator=generator).tolist()
         try:

@@ -18,7 +18,7 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.impacts import empty_term, to_terms, to_vector
 from csplade_pyserini.model import backbone
 from csplade_pyserini.model.attention import set_attention
-from csplade_pyserini.model.batching import DEFAULT_BATCH_TOKENS, TokenBudget, fastest_budget, longest_first, out_of_memory
+from csplade_pyserini.model.batching import TokenBudget, fastest_budget, longest_first, out_of_memory, usual_batch_tokens
 from csplade_pyserini.model.head import activate, streamed_peaks
 from csplade_pyserini.model.inputs import Batch, Side, pad, tokenize
 
@@ -61,12 +61,12 @@ class SparseEncoder:
         """(B, V) float32 weights, all >= 0, in one forward pass; an empty text has the zero vector."""
         return self._weights(self.tokenize(texts, side=side))
 
-    def encode_documents(self, texts: Sequence[str], *, batch_tokens: int = DEFAULT_BATCH_TOKENS) -> list[Vector]:
+    def encode_documents(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
         """A vector `{term: impact}` for each text, heaviest term first; impacts are ints >= 1."""
         return self.encode_tokenized(self.tokenize(texts, side="document"), side="document", batch_tokens=batch_tokens)
 
-    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int = DEFAULT_BATCH_TOKENS) -> list[Vector]:
-        """A vector for each query, in as few forward passes as `batch_tokens` allows."""
+    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
+        """A vector for each query, in as few forward passes as `batch_tokens` allows; None: what is usual on the device."""
         return self.encode_tokenized(self.tokenize(texts, side="query"), side="query", batch_tokens=batch_tokens)
 
     def encode_tokenized(
@@ -74,7 +74,7 @@ class SparseEncoder:
         rows: Sequence[list[int]],
         *,
         side: Side,
-        batch_tokens: int | TokenBudget = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | TokenBudget | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> list[Vector]:
         """Vectors of tokenized texts, in their order; inside, batches of similar length.
@@ -82,7 +82,7 @@ class SparseEncoder:
         A batch that the device has no memory for is halved, and so are those after it; a TokenBudget keeps that
         for the next call. `progress` is called after each batch with the number of texts in it.
         """
-        budget = batch_tokens if isinstance(batch_tokens, TokenBudget) else TokenBudget(batch_tokens)
+        budget = batch_tokens if isinstance(batch_tokens, TokenBudget) else self.token_budget(batch_tokens, side=side)
         vectors: list[Vector] = [{}] * len(rows)
 
         def finish(batch: list[int], entries: _Entries) -> None:
@@ -106,6 +106,13 @@ class SparseEncoder:
         if before is not None:
             finish(*before)
         return vectors
+
+    def token_budget(self, tokens: int | str | None, *, side: Side) -> TokenBudget:
+        """A budget of so many tokens; `auto`: what the device is fastest with, None: what is usual there."""
+        if tokens == "auto":
+            tokens = self.batch_tokens(side=side)
+            print(f"batches of at most {tokens} tokens are fastest here", file=sys.stderr)
+        return TokenBudget(int(tokens or usual_batch_tokens(self.model.device)))
 
     def batch_tokens(self, *, side: Side = "document") -> int:
         """Tokens of the batches that this device encodes fastest: --batch-tokens auto. Tries a few, for seconds."""

@@ -17,7 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from csplade_pyserini.collections.encoding import to_record
+from csplade_pyserini.collections.manifests import CollectionManifest, write_manifest
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
+from csplade_pyserini.stock_manifests import describe_file
 
 WANTED = 6.0
 VOCABULARY = 30_000
@@ -66,7 +69,7 @@ def main() -> int:
 
 
 def write_collection(folder: Path, documents: int, terms: int) -> None:
-    """JSONL files as `encode` writes them, without a manifest."""
+    """JSONL files and their manifest, as `encode` writes them."""
     folder.mkdir(parents=True)
     chance = np.random.default_rng(0)
     share = 1 / np.arange(1, VOCABULARY + 1)
@@ -81,7 +84,9 @@ def write_collection(folder: Path, documents: int, terms: int) -> None:
                 ids = chance.permutation(ids)[:count]
                 impacts = np.clip(chance.lognormal(4.1, 0.5, len(ids)), 1, 500).astype(int)
                 vector = dict(zip((names[i] for i in ids), impacts.tolist(), strict=True))
-                file.write(json.dumps({"id": f"d{document}", "contents": "", "vector": vector}, ensure_ascii=False) + "\n")
+                file.write(to_record(f"d{document}", "", vector))
+    shards = tuple(describe_file(file) for file in sorted(folder.iterdir()))
+    write_manifest(CollectionManifest(encoder="random", card={}, arguments={}, versions={}, shards=shards), folder)
 
 
 def write_queries(folder: Path, queries: int) -> None:

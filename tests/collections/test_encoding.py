@@ -20,6 +20,7 @@ from csplade_pyserini.collections.corpus import measure_corpus, open_corpus, sha
 from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus, merge_shards, to_record
 from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
 from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.model.batching import TokenBudget
 
 TEXTS = ["one fish", "two fish", "", "red fish red", " ", "blue fish", "fish fish fish", "Zürich 日本", "a b c d e", "last", "one fish"]
 RESERVED = "[CSPLADE-EMPTY]"
@@ -32,6 +33,9 @@ class WordEncoder:
 
     def __init__(self, lasts: int | None = None, fail: Callable[[], object] = lambda: 1 / 0):
         self.lasts, self.fail, self.encoded = lasts, fail, []
+
+    def token_budget(self, tokens: object, *, side: str) -> TokenBudget:
+        return TokenBudget(1)  # words need no batches
 
     def tokenize(self, texts: Sequence[str], *, side: str) -> list[list[str]]:
         assert side == "document"

@@ -1,14 +1,41 @@
 """A record's vector as text for Lucene: nothing that it would cut or lose gets there."""
 
-import pytest
+import json
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csplade_pyserini.collections.encoding import to_record
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.lucene.postings import DELIMITER, JAVA_SPACE, postings_text, raw_text
+from csplade_pyserini.lucene.postings import DELIMITER, JAVA_SPACE, checked_postings_text, postings_text, raw_text
+from csplade_pyserini.lucene.workers import read_checked, read_record
+
+CHARACTERS = st.sampled_from(',:"\\{}0aĠ[é😀') | st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"])
+TERMS = st.text(CHARACTERS, min_size=1, max_size=9)
 
 
 def test_each_term_comes_once_with_its_impact():
     assert postings_text({"Ġa|b": 3, "é": 12}, "here") == f"Ġa|b{DELIMITER}3 é{DELIMITER}12"
     assert postings_text({}, "here") == ""
+
+
+@given(vector=st.dictionaries(TERMS, st.integers(1, 10**6), max_size=6), contents=TERMS | st.just('"vector":{'), docid=TERMS)
+def test_our_own_records_read_as_text_are_as_read_as_json(vector, contents, docid):
+    line = to_record(docid, contents, vector)
+    read = read_checked(line)
+    if read is not None:
+        assert read == (docid, postings_text(vector, "here"))
+    assert read_record(line, "here") == (docid, vector)
+
+
+def test_only_escapes_and_few_terms_have_to_be_read_as_json():
+    def refused(vector):
+        return checked_postings_text(json.dumps(vector, ensure_ascii=False, separators=(",", ":"))[1:-1]) is None
+
+    assert [term for term in map(chr, range(33, 127)) if refused({"a": 1, term: 2})] == ['"', ":", "\\"]
+    assert refused({":a": 1})
+    assert not refused({"a:": 1, "b,": 2, ",c": 3})
 
 
 def test_terms_that_only_python_takes_for_white_space_are_kept():

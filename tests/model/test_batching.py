@@ -15,7 +15,7 @@ from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import WINDOW
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.backbone import load_tokenizer
-from csplade_pyserini.model.batching import DEFAULT_BATCH_TOKENS, TokenBudget, fastest_budget, longest_first
+from csplade_pyserini.model.batching import GPU_BATCH_TOKENS, TokenBudget, fastest_budget, longest_first, usual_batch_tokens
 from csplade_pyserini.model.inputs import pad, tokenize
 
 CUDA_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -81,14 +81,14 @@ def test_out_of_memory_halves_the_batches_and_changes_no_vector(make_encoder, mo
 @pytest.mark.data
 @pytest.mark.parametrize("length", [128, 256])
 def test_padding_is_at_most_a_twentieth_of_ms_marcos_tokens(data_folder, length):
-    """All batches of 30,005 MS MARCO passages, as `encode` makes them with its default budget."""
+    """All batches of 30,005 MS MARCO passages, as `encode` makes them with the larger of its default budgets."""
     tokenizer = load_tokenizer(find_checkpoint("csplade-tiny"))
     card = EncoderCard(name="any", document_max_length=length)
     documents = open_corpus(str(data_folder / "msmarco-dl" / "collection.jsonl.gz")).documents()
     padded = tokens = 0
     for window in itertools.batched(documents, WINDOW):
         rows = tokenize([document.text for document in window], side="document", card=card, tokenizer=tokenizer)
-        order, budget, begin = longest_first([len(row) for row in rows]), TokenBudget(DEFAULT_BATCH_TOKENS), 0
+        order, budget, begin = longest_first([len(row) for row in rows]), TokenBudget(GPU_BATCH_TOKENS), 0
         while begin < len(order):
             batch = order[begin : begin + budget.texts(len(rows[order[begin]]))]
             padded += pad([rows[i] for i in batch], echo=False, device="cpu").ids.numel()
@@ -163,4 +163,8 @@ def test_what_does_not_fit_at_all_is_raised():
 
 def test_auto_finds_a_budget_for_an_encoder(make_encoder):
     encoder = make_encoder(document_max_length=16)
-    assert encoder.batch_tokens() >= 1024
+    assert encoder.batch_tokens() >= 512
+    assert encoder.token_budget("auto", side="document").tokens >= 512
+    assert encoder.token_budget(None, side="document").tokens == usual_batch_tokens(torch.device("cpu")) == 1024
+    assert usual_batch_tokens(torch.device("cuda")) == 4096
+    assert encoder.token_budget(7, side="query").tokens == 7
