@@ -1,204 +1,152 @@
-"""Encode, index, search and score a collection, next to BM25, with commands that can be pasted.
+"""Encode, index, search and score a collection, next to BM25 and to the expected scores, with commands that can be pasted.
 
 python -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny --output runs/sample
-python -m csplade_pyserini.reproduce --collection beir/nfcorpus/test --encoder csplade-tiny --output runs/nfcorpus
+python -m csplade_pyserini.reproduce --collection beir/nfcorpus --encoder csplade-tiny --output runs/nfcorpus
+python -m csplade_pyserini.reproduce --collection msmarco-v1-passage --encoder csplade-bi-8b --output runs/msmarco
+
+Run again, it verifies what is done and goes on. Exit code 1: a step failed, or a score is not the expected one.
 """
 
 import argparse
-import json
 import re
-import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from csplade_pyserini.cards import find_card, find_checkpoint, parse_encoder_name
-from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, measure_corpus, open_corpus, write_corpus
-from csplade_pyserini.collections.files import whole_file
-from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
-from csplade_pyserini.errors import CheckError, InputError
-from csplade_pyserini.lucene.evaluation import METRICS, evaluate, evaluation_command
+from csplade_pyserini.errors import CheckError
+from csplade_pyserini.lucene.evaluation import evaluate, evaluation_commands
 from csplade_pyserini.lucene.java import prepare_java
-from csplade_pyserini.lucene.stock import bm25_index_command, size_in_bytes
-
-SAMPLE = Path(__file__).parent / "sample"
-QUERY_IS_DOCUMENT = ("beir/arguana", "beir/quora")
-"""Data sets whose queries stand in the corpus: BEIR takes the query itself out of its hits."""
-SEARCH_OPTIONS = ("--hits", "1000", "--batch-size", "32")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """A collection as files that Pyserini reads."""
-
-    corpus: Path
-    topics: Path
-    qrels: Path
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command, and the file or folder it makes under the name its command has for it."""
-
-    command: list[str]
-    output: Path
-    atomic: bool = False
-    """Whether the command itself puts its output there whole; else it works under another name first."""
+from csplade_pyserini.reproduction.collections import TestCollection, find_collections
+from csplade_pyserini.reproduction.expected import ScoreTable, differences, expected_scores, read_expected
+from csplade_pyserini.reproduction.inputs import Inputs
+from csplade_pyserini.reproduction.records import Record, make_record, read_record, write_record
+from csplade_pyserini.reproduction.steps import System, bm25_system, encoder_system, run_step, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     name, _ = parse_encoder_name(args.encoder)
-    label = re.sub(r"[^\w.-]+", "_", args.encoder)
     if args.dry_run:
         find_card(name)
     else:
         find_checkpoint(name)  # missing weights should end this before any work
-    inputs = inputs_of(args.output)
-    systems = {
-        "BM25": bm25_steps(inputs, args.output / "bm25", args.collection, args.threads),
-        label: encoder_steps(args.encoder, inputs, args.output / label, args.collection, args.threads),
-    }
-    if args.dry_run:
-        for steps in systems.values():
-            print("\n".join(shown(step.command) for step in steps))
-            print(shown(evaluation_command(inputs.qrels, steps[-1].output)))
-        return 0
-
-    prepare_java()
-    write_inputs(args.collection, args.output, inputs)
-    rows = {}
-    for system, steps in systems.items():
-        for step in steps:
-            run_step(step)
-        print(f"$ {shown(evaluation_command(inputs.qrels, steps[-1].output))}", file=sys.stderr)
-        rows[system] = evaluate(inputs.qrels, steps[-1].output) | {"index bytes": size_in_bytes(steps[-2].output)}
-    write_scores(args, label, rows)
-    print_table(args.collection, rows)
-    if args.show_topics:
-        from csplade_pyserini.matches import print_matches
-
-        print_matches(
-            args.encoder, inputs.topics, inputs.corpus, systems[label][-1].output, args.output / label / "vectors", args.show_topics
-        )
+        prepare_java()
+    expected = read_expected(args.expected)
+    failed: list[str] = []
+    collections = find_collections(args.collection)
+    for collection in collections:
+        folder = args.output / collection.name.replace("/", "-") if len(collections) > 1 else args.output
+        systems = systems_of(args, collection, folder)
+        if args.dry_run:
+            print_commands(systems, collection, Inputs(folder))
+            continue
+        Inputs(folder).write(collection)
+        records = [run_system(system, collection, Inputs(folder)) for system in systems]
+        print_table(collection, records)
+        failed += check(collection, records, expected)
+        if args.show_topics:
+            show_topics(args, Inputs(folder), collection, systems[-1])
+    if failed:
+        raise CheckError(f"{len(failed)} scores are not the expected ones: {'; '.join(failed)}")
     return 0
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.reproduce", description=__doc__.splitlines()[0])
-    parser.add_argument("--collection", required=True, metavar="NAME", help="sample, or an ir_datasets id with topics and qrels")
+    parser.add_argument(
+        "--collection", required=True, metavar="NAME",
+        help="sample, msmarco-v1-passage, beir (the paper's 13), beir/SET, cqadupstack, or an ir_datasets id with topics and qrels",
+    )  # fmt: skip
     add_encoder_argument(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for everything; run again to resume")
     parser.add_argument("--threads", type=positive, default=2, help="threads of indexing and searching (default 2)")
+    parser.add_argument("--expected", type=Path, metavar="DIR", help="tables of expected scores (default: those that ship)")
     parser.add_argument("--show-topics", type=int, default=0, metavar="N", help="print the top hits of N topics with their matching terms")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
     return parser.parse_args(argv)
 
 
-def inputs_of(output: Path) -> Inputs:
-    """Where a collection's files lie in the output folder.
-
-    Pyserini reads qids of a path that contains `beir` as strings; any other TSV loses leading zeros.
-    """
-    return Inputs(output / "corpus", output / "topics.beir.tsv", output / "qrels.txt")
-
-
-def write_inputs(collection: str, output: Path, inputs: Inputs) -> None:
-    """Write the collection's corpus, topics and qrels. Raises InputError where the folder holds another one."""
-    stamp = output / "collection.json"
-    if stamp.is_file():
-        before = json.loads(stamp.read_text(encoding="utf-8"))["collection"]
-        if before != collection:
-            raise InputError(f"{output} holds the collection {before!r}, not {collection!r}: choose another --output")
-        return
-    if collection == "sample":
-        origin = {"corpus": str(SAMPLE / "corpus.jsonl"), "topics": str(SAMPLE / "topics.tsv"), "qrels": str(SAMPLE / "qrels.txt")}
-    else:
-        origin = dict.fromkeys(("corpus", "topics", "qrels"), IR_DATASETS_PREFIX + collection)
-    corpus = open_corpus(origin["corpus"])
-    topics, qrels = read_topics(origin["topics"]), read_qrels(origin["qrels"])
-    documents = measure_corpus(corpus).documents
-    write_corpus(corpus, inputs.corpus / "docs.jsonl")
-    # Only judged topics count, as in trec_eval's own mean.
-    write_topics({qid: text for qid, text in topics.items() if qid in qrels}, inputs.topics)
-    write_qrels(qrels, inputs.qrels)
-    with whole_file(stamp) as file:
-        json.dump({"collection": collection, "documents": documents, "topics": len(qrels)}, file)
-
-
-def bm25_steps(inputs: Inputs, folder: Path, collection: str, threads: int) -> list[Step]:
-    """BM25 with Pyserini's defaults over title and text as one field."""
-    index = bm25_index_command(inputs.corpus, folder / "index", threads=threads)
-    return [Step(index, folder / "index"), search_step(inputs, folder, collection, threads, "--bm25")]
-
-
-def encoder_steps(encoder: str, inputs: Inputs, folder: Path, collection: str, threads: int) -> list[Step]:
-    """Our encoder, through the stock search command."""
-    vectors, index = folder / "vectors", folder / "index"
-    encode = python("csplade_pyserini.encode", "--encoder", encoder, "--corpus", inputs.corpus / "docs.jsonl", "--output", vectors)
-    build = python("csplade_pyserini.index", "--input", vectors, "--index", index, "--threads", threads)
+def systems_of(args: argparse.Namespace, collection: TestCollection, folder: Path) -> list[System]:
+    """BM25 and the encoder."""
+    inputs, label = Inputs(folder), re.sub(r"[^\w.-]+", "_", args.encoder)
     return [
-        Step(encode, vectors, atomic=True),
-        Step(build, index, atomic=True),
-        search_step(inputs, folder, collection, threads, "--encoder", encoder),
+        bm25_system(inputs, folder / "bm25", collection, args.threads),
+        encoder_system(args.encoder, inputs, folder / label, collection, args.threads),
     ]
 
 
-def search_step(inputs: Inputs, folder: Path, collection: str, threads: int, *how: str) -> Step:
-    remove = ["--remove-query"] if collection.startswith(QUERY_IS_DOCUMENT) else []
-    command = python(
-        "pyserini.search.lucene", "--index", folder / "index", "--topics", inputs.topics, "--output", folder / "run.txt",
-        *how, *SEARCH_OPTIONS, "--threads", threads, *remove,
-    )  # fmt: skip
-    return Step(command, folder / "run.txt")
+def print_commands(systems: Sequence[System], collection: TestCollection, inputs: Inputs) -> None:
+    """On stdout: what would be run, a line each."""
+    for system in systems:
+        for step in system.build:
+            print(shown(step.command))
+        for topics in collection.topics:
+            search = system.searches[collection.key(topics)]
+            print(shown(search.command))
+            for command in evaluation_commands(
+                inputs.qrels(topics), search.output, topics.metrics, relevance_level=topics.relevance_level
+            ).values():
+                print(shown(command))
 
 
-def run_step(step: Step) -> None:
-    """Run a command unless the same command has already made its output. Raises CheckError where it fails."""
-    print(f"$ {shown(step.command)}", file=sys.stderr)
-    stamp = step.output.with_name(f".{step.output.name}.command")
-    if step.output.exists() and stamp.is_file() and stamp.read_text(encoding="utf-8") == shown(step.command):
-        print("  done already", file=sys.stderr)
-        return
-    step.output.parent.mkdir(parents=True, exist_ok=True)
-    made = step.output if step.atomic else step.output.with_name(f"{step.output.name}.partial")
-    command = [str(made) if word == str(step.output) else word for word in step.command]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if result.returncode or not made.exists():
-        tail = "\n".join(result.stdout.splitlines()[-10:])
-        raise CheckError(
-            f"exit code {result.returncode}, {'no ' if not made.exists() else ''}output {made}, of: {shown(step.command)}\n{tail}"
-        )
-    if not step.atomic:
-        made.replace(step.output)
-    with whole_file(stamp) as file:
-        file.write(shown(step.command))
+def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Record:
+    """Every step that is not done, then the scores; keeps the record. Raises CheckError where a step fails."""
+    seconds = read_record(system.folder).seconds if (system.folder / "record.json").is_file() else {}
+    for step in system.build:
+        taken = run_step(step)
+        seconds |= {step.name: taken} if taken is not None else {}
+    evaluated = {}
+    for topics in collection.topics:
+        key = collection.key(topics)
+        search = system.searches[key]
+        taken = run_step(search)
+        seconds |= {f"search {key}": taken} if taken is not None else {}
+        qrels, level = inputs.qrels(topics), topics.relevance_level
+        for command in evaluation_commands(qrels, search.output, topics.metrics, relevance_level=level).values():
+            print(f"$ {shown(command)}", file=sys.stderr)
+        evaluated[key] = evaluate(qrels, search.output, topics.metrics, relevance_level=level)
+    record = make_record(system, collection.name, evaluated, seconds)
+    write_record(record, system.folder)
+    return record
 
 
-def python(module: str, *words: object) -> list[str]:
-    """`python -m MODULE WORDS...` with this interpreter."""
-    return [sys.executable, "-m", module, *map(str, words)]
+def print_table(collection: TestCollection, records: Sequence[Record]) -> None:
+    """The scores on stdout, a row a system, a table for each set of topics."""
+    for topics in collection.topics:
+        key = collection.key(topics)
+        width = max(map(len, [key, *(record.system for record in records)]))
+        print(f"{key:<{width}}  " + "  ".join(f"{metric:>8}" for metric in topics.metrics) + "  index bytes")
+        for record in records:
+            scores = "  ".join(f"{record.scores[key][metric]:8.4f}" for metric in topics.metrics)
+            print(f"{record.system:<{width}}  {scores}  {record.index_bytes:>11,}")
 
 
-def shown(command: Sequence[str]) -> str:
-    """The command as a user would paste it."""
-    return shlex.join(["python", *command[1:]])
+def check(collection: TestCollection, records: Sequence[Record], expected: Sequence[ScoreTable]) -> list[str]:
+    """What is not as expected, a sentence each; says on stderr what was held against what, and what others report."""
+    failed = []
+    for topics in collection.topics:
+        key = collection.key(topics)
+        for record in records:
+            table = expected_scores(expected, record.system, key)
+            if table is None:
+                print(f"{record.system} on {key}: no expected score", file=sys.stderr)
+                continue
+            wrong = differences(table, key, record.scores[key])
+            failed += [f"{record.system}: {sentence}" for sentence in wrong]
+            if not wrong:
+                print(f"{record.system} on {key}: as expected ({table.origin}: {table.source})", file=sys.stderr)
+    return failed
 
 
-def write_scores(args: argparse.Namespace, label: str, rows: dict[str, dict[str, float]]) -> None:
-    with whole_file(args.output / f"scores.{label}.json") as file:
-        json.dump({"collection": args.collection, "encoder": args.encoder, "scores": rows}, file, indent=1)
+def show_topics(args: argparse.Namespace, inputs: Inputs, collection: TestCollection, system: System) -> None:
+    """The top hits of a few topics, with the terms that matched."""
+    from csplade_pyserini.matches import print_matches
 
-
-def print_table(collection: str, rows: dict[str, dict[str, float]]) -> None:
-    """The scores on stdout, one row a system."""
-    width = max(map(len, [collection, *rows]))
-    print(f"{collection:<{width}}  " + "  ".join(f"{metric:>8}" for metric in METRICS) + "  index bytes")
-    for system, row in rows.items():
-        print(f"{system:<{width}}  " + "  ".join(f"{row[metric]:8.4f}" for metric in METRICS) + f"  {row['index bytes']:>11,}")
+    first = collection.topics[0]
+    search = system.searches[collection.key(first)]
+    print_matches(args.encoder, inputs.topics(first), inputs.corpus, search.output, system.folder / "vectors", args.show_topics)
 
 
 if __name__ == "__main__":

@@ -2,27 +2,68 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from csplade_pyserini.errors import CheckError
+from csplade_pyserini.errors import CheckError, InputError
 
-METRICS = {"nDCG@10": "ndcg_cut.10", "R@100": "recall.100"}
-"""What papers call a metric, and what trec_eval does."""
-
-
-def evaluation_command(qrels: Path, run: Path) -> list[str]:
-    """Pyserini's trec_eval over METRICS; a topic without hits counts as 0 (`-c`)."""
-    asked = [word for metric in METRICS.values() for word in ("-m", metric)]
-    return [sys.executable, "-m", "pyserini.eval.trec_eval", "-c", *asked, str(qrels), str(run)]
+ALL = "all"
+"""What trec_eval calls the mean over all topics."""
 
 
-def evaluate(qrels: Path, run: Path) -> dict[str, float]:
-    """Mean of every metric of METRICS over the topics of the qrels. Raises CheckError where one is missing."""
-    result = subprocess.run(evaluation_command(qrels, run), capture_output=True, text=True, check=False)
-    rows = [line.split() for line in result.stdout.splitlines()]
-    printed = {row[0]: row[2] for row in rows if len(row) == 3 and row[1] == "all"}
-    names = {metric: name.replace(".", "_") for metric, name in METRICS.items()}
-    missing = [metric for metric, name in names.items() if name not in printed]
-    if result.returncode or missing:
-        raise CheckError(f"trec_eval gave no {', '.join(missing) or 'scores'} for {run}: {(result.stdout + result.stderr)[-500:]}")
-    return {metric: float(printed[name]) for metric, name in names.items()}
+@dataclass(frozen=True)
+class Metric:
+    """What papers call a metric, as trec_eval takes and prints it."""
+
+    asked: str
+    printed: str
+    options: tuple[str, ...] = ()
+    binary: bool = True
+    """Whether it knows relevant and not relevant only, so that the least relevant grade matters."""
+
+
+METRICS = {
+    "nDCG@10": Metric("ndcg_cut.10", "ndcg_cut_10", binary=False),
+    "RR@10": Metric("recip_rank", "recip_rank", ("-M", "10")),
+    "AP": Metric("map", "map"),
+    "R@100": Metric("recall.100", "recall_100"),
+    "R@1000": Metric("recall.1000", "recall_1000"),
+}
+
+
+def evaluation_commands(qrels: Path, run: Path, metrics: Sequence[str], *, relevance_level: int = 1) -> dict[tuple[str, ...], list[str]]:
+    """Pyserini's trec_eval, once for all metrics with the same options: the metrics, and the command that prints them.
+
+    A topic without hits counts as 0 (`-c`). Raises InputError on an unknown metric.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in metrics:
+        if name not in METRICS:
+            raise InputError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
+        metric = METRICS[name]
+        level = ("-l", str(relevance_level)) if metric.binary and relevance_level != 1 else ()
+        groups.setdefault(metric.options + level, []).append(name)
+    return {
+        tuple(names): [
+            sys.executable, "-m", "pyserini.eval.trec_eval", "-c", *options,
+            *(word for name in names for word in ("-m", METRICS[name].asked)), str(qrels), str(run),
+        ]
+        for options, names in groups.items()
+    }  # fmt: skip
+
+
+def evaluate(qrels: Path, run: Path, metrics: Sequence[str], *, relevance_level: int = 1) -> dict[str, dict[str, float]]:
+    """Of every metric, its value for each topic of the qrels, and under ALL their mean. Raises CheckError where one is missing."""
+    scores: dict[str, dict[str, float]] = {}
+    for names, command in evaluation_commands(qrels, run, metrics, relevance_level=relevance_level).items():
+        result = subprocess.run([*command[:4], "-q", *command[4:]], capture_output=True, text=True, check=False)
+        printed: dict[str, dict[str, float]] = {}
+        for row in (line.split() for line in result.stdout.splitlines()):
+            if len(row) == 3 and row[0] in {METRICS[name].printed for name in names}:
+                printed.setdefault(row[0], {})[row[1]] = float(row[2])
+        missing = [name for name in names if ALL not in printed.get(METRICS[name].printed, {})]
+        if result.returncode or missing:
+            raise CheckError(f"trec_eval gave no {', '.join(missing) or 'scores'} for {run}: {(result.stdout + result.stderr)[-500:]}")
+        scores |= {name: printed[METRICS[name].printed] for name in names}
+    return {name: scores[name] for name in metrics}

@@ -1,0 +1,61 @@
+"""A test collection as files that Pyserini reads: its corpus, and topics and qrels for each set of topics."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from csplade_pyserini.collections.corpus import measure_corpus, open_corpus, write_corpus
+from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
+from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.reproduction.collections import TestCollection, TopicSet
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where a collection's files lie in an output folder."""
+
+    folder: Path
+
+    @property
+    def corpus(self) -> Path:
+        """A JsonCollection."""
+        return self.folder / "corpus"
+
+    def topics(self, topics: TopicSet) -> Path:
+        """Pyserini reads qids of a path that contains `beir` as strings; any other TSV loses leading zeros."""
+        return self.folder / f"topics{_infix(topics)}.beir.tsv"
+
+    def qrels(self, topics: TopicSet) -> Path:
+        return self.folder / f"qrels{_infix(topics)}.txt"
+
+    def write(self, collection: TestCollection) -> None:
+        """Write corpus, topics and qrels, once.
+
+        Raises InputError where the folder holds another collection, CheckError where the corpus has not the documents that the
+        table says.
+        """
+        stamp = self.folder / "collection.json"
+        if stamp.is_file():
+            before = json.loads(stamp.read_text(encoding="utf-8"))["collection"]
+            if before != collection.name:
+                raise InputError(f"{self.folder} holds the collection {before!r}, not {collection.name!r}: choose another --output")
+            return
+        corpus = open_corpus(collection.corpus)
+        documents = measure_corpus(corpus).documents
+        if collection.documents and documents != collection.documents:
+            raise CheckError(f"{collection.corpus} has {documents} documents; {collection.name} has {collection.documents}")
+        write_corpus(corpus, self.corpus / "docs.jsonl")
+        counts = {}
+        for topics in collection.topics:
+            texts, qrels = read_topics(topics.topics), read_qrels(topics.qrels or topics.topics)
+            # Only judged topics count, as in trec_eval's own mean.
+            write_topics({qid: text for qid, text in texts.items() if qid in qrels}, self.topics(topics))
+            write_qrels(qrels, self.qrels(topics))
+            counts[collection.key(topics)] = len(qrels)
+        with whole_file(stamp) as file:
+            json.dump({"collection": collection.name, "documents": documents, "topics": counts}, file)
+
+
+def _infix(topics: TopicSet) -> str:
+    return f".{topics.name}" if topics.name else ""

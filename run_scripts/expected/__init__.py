@@ -1,0 +1,1 @@
+"""Expected scores as data: a file a source, a table an encoder."""
