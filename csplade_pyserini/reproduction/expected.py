@@ -52,8 +52,9 @@ def expected_scores(tables: Sequence[ScoreTable], encoder: str, key: str) -> Sco
 
 def differences(expected: ScoreTable, key: str, scores: Scores) -> list[str]:
     """A sentence for every expected score that a run's is off by more than the tolerance."""
+    source = f"{expected.origin}: {expected.source}"
     return [
-        f"{key} {metric} is {scores[metric]:.4f}; expected {value:.4f} within {expected.tolerance:.4f} ({expected.origin}: {expected.source})"
+        f"{key} {metric} is {scores[metric]:.4f}; expected {value:.4f} within {expected.tolerance:.4f} ({source})"
         for metric, value in expected.scores[key].items()
         if metric in scores and not abs(scores[metric] - value) <= expected.tolerance + 1e-9
     ]

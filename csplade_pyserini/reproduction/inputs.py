@@ -27,6 +27,7 @@ class Inputs:
         return self.folder / f"topics{_infix(topics)}.beir.tsv"
 
     def qrels(self, topics: TopicSet) -> Path:
+        """TREC qrels."""
         return self.folder / f"qrels{_infix(topics)}.txt"
 
     def write(self, collection: TestCollection) -> None:

@@ -42,6 +42,7 @@ class Record:
 
     @property
     def bytes_per_posting(self) -> float:
+        """0 where the index has no manifest of ours."""
         return self.index_bytes / self.postings if self.postings else 0.0
 
 

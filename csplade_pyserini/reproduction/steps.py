@@ -43,6 +43,7 @@ class System:
 
     @property
     def index(self) -> Path:
+        """The Lucene index."""
         return self.build[-1].output
 
 
