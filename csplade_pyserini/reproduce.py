@@ -16,12 +16,13 @@ from pathlib import Path
 from csplade_pyserini.cards import find_card, find_checkpoint, parse_encoder_name
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
 from csplade_pyserini.errors import CheckError
-from csplade_pyserini.lucene.evaluation import evaluate, evaluation_commands
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.reproduction.collections import TestCollection, find_collections
 from csplade_pyserini.reproduction.expected import ScoreTable, differences, expected_scores, read_expected
 from csplade_pyserini.reproduction.inputs import Inputs
-from csplade_pyserini.reproduction.records import Record, make_record, read_record, write_record
+from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
+from csplade_pyserini.reproduction.report import write_report
+from csplade_pyserini.reproduction.scores import evaluate, evaluation_commands
 from csplade_pyserini.reproduction.steps import System, bm25_system, encoder_system, run_step, shown
 
 
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         Inputs(folder).write(collection)
         records = [run_system(system, collection, Inputs(folder)) for system in systems]
+        write_report(folder / f"report.{label_of(args.encoder)}.html", collection, systems, records, expected)
         print_table(collection, records)
         failed += check(collection, records, expected)
         if args.show_topics:
@@ -70,43 +72,42 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def systems_of(args: argparse.Namespace, collection: TestCollection, folder: Path) -> list[System]:
     """BM25 and the encoder."""
-    inputs, label = Inputs(folder), re.sub(r"[^\w.-]+", "_", args.encoder)
+    inputs, label = Inputs(folder), label_of(args.encoder)
     return [
         bm25_system(inputs, folder / "bm25", collection, args.threads),
         encoder_system(args.encoder, inputs, folder / label, collection, args.threads),
     ]
 
 
+def label_of(encoder: str) -> str:
+    """An encoder's name as a folder's."""
+    return re.sub(r"[^\w.-]+", "_", encoder)
+
+
 def print_commands(systems: Sequence[System], collection: TestCollection, inputs: Inputs) -> None:
     """On stdout: what would be run, a line each."""
     for system in systems:
-        for step in system.build:
+        for step in system.steps:
             print(shown(step.command))
         for topics in collection.topics:
-            search = system.searches[collection.key(topics)]
-            print(shown(search.command))
-            for command in evaluation_commands(
-                inputs.qrels(topics), search.output, topics.metrics, relevance_level=topics.relevance_level
-            ).values():
+            for command in evaluation_commands(inputs.qrels(topics), system.run(collection.key(topics)), topics):
                 print(shown(command))
 
 
 def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Record:
     """Every step that is not done, then the scores; keeps the record. Raises CheckError where a step fails."""
-    seconds = read_record(system.folder).seconds if (system.folder / "record.json").is_file() else {}
-    for step in system.build:
-        taken = run_step(step)
-        seconds |= {step.name: taken} if taken is not None else {}
+    seconds = read_record(system.folder).seconds if (system.folder / RECORD).is_file() else {}
+    for name, steps in {"": system.build, **system.searches}.items():
+        for step in steps:
+            taken = run_step(step)
+            if taken is not None:
+                seconds[f"{step.name} {name}".strip()] = taken
     evaluated = {}
     for topics in collection.topics:
-        key = collection.key(topics)
-        search = system.searches[key]
-        taken = run_step(search)
-        seconds |= {f"search {key}": taken} if taken is not None else {}
-        qrels, level = inputs.qrels(topics), topics.relevance_level
-        for command in evaluation_commands(qrels, search.output, topics.metrics, relevance_level=level).values():
+        key, qrels = collection.key(topics), inputs.qrels(topics)
+        for command in evaluation_commands(qrels, system.run(key), topics):
             print(f"$ {shown(command)}", file=sys.stderr)
-        evaluated[key] = evaluate(qrels, search.output, topics.metrics, relevance_level=level)
+        evaluated[key] = evaluate(qrels, system.run(key), topics)
     record = make_record(system, collection.name, evaluated, seconds)
     write_record(record, system.folder)
     return record
@@ -145,8 +146,8 @@ def show_topics(args: argparse.Namespace, inputs: Inputs, collection: TestCollec
     from csplade_pyserini.matches import print_matches
 
     first = collection.topics[0]
-    search = system.searches[collection.key(first)]
-    print_matches(args.encoder, inputs.topics(first), inputs.corpus, search.output, system.folder / "vectors", args.show_topics)
+    run_file = system.run(collection.key(first))
+    print_matches(args.encoder, inputs.topics(first), inputs.corpus, run_file, system.folder / "vectors", args.show_topics)
 
 
 if __name__ == "__main__":

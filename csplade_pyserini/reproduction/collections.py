@@ -31,6 +31,11 @@ class TopicSet:
     relevance_level: int = 1
     """Least grade that AP, RR and recall take for relevant."""
 
+    @property
+    def infix(self) -> str:
+        """What tells its files from those of the collection's other topics."""
+        return f".{self.name}" if self.name else ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TestCollection:

@@ -24,11 +24,11 @@ class Inputs:
 
     def topics(self, topics: TopicSet) -> Path:
         """Pyserini reads qids of a path that contains `beir` as strings; any other TSV loses leading zeros."""
-        return self.folder / f"topics{_infix(topics)}.beir.tsv"
+        return self.folder / f"topics{topics.infix}.beir.tsv"
 
     def qrels(self, topics: TopicSet) -> Path:
         """TREC qrels."""
-        return self.folder / f"qrels{_infix(topics)}.txt"
+        return self.folder / f"qrels{topics.infix}.txt"
 
     def write(self, collection: TestCollection) -> None:
         """Write corpus, topics and qrels, once.
@@ -56,7 +56,3 @@ class Inputs:
             counts[collection.key(topics)] = len(qrels)
         with whole_file(stamp) as file:
             json.dump({"collection": collection.name, "documents": documents, "topics": counts}, file)
-
-
-def _infix(topics: TopicSet) -> str:
-    return f".{topics.name}" if topics.name else ""

@@ -11,9 +11,11 @@ from pathlib import Path
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import manifest_path, read_index_manifest, versions
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.lucene.evaluation import ALL
 from csplade_pyserini.lucene.stock import size_in_bytes
+from csplade_pyserini.reproduction.scores import ALL
 from csplade_pyserini.reproduction.steps import System
+
+RECORD = "record.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +73,13 @@ def make_record(
 
 
 def write_record(record: Record, folder: Path) -> None:
-    with whole_file(folder / "record.json") as file:
+    with whole_file(folder / RECORD) as file:
         json.dump(asdict(record), file, indent=1)
 
 
 def read_record(folder: Path) -> Record:
     """Raises InputError where there is none, or not ours."""
-    path = folder / "record.json"
+    path = folder / RECORD
     try:
         return Record(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

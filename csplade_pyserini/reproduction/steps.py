@@ -11,7 +11,7 @@ from pathlib import Path
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.lucene.stock import bm25_index_command
-from csplade_pyserini.reproduction.collections import TestCollection
+from csplade_pyserini.reproduction.collections import TestCollection, TopicSet
 from csplade_pyserini.reproduction.inputs import Inputs
 
 SEARCH_OPTIONS = ("--hits", "1000", "--batch-size", "32")
@@ -38,8 +38,17 @@ class System:
     folder: Path
     build: tuple[Step, ...]
     """From documents to the index, which the last one makes."""
-    searches: dict[str, Step]
-    """By the key of collection and topics."""
+    searches: dict[str, tuple[Step, ...]]
+    """From topics to a run, which the last one makes, by the key of collection and topics."""
+
+    @property
+    def steps(self) -> list[Step]:
+        """All of them, in order."""
+        return [*self.build, *(step for steps in self.searches.values() for step in steps)]
+
+    def run(self, key: str) -> Path:
+        """The run file."""
+        return self.searches[key][-1].output
 
     @property
     def index(self) -> Path:
@@ -50,30 +59,36 @@ class System:
 def bm25_system(inputs: Inputs, folder: Path, collection: TestCollection, threads: int) -> System:
     """BM25 with Pyserini's defaults over title and text as one field."""
     index = Step("index", bm25_index_command(inputs.corpus, folder / "index", threads=threads), folder / "index")
-    return System("BM25", folder, (index,), search_steps(inputs, folder, collection, threads, "--bm25"))
+    searches = {
+        collection.key(topics): (_search(inputs, topics, folder, collection, threads, "--bm25"),) for topics in collection.topics
+    }  # fmt: skip
+    return System("BM25", folder, (index,), searches)
 
 
 def encoder_system(encoder: str, inputs: Inputs, folder: Path, collection: TestCollection, threads: int) -> System:
-    """Our encoder, through the stock search command."""
+    """Our encoder: queries are encoded in batches, then searched by the stock command."""
     vectors, index = folder / "vectors", folder / "index"
     encode = python("csplade_pyserini.encode", "--encoder", encoder, "--corpus", inputs.corpus / "docs.jsonl", "--output", vectors)
     build = python("csplade_pyserini.index", "--input", vectors, "--index", index, "--threads", threads)
-    steps = (Step("encode", encode, vectors, atomic=True), Step("index", build, index, atomic=True))
-    return System(encoder, folder, steps, search_steps(inputs, folder, collection, threads, "--encoder", encoder))
-
-
-def search_steps(inputs: Inputs, folder: Path, collection: TestCollection, threads: int, *how: str) -> dict[str, Step]:
-    """A search for each set of topics, by its key."""
-    remove = ["--remove-query"] if collection.remove_query else []
-    steps = {}
+    searches = {}
     for topics in collection.topics:
-        run = folder / f"run{f'.{topics.name}' if topics.name else ''}.txt"
-        command = python(
-            "pyserini.search.lucene", "--index", folder / "index", "--topics", inputs.topics(topics), "--output", run,
-            *how, *SEARCH_OPTIONS, "--threads", threads, *remove,
-        )  # fmt: skip
-        steps[collection.key(topics)] = Step("search", command, run)
-    return steps
+        queries = folder / f"queries{topics.infix}.jsonl"
+        command = python("csplade_pyserini.encode_queries", "--encoder", encoder, "--topics", inputs.topics(topics), "--output", queries)
+        searches[collection.key(topics)] = (
+            Step("queries", command, queries, atomic=True),
+            _search(inputs, topics, folder, collection, threads, "--impact", "--encoder", queries),
+        )
+    return System(encoder, folder, (Step("encode", encode, vectors, atomic=True), Step("index", build, index, atomic=True)), searches)
+
+
+def _search(inputs: Inputs, topics: TopicSet, folder: Path, collection: TestCollection, threads: int, *how: object) -> Step:
+    run = folder / f"run{topics.infix}.txt"
+    remove = ["--remove-query"] if collection.remove_query else []
+    command = python(
+        "pyserini.search.lucene", "--index", folder / "index", "--topics", inputs.topics(topics), "--output", run,
+        *how, *SEARCH_OPTIONS, "--threads", threads, *remove,
+    )  # fmt: skip
+    return Step("search", command, run)
 
 
 def run_step(step: Step) -> float | None:

@@ -1,0 +1,145 @@
+"""report.html: a run's scores, sizes and times as one page that needs no network."""
+
+import html
+import itertools
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from csplade_pyserini.collections.corpus import read_lines
+from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.reproduction.collections import TestCollection
+from csplade_pyserini.reproduction.expected import ScoreTable
+from csplade_pyserini.reproduction.records import Record
+from csplade_pyserini.reproduction.steps import System, shown
+
+READ = 20_000
+"""Documents of a collection that the histograms are made of: the first ones."""
+BINS = 40
+WIDTH, HEIGHT, MARGIN = 640, 200, 28
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; } pre { background: #f5f5f5; padding: .75rem; overflow-x: auto; }
+svg { display: block; margin: .5rem 0; } .ours { font-weight: 600; } .note { color: #666; }
+rect.up { fill: #2a7; } rect.down { fill: #c53; } rect.bar { fill: #47a; } text { font-size: 11px; fill: #555; } line { stroke: #999; }
+"""
+
+
+def write_report(
+    path: Path, collection: TestCollection, systems: Sequence[System], records: Sequence[Record], tables: Sequence[ScoreTable]
+) -> None:
+    """Write the page. systems, records: the baseline, then the encoder."""
+    baseline, ours = records
+    parts = [f"<h1>{_text(ours.system)} on {_text(collection.name)}</h1>", _about(ours)]
+    for topics in collection.topics:
+        key = collection.key(topics)
+        parts += [f"<h2>{_text(key)}</h2>", _scores(key, topics.metrics, records, tables)]
+        metric = topics.metrics[0]
+        parts += [_differences(metric, ours.topics[key][metric], baseline.topics[key][metric], baseline.system)]
+    parts += ["<h2>Index and times</h2>", _sizes(records), _times(records)]
+    parts += _histograms(systems[-1].folder)
+    parts += ["<h2>Commands</h2>", f"<pre>{_text(_commands(systems))}</pre>"]
+    with whole_file(path) as file:
+        title = _text(f"{ours.system} on {collection.name}")
+        file.write(f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>\n')
+        file.write("\n".join(parts) + "\n</html>\n")
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _about(record: Record) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    hardware = ", ".join(f"{name} {value}" for name, value in record.hardware.items())
+    return f'<p class="note">{_text(record.date)}; {_text(versions)}; {_text(hardware)}</p>'
+
+
+def _scores(key: str, metrics: Sequence[str], records: Sequence[Record], tables: Sequence[ScoreTable]) -> str:
+    """Systems that were run here, then what others report, never mixed."""
+    rows = [(record.system, [f"{record.scores[key][metric]:.4f}" for metric in metrics], "run here") for record in records]
+    for table in tables:
+        if key in table.scores:
+            values = [f"{table.scores[key][metric]:.4f}" if metric in table.scores[key] else "" for metric in metrics]
+            rows.append((table.encoder, values, f"{table.origin}: {table.source}"))
+    return _table(["", *metrics, "from"], [[name, *values, source] for name, values, source in rows])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = ["<tr>" + "".join(f"<th>{_text(cell)}</th>" for cell in head) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return "<table>" + "\n".join(lines) + "</table>"
+
+
+def _differences(metric: str, ours: Mapping[str, float], baseline: Mapping[str, float], name: str) -> str:
+    """Topics by how much better or worse they are than the baseline's: a bar each."""
+    found = sorted(((ours[qid] - baseline.get(qid, 0.0), qid) for qid in ours), reverse=True)
+    better, worse = sum(d > 0 for d, _ in found), sum(d < 0 for d, _ in found)
+    largest = max((abs(d) for d, _ in found), default=0) or 1
+    step, middle = (WIDTH - MARGIN) / max(1, len(found)), HEIGHT / 2
+    bars = []
+    for number, (difference, qid) in enumerate(found):
+        tall = abs(difference) / largest * (middle - 4)
+        top, kind = (middle - tall, "up") if difference > 0 else (middle, "down")
+        bars.append(
+            f'<rect class="{kind}" x="{MARGIN + number * step:.1f}" y="{top:.1f}" width="{max(step - 0.5, 0.5):.1f}" height="{tall:.1f}">'
+            f"<title>{_text(qid)}: {difference:+.4f}</title></rect>"
+        )
+    axis = f'<line x1="{MARGIN}" x2="{WIDTH}" y1="{middle}" y2="{middle}"/><text x="0" y="12">{largest:+.2f}</text>'
+    note = f"{metric} of each topic minus {name}'s: {better} better, {worse} worse, {len(found) - better - worse} equal"
+    return f'<p>{_text(note)}</p><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{axis}{"".join(bars)}</svg>'
+
+
+def _sizes(records: Sequence[Record]) -> str:
+    rows = [
+        [record.system, f"{record.index_bytes:,}", f"{record.index_bytes / 1e9:.3f}", *_postings(record)] for record in records
+    ]  # fmt: skip
+    return _table(["index", "bytes", "GB", "documents", "terms a document", "bytes a posting"], rows)
+
+
+def _postings(record: Record) -> list[str]:
+    if not record.postings:
+        return ["", "", ""]
+    return [f"{record.documents:,}", f"{record.terms_per_document:.1f}", f"{record.bytes_per_posting:.2f}"]
+
+
+def _times(records: Sequence[Record]) -> str:
+    rows = [[record.system, step, f"{seconds:,.1f}"] for record in records for step, seconds in record.seconds.items()]
+    return _table(["command", "step", "seconds"], rows)
+
+
+def _histograms(folder: Path) -> list[str]:
+    """Active terms and impacts of the encoder's documents and queries."""
+    parts = []
+    for title, files in (("documents", sorted((folder / "vectors").glob("*.jsonl"))), ("queries", sorted(folder.glob("queries*.jsonl")))):
+        lines = itertools.islice(itertools.chain.from_iterable(map(read_lines, files)), READ)
+        vectors = [json.loads(line)["vector"] for line in lines]
+        if vectors:
+            terms = [len(vector) for vector in vectors]
+            parts.append(f"<h2>Vectors of {len(vectors):,} {title}</h2><p>{statistics.mean(terms):.1f} terms on average</p>")
+            parts.append(_histogram(terms, "active terms"))
+            parts.append(_histogram([impact for vector in vectors for impact in vector.values()], "impact"))
+    return parts
+
+
+def _histogram(values: Sequence[int], label: str) -> str:
+    least, most = min(values), max(values)
+    size = max(1, -(-(most - least + 1) // BINS))
+    counts = Counter((value - least) // size for value in values)
+    tallest, step = max(counts.values()), (WIDTH - MARGIN) / BINS
+    bars = [
+        f'<rect class="bar" x="{MARGIN + number * step:.1f}" y="{HEIGHT - MARGIN - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}">'
+        f"<title>{least + number * size} to {least + (number + 1) * size - 1}: {count:,}</title></rect>"
+        for number, count in sorted(counts.items())
+        for tall in [count / tallest * (HEIGHT - 2 * MARGIN)]
+    ]
+    scale = f'<text x="{MARGIN}" y="{HEIGHT - 10}">{least}</text><text x="{WIDTH - 40}" y="{HEIGHT - 10}">{most}</text>'
+    scale += f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}">{_text(label)}</text><text x="0" y="12">{tallest:,}</text>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{"".join(bars)}{scale}</svg>'
+
+
+def _commands(systems: Sequence[System]) -> str:
+    return "\n".join(shown(step.command) for system in systems for step in system.steps)

@@ -1,0 +1,71 @@
+"""Scores of a run, as Pyserini's trec_eval gives them."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.reproduction.collections import TopicSet
+
+ALL = "all"
+"""What trec_eval calls the mean over all topics."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What papers call a metric, as trec_eval takes and prints it."""
+
+    asked: str
+    printed: str
+    options: tuple[str, ...] = ()
+    binary: bool = True
+    """Whether it knows relevant and not relevant only, so that the least relevant grade matters."""
+
+
+METRICS = {
+    "nDCG@10": Metric("ndcg_cut.10", "ndcg_cut_10", binary=False),
+    "RR@10": Metric("recip_rank", "recip_rank", ("-M", "10")),
+    "AP": Metric("map", "map"),
+    "R@100": Metric("recall.100", "recall_100"),
+    "R@1000": Metric("recall.1000", "recall_1000"),
+}
+
+
+def evaluation_commands(qrels: Path, run: Path, topics: TopicSet) -> list[list[str]]:
+    """Pyserini's trec_eval, once for all of the topics' metrics that take the same options. Raises InputError on an unknown metric."""
+    return list(_commands(qrels, run, topics).values())
+
+
+def evaluate(qrels: Path, run: Path, topics: TopicSet) -> dict[str, dict[str, float]]:
+    """Of every metric, its value for each topic of the qrels, and under ALL their mean. Raises CheckError where one is missing."""
+    scores: dict[str, dict[str, float]] = {}
+    for names, command in _commands(qrels, run, topics).items():
+        result = subprocess.run([*command[:3], "-q", *command[3:]], capture_output=True, text=True, check=False)
+        printed: dict[str, dict[str, float]] = {}
+        for row in (line.split() for line in result.stdout.splitlines()):
+            if len(row) == 3 and row[0] in {METRICS[name].printed for name in names}:
+                printed.setdefault(row[0], {})[row[1]] = float(row[2])
+        missing = [name for name in names if ALL not in printed.get(METRICS[name].printed, {})]
+        if result.returncode or missing:
+            raise CheckError(f"trec_eval gave no {', '.join(missing) or 'scores'} for {run}: {(result.stdout + result.stderr)[-500:]}")
+        scores |= {name: printed[METRICS[name].printed] for name in names}
+    return {name: scores[name] for name in topics.metrics}
+
+
+def _commands(qrels: Path, run: Path, topics: TopicSet) -> dict[tuple[str, ...], list[str]]:
+    """By the metrics that it prints; a topic without hits counts as 0 (`-c`)."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in topics.metrics:
+        if name not in METRICS:
+            raise InputError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
+        metric = METRICS[name]
+        level = ("-l", str(topics.relevance_level)) if metric.binary and topics.relevance_level != 1 else ()
+        groups.setdefault(metric.options + level, []).append(name)
+    return {
+        tuple(names): [
+            sys.executable, "-m", "pyserini.eval.trec_eval", "-c", *options,
+            *(word for name in names for word in ("-m", METRICS[name].asked)), str(qrels), str(run),
+        ]
+        for options, names in groups.items()
+    }  # fmt: skip
