@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from csplade_pyserini.cards import Checkpoint, EncoderOptions, find_checkpoint, merge_options, parse_encoder_name
+from csplade_pyserini.cards import QUANTIZATIONS, Checkpoint, EncoderOptions, find_checkpoint, merge_options, parse_encoder_name
 from csplade_pyserini.errors import CheckError, InputError
 
 
@@ -44,13 +44,14 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         help="padded tokens in a forward pass, halved where memory runs out (default: 1024 on a CPU, 4096 else; auto: what is fastest)",
     )  # fmt: skip
     parser.add_argument("--max-length", type=positive, help="tokens of prefix and text (default: the card's)")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantize the backbone's weights (default none)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
 
 
 def find_encoder(args: argparse.Namespace) -> tuple[Checkpoint, EncoderOptions]:
-    """What --encoder, --device and --max-length name together. Raises InputError on an unknown name or missing weights."""
+    """What --encoder, --device, --quantization and --max-length name together. Raises InputError on an unknown name or missing weights."""
     name, options = parse_encoder_name(args.encoder)
-    options = merge_options(options, device=args.device, max_length=args.max_length)
+    options = merge_options(options, device=args.device, max_length=args.max_length, quantization=args.quantization)
     return find_checkpoint(name), options
 
 

@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "max_length": card.document_max_length,
                 "top_terms": card.document_top_terms,
                 "contents": args.store_contents,
+                "quantization": options.quantization or "none",
             },
             shard_id=args.shard_id,
             shard_num=args.shard_num,

@@ -8,7 +8,6 @@ Run again, it verifies what is done and goes on. Exit code 1: a step failed, or 
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
 from csplade_pyserini.reproduction.report import write_report
 from csplade_pyserini.reproduction.scores import evaluate, evaluation_commands
-from csplade_pyserini.reproduction.steps import System, bm25_system, encoder_system, run_step, shown
+from csplade_pyserini.reproduction.steps import System, bm25_system, encoder_system, folder_name, run_step, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,25 +30,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, _ = parse_encoder_name(args.encoder)
     if args.dry_run:
         find_card(name)
+        identity = ""
     else:
-        find_checkpoint(name)  # missing weights should end this before any work
+        identity = find_checkpoint(name).identity()  # missing weights should end this before any work
         prepare_java()
     expected = read_expected(args.expected)
     failed: list[str] = []
     collections = find_collections(args.collection)
     for collection in collections:
         folder = args.output / collection.name.replace("/", "-") if len(collections) > 1 else args.output
-        systems = systems_of(args, collection, folder)
+        inputs = Inputs(folder, args.pyserini_names)
+        systems = systems_of(args, collection, inputs, identity)
         if args.dry_run:
-            print_commands(systems, collection, Inputs(folder))
+            print_commands(systems, collection, inputs)
             continue
-        Inputs(folder).write(collection)
-        records = [run_system(system, collection, Inputs(folder)) for system in systems]
-        write_report(folder / f"report.{label_of(args.encoder)}.html", collection, systems, records, expected)
+        inputs.write(collection)
+        records = [run_system(system, collection, inputs) for system in systems]
+        write_report(folder / f"report.{folder_name(args.encoder)}.html", collection, systems, records, expected)
         print_table(collection, records)
         failed += check(collection, records, expected)
         if args.show_topics:
-            show_topics(args, Inputs(folder), collection, systems[-1])
+            show_topics(args, folder, collection, systems[-1])
     if failed:
         raise CheckError(f"{len(failed)} scores are not the expected ones: {'; '.join(failed)}")
     return 0
@@ -59,29 +60,25 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--collection", required=True, metavar="NAME",
-        help="sample, msmarco-v1-passage, beir (the paper's 13), beir/SET, cqadupstack, or an ir_datasets id with topics and qrels",
+        help="sample, msmarco-v1-passage, beir (the paper's 13), beir/SET, cqadupstack, FILE.toml, or an ir_datasets id with qrels",
     )  # fmt: skip
     add_encoder_argument(parser)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for everything; run again to resume")
     parser.add_argument("--threads", type=positive, default=2, help="threads of indexing and searching (default 2)")
     parser.add_argument("--expected", type=Path, metavar="DIR", help="tables of expected scores (default: those that ship)")
+    parser.add_argument("--pyserini-names", action="store_true", help="take topics and qrels by Pyserini's names for them")
     parser.add_argument("--show-topics", type=int, default=0, metavar="N", help="print the top hits of N topics with their matching terms")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
     return parser.parse_args(argv)
 
 
-def systems_of(args: argparse.Namespace, collection: TestCollection, folder: Path) -> list[System]:
+def systems_of(args: argparse.Namespace, collection: TestCollection, inputs: Inputs, identity: str) -> list[System]:
     """BM25 and the encoder."""
-    inputs, label = Inputs(folder), label_of(args.encoder)
+    folder = inputs.folder
     return [
         bm25_system(inputs, folder / "bm25", collection, args.threads),
-        encoder_system(args.encoder, inputs, folder / label, collection, args.threads),
+        encoder_system(args.encoder, inputs, folder / folder_name(args.encoder), collection, args.threads, identity=identity),
     ]
-
-
-def label_of(encoder: str) -> str:
-    """An encoder's name as a folder's."""
-    return re.sub(r"[^\w.-]+", "_", encoder)
 
 
 def print_commands(systems: Sequence[System], collection: TestCollection, inputs: Inputs) -> None:
@@ -141,11 +138,11 @@ def check(collection: TestCollection, records: Sequence[Record], expected: Seque
     return failed
 
 
-def show_topics(args: argparse.Namespace, inputs: Inputs, collection: TestCollection, system: System) -> None:
+def show_topics(args: argparse.Namespace, folder: Path, collection: TestCollection, system: System) -> None:
     """The top hits of a few topics, with the terms that matched."""
     from csplade_pyserini.matches import print_matches
 
-    first = collection.topics[0]
+    first, inputs = collection.topics[0], Inputs(folder)
     run_file = system.run(collection.key(first))
     print_matches(args.encoder, inputs.topics(first), inputs.corpus, run_file, system.folder / "vectors", args.show_topics)
 

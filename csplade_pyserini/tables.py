@@ -41,6 +41,8 @@ def _checked(value: Any, wanted: Any, where: str) -> Any:
         if value not in get_args(wanted):
             raise InputError(f"{where} is {value!r}; wanted one of {', '.join(map(repr, get_args(wanted)))}")
         return value
+    if get_origin(wanted) is tuple and isinstance(value, tuple):
+        return value  # TOML has no tuples: the caller has read this one already
     if get_origin(wanted) is tuple:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise InputError(f"{where} is {value!r}; wanted a list of strings")

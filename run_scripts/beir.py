@@ -8,7 +8,6 @@ script with its exit code. CQADupStack's twelve are one set, cqadupstack, whose 
 """
 
 import argparse
-import re
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from csplade_pyserini.command_line import positive, run
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.reproduction.collections import TestCollection, find_collections, known_collections
 from csplade_pyserini.reproduction.records import read_record
+from csplade_pyserini.reproduction.steps import folder_name
 
 METRICS = ("nDCG@10", "R@100")
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             words = ["--collection", collection.name, "--encoder", args.encoder, "--output", str(folder), "--threads", str(args.threads)]
             command = [sys.executable, "-m", "csplade_pyserini.reproduce", *words, *(["--dry-run"] if args.dry_run else [])]
             code = max(code, subprocess.run(command, check=False).returncode)
-            if code > 1 or (code and not (folder / label(args.encoder) / "record.json").is_file()):
+            if code > 1 or (code and not (folder / folder_name(args.encoder) / "record.json").is_file()):
                 return code
         if not args.dry_run:
             groups = [collections] if name == "cqadupstack" else [[collection] for collection in collections]
@@ -62,7 +62,7 @@ def collections_of(name: str) -> list[TestCollection]:
 def scores_of(group: Sequence[TestCollection], args: argparse.Namespace) -> dict[str, tuple[float, ...]]:
     """Of BM25 and the encoder: every metric, averaged over the group."""
     found = {}
-    for system, folder in (("BM25", "bm25"), (args.encoder, label(args.encoder))):
+    for system, folder in (("BM25", "bm25"), (args.encoder, folder_name(args.encoder))):
         records = [read_record(args.output / collection.name.replace("/", "-") / folder) for collection in group]
         scores = [next(iter(record.scores.values())) for record in records]
         found[system] = tuple(statistics.mean(row[metric] for row in scores) for metric in METRICS)
@@ -80,11 +80,6 @@ def print_table(encoder: str, rows: dict[str, dict[str, tuple[float, ...]]]) -> 
     for name, row in rows.items():
         cells = [row[system][number] for number in range(len(METRICS)) for system in ("BM25", encoder)]
         print(f"{name:<{width}}  " + "  ".join(f"{cell:>22.4f}" for cell in cells))
-
-
-def label(encoder: str) -> str:
-    """The folder that `reproduce` gives an encoder."""
-    return re.sub(r"[^\w.-]+", "_", encoder)
 
 
 if __name__ == "__main__":

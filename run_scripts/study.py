@@ -7,7 +7,6 @@ Every run is kept under work/train/study: run again to resume. The text around t
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
@@ -21,15 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from csplade_pyserini import command_line
-from csplade_pyserini.collections.corpus import open_corpus, write_corpus
+from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.files import whole_file
-from csplade_pyserini.collections.manifests import read_collection_manifest
-from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.lucene.evaluation import evaluate
-from csplade_pyserini.lucene.stock import size_in_bytes
 from csplade_pyserini.model.encoder import load_encoder
-from csplade_pyserini.reproduce import encoder_steps, inputs_of, run_step
+from csplade_pyserini.reproduction.records import read_record
+from csplade_pyserini.reproduction.steps import folder_name
 
 WORK = Path("work/train")
 STUDY = WORK / "study"
@@ -79,6 +75,8 @@ ATTENTION: dict[str, Any] = {
 }  # fmt: skip
 LIMITS = {"query_top_terms": 64, "document_top_terms": 192}
 POOLS = ("dl19", "dl20")
+COLLECTIONS = {"beir/nfcorpus/test": ("NFCorpus test",), "run_scripts/collections/msmarco-pool.toml": POOLS}
+"""What they are measured on, and what the report calls their sets of topics."""
 TIMED = 300
 """Passages that each mode encodes for its cost."""
 COLOURS = ("#d62728", "#1f77b4", "#ff7f0e", "#2ca02c")
@@ -135,60 +133,22 @@ def run_attention(data: Path) -> None:
     home = STUDY / "ir_datasets"  # ir_datasets writes beside its archive
     if not home.is_dir():
         shutil.copytree(data / "ir_datasets", home)
-    pools = prepare_pools(data / "msmarco-dl")
+    environment = {"IR_DATASETS_HOME": str(home.resolve()), "CSPLADE_DATA": str(data.resolve())}
     for mode, changes in MODES.items():
         model = STUDY / f"attention-{mode}"
         phase("contrast", model, CARD | LIMITS | changes, ATTENTION)
-        encoder, scores = str(model), model.with_suffix(".scores.json")
+        scores, rows = model.with_suffix(".scores.json"), {}
         if scores.is_file():
             continue
-        nfcorpus = model.with_suffix(".nfcorpus")
-        words = ["--collection", "beir/nfcorpus/test", "--encoder", encoder, "--output", nfcorpus]
-        call("csplade_pyserini.reproduce", *words, IR_DATASETS_HOME=str(home.resolve()))
-        [file] = nfcorpus.glob("scores.*.json")
-        [row] = [row for system, row in json.loads(file.read_text())["scores"].items() if system != "BM25"]
-        [vectors] = nfcorpus.glob("*/vectors")
-        rows: dict[str, dict[str, float]] = {"NFCorpus test": row | {"terms": mean_terms(vectors)}}
-        for pool in POOLS:
-            rows[pool] = search_pool(encoder, pools / pool, model.with_suffix(".pool"))
+        for collection, names in COLLECTIONS.items():
+            output = model.with_suffix(f".{Path(collection).stem}")
+            call("csplade_pyserini.reproduce", "--collection", collection, "--encoder", model, "--output", output, **environment)
+            record = read_record(output / folder_name(str(model)))
+            sizes = {"index bytes": record.index_bytes, "terms": record.terms_per_document}
+            rows |= {name: row | sizes for name, row in zip(names, record.scores.values(), strict=True)}
         write_json(scores, rows)
     if not (STUDY / "encoding.json").is_file():
-        write_json(STUDY / "encoding.json", encoding_cost(pools / "corpus" / "docs.jsonl"))
-
-
-def prepare_pools(source: Path) -> Path:
-    """The pooled passages once, and both years' topics and official qrels, as Pyserini reads them."""
-    folder = STUDY / "pools"
-    if not folder.is_dir():
-        partial = folder.with_name("pools.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        for pool in POOLS:
-            inputs = inputs_of(partial / pool)
-            inputs.topics.parent.mkdir(parents=True)
-            qrels = read_qrels(str(source / "qrels" / f"{pool}.full.txt"))
-            topics = read_topics(str(source / "topics" / f"{pool}.tsv"))
-            write_topics({qid: text for qid, text in topics.items() if qid in qrels}, inputs.topics)
-            write_qrels(qrels, inputs.qrels)
-        write_corpus(open_corpus(str(source / "collection.jsonl.gz")), partial / "corpus" / "docs.jsonl")
-        partial.rename(folder)
-    return folder
-
-
-def search_pool(encoder: str, pool: Path, folder: Path) -> dict[str, float]:
-    """Scores of a pool's topics; vectors and index are those of the passages that all pools share."""
-    inputs = inputs_of(pool)
-    shared = dataclasses.replace(inputs, corpus=pool.parent / "corpus")
-    steps = encoder_steps(encoder, shared, folder, pool.name, 2)
-    for step in steps:
-        run_step(step)
-    vectors, index, run = (step.output for step in steps)
-    return evaluate(inputs.qrels, run) | {"index bytes": size_in_bytes(index), "terms": mean_terms(vectors)}
-
-
-def mean_terms(vectors: Path) -> float:
-    """Active terms of a document on average."""
-    manifest = read_collection_manifest(vectors)
-    return manifest.terms / manifest.documents
+        write_json(STUDY / "encoding.json", encoding_cost(STUDY / "attention-causal.msmarco-pool" / "corpus" / "docs.jsonl"))
 
 
 def phase(name: str, folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

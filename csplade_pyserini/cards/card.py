@@ -67,6 +67,9 @@ class EncoderCard:
     """Keep only so many terms, the heaviest; 0: all of them."""
     exclude_special_tokens: bool = False
 
+    quantize_head: bool = False
+    """Where weights are quantized, the LM head's are too. Embeddings never are."""
+
     source: str = ""
     licence: str = ""
     paper_scores: dict[str, float] = field(default_factory=dict)
@@ -82,9 +85,9 @@ VECTOR_FIELDS = (
     "base", "base_file", "layers", "adapter", "revision", "tokenizer", "attention", "echo", "logit_scale",
     "lowercase", "add_bos", "add_eos", "query_prefix", "document_prefix", "query_max_length",
     "document_max_length", "impact_scale", "query_top_terms", "document_top_terms",
-    "exclude_special_tokens",
+    "exclude_special_tokens", "quantize_head",
 )  # fmt: skip
-_ADDED_LATER = ("layers", "lowercase")
+_ADDED_LATER = ("layers", "lowercase", "quantize_head")
 """Off, they are left out of the hash: manifests that are older than these keys keep naming the same card."""
 
 _AT_LEAST: dict[str, float] = {

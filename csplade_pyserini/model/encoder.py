@@ -172,6 +172,7 @@ def load_encoder(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    quantization: str | None = None,
     max_length: int | None = None,
     top_terms: int | None = None,
 ) -> SparseEncoder:
@@ -181,7 +182,9 @@ def load_encoder(
     broken weights, a wrong card, an unavailable device.
     """
     bare_name, options = parse_encoder_name(name)
-    options = merge_options(options, device=device, dtype=dtype, max_length=max_length, top_terms=top_terms)
+    options = merge_options(
+        options, device=device, dtype=dtype, quantization=quantization, max_length=max_length, top_terms=top_terms
+    )
     return build_encoder(find_checkpoint(bare_name), options)
 
 
@@ -191,7 +194,7 @@ def build_encoder(checkpoint: Checkpoint, options: EncoderOptions | None = None)
     device = _device(options.device)
     dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     print(f"loading encoder {checkpoint.card.name} on {device}", file=sys.stderr)
-    model = backbone.load_model(checkpoint, dtype=dtype, device=device)
+    model = backbone.load_model(checkpoint, dtype=dtype, device=device, quantization=options.quantization or "none")
     tokenizer = backbone.load_tokenizer(checkpoint)
     return SparseEncoder(options.apply_to(checkpoint.card), model, tokenizer, identity=checkpoint.identity())
 

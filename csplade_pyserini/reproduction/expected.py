@@ -9,6 +9,8 @@ from typing import Any, Literal
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.tables import parse_table, read_toml
 
+SIZES = ("index_bytes", "bytes_per_posting", "terms_per_document", "terms_per_query")
+"""Of the Lucene index, and mean active terms."""
 Scores = Mapping[str, float]
 """Metric to value, from 0 to 1."""
 
@@ -29,6 +31,8 @@ class ScoreTable:
     """Of MS MARCO's Lucene index, where the source gives it."""
     scores: dict[str, Any] = field(default_factory=dict)
     """Collection, with its topics where it has several, to metrics to values."""
+    sizes: dict[str, Any] = field(default_factory=dict)
+    """The same collections to what SIZES lists, where it was measured."""
 
 
 def read_expected(folder: Path | None = None) -> list[ScoreTable]:
@@ -39,7 +43,7 @@ def read_expected(folder: Path | None = None) -> list[ScoreTable]:
         for number, table in enumerate(read_toml(path, "table of expected scores").get("expected", []), start=1):
             origin = f"{path} [[expected]] {number}"
             parsed = parse_table(ScoreTable, table, origin)
-            _check_scores(parsed, origin)
+            _check_values(parsed, origin)
             tables.append(parsed)
     return tables
 
@@ -60,10 +64,13 @@ def differences(expected: ScoreTable, key: str, scores: Scores) -> list[str]:
     ]
 
 
-def _check_scores(table: ScoreTable, origin: str) -> None:
+def _check_values(table: ScoreTable, origin: str) -> None:
     for key, scores in table.scores.items():
         if not isinstance(scores, dict) or not scores:
             raise InputError(f"{origin}: the scores of {key!r} are {scores!r}; wanted a table of metrics and values")
         for metric, value in scores.items():
             if type(value) is not float or not 0 <= value <= 1:
                 raise InputError(f"{origin}: {metric} of {key!r} is {value!r}; wanted a number from 0.0 to 1.0")
+    for key, sizes in table.sizes.items():
+        if key not in table.scores or not isinstance(sizes, dict) or not set(sizes) <= set(SIZES):
+            raise InputError(f"{origin}: the sizes of {key!r} are {sizes!r}; wanted those of a collection with scores: {', '.join(SIZES)}")

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from csplade_pyserini.collections.corpus import measure_corpus, open_corpus, write_corpus
+from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, measure_corpus, open_corpus, write_corpus
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
 from csplade_pyserini.errors import CheckError, InputError
@@ -16,19 +16,26 @@ class Inputs:
     """Where a collection's files lie in an output folder."""
 
     folder: Path
+    pyserini_names: bool = False
+    """Topics and qrels by the names that Pyserini has for them, and no files of ours."""
 
     @property
     def corpus(self) -> Path:
         """A JsonCollection."""
         return self.folder / "corpus"
 
-    def topics(self, topics: TopicSet) -> Path:
+    def topics(self, topics: TopicSet) -> Path | str:
         """Pyserini reads qids of a path that contains `beir` as strings; any other TSV loses leading zeros."""
-        return self.folder / f"topics{topics.infix}.beir.tsv"
+        return self._name(topics) if self.pyserini_names else self.folder / f"topics{topics.infix}.beir.tsv"
 
-    def qrels(self, topics: TopicSet) -> Path:
+    def qrels(self, topics: TopicSet) -> Path | str:
         """TREC qrels."""
-        return self.folder / f"qrels{topics.infix}.txt"
+        return self._name(topics) if self.pyserini_names else self.folder / f"qrels{topics.infix}.txt"
+
+    def _name(self, topics: TopicSet) -> str:
+        if not topics.pyserini:
+            raise InputError(f"Pyserini has no name for the topics {topics.topics}: leave --pyserini-names away")
+        return topics.pyserini
 
     def write(self, collection: TestCollection) -> None:
         """Write corpus, topics and qrels, once.
@@ -37,22 +44,28 @@ class Inputs:
         table says.
         """
         stamp = self.folder / "collection.json"
+        wanted = {"collection": collection.name, "topics": list(map(collection.key, collection.topics)), "corpus": _size(collection)}
         if stamp.is_file():
-            before = json.loads(stamp.read_text(encoding="utf-8"))["collection"]
-            if before != collection.name:
-                raise InputError(f"{self.folder} holds the collection {before!r}, not {collection.name!r}: choose another --output")
+            before = json.loads(stamp.read_text(encoding="utf-8"))
+            for key, value in wanted.items():
+                if before[key] != value:
+                    raise InputError(f"{self.folder} holds the {key} {before[key]!r}, not {value!r}: choose another --output")
             return
         corpus = open_corpus(collection.corpus)
         documents = measure_corpus(corpus).documents
         if collection.documents and documents != collection.documents:
             raise CheckError(f"{collection.corpus} has {documents} documents; {collection.name} has {collection.documents}")
         write_corpus(corpus, self.corpus / "docs.jsonl")
-        counts = {}
+        files = Inputs(self.folder)
         for topics in collection.topics:
             texts, qrels = read_topics(topics.topics), read_qrels(topics.qrels or topics.topics)
             # Only judged topics count, as in trec_eval's own mean.
-            write_topics({qid: text for qid, text in texts.items() if qid in qrels}, self.topics(topics))
-            write_qrels(qrels, self.qrels(topics))
-            counts[collection.key(topics)] = len(qrels)
+            write_topics({qid: text for qid, text in texts.items() if qid in qrels}, files.topics(topics))
+            write_qrels(qrels, files.qrels(topics))
         with whole_file(stamp) as file:
-            json.dump({"collection": collection.name, "documents": documents, "topics": counts}, file)
+            json.dump(wanted | {"documents": documents}, file)
+
+
+def _size(collection: TestCollection) -> str:
+    """Of a corpus of files, which may have changed."""
+    return "" if collection.corpus.startswith(IR_DATASETS_PREFIX) else open_corpus(collection.corpus).size

@@ -3,11 +3,13 @@
 import json
 import os
 import platform
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from csplade_pyserini.collections.corpus import read_lines
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import manifest_path, read_index_manifest, versions
 from csplade_pyserini.errors import InputError
@@ -29,6 +31,8 @@ class Record:
     topics: dict[str, dict[str, dict[str, float]]]
     """Of each set of topics and metric, every topic's score."""
     index_bytes: int
+    query_terms: dict[str, float] = field(default_factory=dict)
+    """Of each set of topics, mean active terms of its queries, where these were encoded apart."""
     documents: int = 0
     postings: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -65,11 +69,16 @@ def make_record(
             for key, metrics in evaluated.items()
         },
         index_bytes=size_in_bytes(system.index),
+        query_terms={key: _mean_terms(system.queries(key)) for key in evaluated if system.queries(key)},
         seconds={name: round(taken, 1) for name, taken in seconds.items()},
         hardware=hardware(),
         date=time.strftime("%Y-%m-%d"),
         **counts,
     )
+
+
+def _mean_terms(queries: Path) -> float:
+    return statistics.mean(len(json.loads(line)["vector"]) for line in read_lines(queries))
 
 
 def write_record(record: Record, folder: Path) -> None:

@@ -2,42 +2,22 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.errors import CheckError
 from csplade_pyserini.reproduction.collections import TopicSet
+from csplade_pyserini.reproduction.metrics import METRICS
 
 ALL = "all"
 """What trec_eval calls the mean over all topics."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """What papers call a metric, as trec_eval takes and prints it."""
-
-    asked: str
-    printed: str
-    options: tuple[str, ...] = ()
-    binary: bool = True
-    """Whether it knows relevant and not relevant only, so that the least relevant grade matters."""
-
-
-METRICS = {
-    "nDCG@10": Metric("ndcg_cut.10", "ndcg_cut_10", binary=False),
-    "RR@10": Metric("recip_rank", "recip_rank", ("-M", "10")),
-    "AP": Metric("map", "map"),
-    "R@100": Metric("recall.100", "recall_100"),
-    "R@1000": Metric("recall.1000", "recall_1000"),
-}
-
-
-def evaluation_commands(qrels: Path, run: Path, topics: TopicSet) -> list[list[str]]:
-    """Pyserini's trec_eval, once for all of the topics' metrics that take the same options. Raises InputError on an unknown metric."""
+def evaluation_commands(qrels: Path | str, run: Path, topics: TopicSet) -> list[list[str]]:
+    """Pyserini's trec_eval, once for all of the topics' metrics that take the same options."""
     return list(_commands(qrels, run, topics).values())
 
 
-def evaluate(qrels: Path, run: Path, topics: TopicSet) -> dict[str, dict[str, float]]:
+def evaluate(qrels: Path | str, run: Path, topics: TopicSet) -> dict[str, dict[str, float]]:
     """Of every metric, its value for each topic of the qrels, and under ALL their mean. Raises CheckError where one is missing."""
     scores: dict[str, dict[str, float]] = {}
     for names, command in _commands(qrels, run, topics).items():
@@ -53,12 +33,10 @@ def evaluate(qrels: Path, run: Path, topics: TopicSet) -> dict[str, dict[str, fl
     return {name: scores[name] for name in topics.metrics}
 
 
-def _commands(qrels: Path, run: Path, topics: TopicSet) -> dict[tuple[str, ...], list[str]]:
+def _commands(qrels: Path | str, run: Path, topics: TopicSet) -> dict[tuple[str, ...], list[str]]:
     """By the metrics that it prints; a topic without hits counts as 0 (`-c`)."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in topics.metrics:
-        if name not in METRICS:
-            raise InputError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
         metric = METRICS[name]
         level = ("-l", str(topics.relevance_level)) if metric.binary and topics.relevance_level != 1 else ()
         groups.setdefault(metric.options + level, []).append(name)

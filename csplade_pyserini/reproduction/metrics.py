@@ -1,0 +1,23 @@
+"""Metrics by the names that papers give them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What papers call a metric, as trec_eval takes and prints it."""
+
+    asked: str
+    printed: str
+    options: tuple[str, ...] = ()
+    binary: bool = True
+    """Whether it knows relevant and not relevant only, so that the least relevant grade matters."""
+
+
+METRICS = {
+    "nDCG@10": Metric("ndcg_cut.10", "ndcg_cut_10", binary=False),
+    "RR@10": Metric("recip_rank", "recip_rank", ("-M", "10")),
+    "AP": Metric("map", "map"),
+    "R@100": Metric("recall.100", "recall_100"),
+    "R@1000": Metric("recall.1000", "recall_1000"),
+}

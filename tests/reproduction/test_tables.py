@@ -1,0 +1,107 @@
+"""Tables of collections and of expected scores: what they say, and what a wrong one is told."""
+
+import statistics
+
+import pytest
+
+from csplade_pyserini.cards import shipped_cards
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.reproduction.collections import find_collections, known_collections, read_collections
+from csplade_pyserini.reproduction.expected import differences, expected_scores, read_expected
+
+COLLECTION = """
+[[collection]]
+name = "mine"
+corpus = "docs.jsonl"
+
+[[collection.topics]]
+topics = "topics.tsv"
+qrels = "$QRELS/qrels.txt"
+metrics = ["nDCG@10"]
+"""
+EXPECTED = """
+[[expected]]
+encoder = "mine"
+origin = "measured"
+source = "here"
+tolerance = 0.01
+[expected.scores."set/test"]
+"nDCG@10" = 0.5
+"""
+
+
+def test_the_papers_13_and_cqadupstacks_12_are_there():
+    assert len(find_collections("beir")) == 13
+    assert len(find_collections("cqadupstack")) == 12
+    assert {collection.name for collection in known_collections() if collection.remove_query} == {"beir/arguana", "beir/quora/test"}
+    assert [collection.name for collection in find_collections("beir/nfcorpus")] == ["beir/nfcorpus/test"]
+
+
+def test_trec_dl_takes_grade_2_for_relevant():
+    [msmarco] = find_collections("msmarco-v1-passage")
+    assert {topics.name: topics.relevance_level for topics in msmarco.topics} == {"dev": 1, "dl19": 2, "dl20": 2}
+
+
+def test_a_file_of_collections_has_paths_beside_it_and_environment_variables(tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text(COLLECTION)
+    monkeypatch.setenv("QRELS", "/elsewhere")
+    [collection] = find_collections(str(tmp_path / "mine.toml"))
+    assert collection.corpus == str(tmp_path / "docs.jsonl")
+    assert [(topics.topics, topics.qrels) for topics in collection.topics] == [(str(tmp_path / "topics.tsv"), "/elsewhere/qrels.txt")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("nDCG@10", "nDCG", "unknown metric 'nDCG'; known: nDCG@10"),
+        ('name = "mine"', "", "'name' is missing"),
+        ("[[collection.topics]]", "[collection.more]", r"no \[\[collection.topics\]\]"),
+        ("[[collection]]", "[[test]]", r"no \[\[collection\]\]"),
+        ("", "", "qrels is '.QRELS/qrels.txt', and the environment variable is not set"),
+    ],
+)
+def test_a_wrong_file_of_collections_is_named(tmp_path, old, new, told):
+    (tmp_path / "mine.toml").write_text(COLLECTION.replace(old, new))
+    with pytest.raises(InputError, match=told) as raised:
+        read_collections(tmp_path / "mine.toml")
+    assert "mine.toml" in str(raised.value)
+
+
+def test_every_encoder_that_ships_has_scores_of_its_own():
+    measured = {table.encoder for table in read_expected() if table.origin == "measured"}
+    assert measured >= {"csplade-tiny", "csplade-smol", "csplade-echo-smol", "csplade-bi-smol", "BM25"}
+    assert measured <= {*shipped_cards(), "BM25"}
+
+
+AVERAGES = {
+    "csplade-1b": 48.8, "csplade-echo-1b": 49.5, "csplade-bi-1b": 49.4, "csplade-8b": 53.1, "csplade-echo-8b": 55.0, "csplade-bi-8b": 55.3,
+}  # fmt: skip
+"""arXiv 2504.10816, tables 2 and 4, last row."""
+
+
+@pytest.mark.parametrize("encoder", AVERAGES)
+def test_the_papers_cells_give_the_average_that_the_paper_prints(encoder):
+    """So the cells were copied right."""
+    [table] = [table for table in read_expected() if table.encoder == encoder and table.origin == "paper"]
+    cells = [scores["nDCG@10"] for key, scores in table.scores.items() if key.startswith("beir/")]
+    assert len(cells) == 13
+    assert 100 * statistics.mean(cells) == pytest.approx(AVERAGES[encoder], abs=0.051)
+
+
+def test_a_score_is_held_against_our_own_measurement_before_a_papers(tmp_path):
+    (tmp_path / "a.toml").write_text(EXPECTED.replace('"measured"', '"paper"').replace("0.5", "0.6"))
+    (tmp_path / "b.toml").write_text(EXPECTED)
+    table = expected_scores(read_expected(tmp_path), "mine", "set/test")
+    assert table.scores["set/test"] == {"nDCG@10": 0.5}
+    assert differences(table, "set/test", {"nDCG@10": 0.51}) == []
+    [sentence] = differences(table, "set/test", {"nDCG@10": 0.4898})
+    assert sentence == "set/test nDCG@10 is 0.4898; expected 0.5000 within 0.0100 (measured: here)"
+    assert differences(table, "set/test", {"nDCG@10": float("nan")})
+    assert expected_scores(read_expected(tmp_path), "mine", "set/dev") is None
+
+
+@pytest.mark.parametrize(("old", "new"), [("0.5", "50.0"), ("0.5", '"0.5"'), ("measured", "guessed"), ("source", "sauce")])
+def test_a_wrong_table_of_expected_scores_is_named(tmp_path, old, new):
+    (tmp_path / "mine.toml").write_text(EXPECTED.replace(old, new))
+    with pytest.raises(InputError, match=r"mine.toml \[\[expected\]\] 1"):
+        read_expected(tmp_path)

@@ -1,0 +1,131 @@
+"""`reproduce` and the scripts over it, as a user runs them: on the sample, whole, again, killed, and held against wrong scores."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from programs import run_python
+
+SCRIPTS = Path(__file__).parents[1] / "run_scripts"
+WRONG = """
+[[expected]]
+encoder = "csplade-tiny"
+origin = "measured"
+source = "a wrong table"
+tolerance = 0.002
+[expected.scores.sample]
+"nDCG@10" = 0.5695
+"""
+
+
+def command(output: Path, *more: object) -> list[str]:
+    words = ("--collection", "sample", "--encoder", "csplade-tiny", "--output", output, *more)
+    return ["-m", "csplade_pyserini.reproduce", *map(str, words)]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    output = tmp_path_factory.mktemp("reproduce") / "sample"
+    return output, run_python(*command(output))
+
+
+@pytest.mark.jvm
+def test_the_sample_has_the_expected_scores(done):
+    output, result = done
+    assert result.returncode == 0, result.stderr
+    assert "csplade-tiny on sample: as expected (measured: " in result.stderr
+    assert "BM25 on sample: as expected (measured: " in result.stderr
+    record = json.loads((output / "csplade-tiny" / "record.json").read_text())
+    assert set(record["seconds"]) == {"encode", "index", "queries sample", "search sample"}
+    assert record["versions"]["pyserini"]
+    assert record["documents"] == 259
+    scores = record["topics"]["sample"]["nDCG@10"]
+    topics = (output / "topics.beir.tsv").read_text(encoding="utf-8").splitlines()
+    assert sum(scores.values()) / len(topics) == pytest.approx(record["scores"]["sample"]["nDCG@10"], abs=1e-4)
+    assert "csplade-tiny on sample" in (output / "report.csplade-tiny.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.jvm
+def test_run_again_it_verifies_and_does_nothing_again(done):
+    output, first = done
+    before = {file: file.stat().st_mtime_ns for file in output.rglob("*") if file.is_file() and "record" not in file.name}
+    again = run_python(*command(output))
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == first.stdout
+    assert again.stderr.count("done already") == first.stderr.count("$ ") - first.stderr.count("trec_eval")
+    after = {file: file.stat().st_mtime_ns for file in before}
+    assert {file.name for file in before if before[file] != after[file]} == {"report.csplade-tiny.html"}
+    seconds = json.loads((output / "csplade-tiny" / "record.json").read_text())["seconds"]
+    assert seconds["encode"] > 0
+
+
+@pytest.mark.jvm
+def test_a_wrong_expected_score_is_exit_code_1_with_the_difference(done, tmp_path):
+    output, _ = done
+    (tmp_path / "wrong.toml").write_text(WRONG)
+    result = run_python(*command(output, "--expected", tmp_path))
+    assert result.returncode == 1
+    assert "sample nDCG@10 is 0.5595; expected 0.5695 within 0.0020 (measured: a wrong table)" in result.stderr
+    assert "BM25 on sample: no expected score" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "0.5595" in result.stdout
+
+
+@pytest.mark.jvm
+def test_a_killed_run_goes_on_to_the_same_run(done, tmp_path):
+    reference, _ = done
+    output = tmp_path / "sample"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen([sys.executable, *command(output)], stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+    vectors = output / "csplade-tiny" / "vectors.partial"
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not vectors.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert vectors.exists(), "killed too early or too late"
+    result = run_python(*command(output))
+    assert result.returncode == 0, result.stderr
+    assert "done already" in result.stderr  # BM25's
+    for name in ("bm25/run.txt", "csplade-tiny/run.txt", "csplade-tiny/queries.jsonl"):
+        assert (output / name).read_bytes() == (reference / name).read_bytes()
+
+
+def test_an_output_folder_holds_one_collection(done):
+    output, _ = done
+    result = run_python("-m", "csplade_pyserini.reproduce", "--collection", "beir/scifact", "--encoder", "csplade-tiny", "--output", output)
+    assert result.returncode == 2
+    assert "holds the collection 'sample', not 'beir/scifact/test': choose another --output" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "commands"),
+    [
+        (("bash", SCRIPTS / "msmarco-v1-passage.sh", "csplade-bi-8b", "--dry-run"), 20),
+        (("bash", SCRIPTS / "beir.sh", "csplade-bi-8b"), 13 * 9),
+        ((sys.executable, SCRIPTS / "beir.py", "--encoder", "csplade-tiny", "--datasets", "scifact", "cqadupstack"), 13 * 9),
+    ],
+)
+def test_a_dry_run_prints_every_command_and_makes_nothing(tmp_path, words, commands):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    dry = () if "--dry-run" in words else ("--dry-run",)
+    result = subprocess.run(
+        [*map(str, words), *dry], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert all(line.startswith("python -m ") for line in lines)
+    assert len(lines) == commands
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_set_lists_the_known_ones():
+    result = run_python(SCRIPTS / "beir.py", "--encoder", "csplade-tiny", "--datasets", "scifacts")
+    assert result.returncode == 2
+    assert "unknown set 'scifacts'; known: " in result.stderr
+    assert "beir/scifact," in result.stderr
