@@ -108,15 +108,19 @@ def _logit_slices(hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int) 
     tokens = hidden.gather(1, _inside(mask)[..., None].expand(-1, -1, size)).reshape(batch * length, size)
     columns = max(1, min(vocabulary, slice_bytes // max(1, batch * length * hidden.element_size())))
     buffer = hidden.new_empty(batch * length * columns)
-    quantized = type(head.data) is not Tensor  # torchao's tensors write into no buffer
     for start in range(0, vocabulary, columns):
         stop = min(start + columns, vocabulary)
         part = buffer[: batch * length * (stop - start)].view(batch * length, stop - start)
-        if quantized:
-            part.copy_(torch.nn.functional.linear(tokens, head[start:stop]))
-        else:
-            torch.matmul(tokens, head[start:stop].T, out=part)
+        torch.matmul(tokens, _rows(head, start, stop, hidden.dtype).T, out=part)
         yield slice(start, stop), part.view(batch, length, stop - start)
+
+
+def _rows(head: Any, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    """Rows of the head's weights; of a quantized one (int8 by torchao: a scale a row) in `dtype`."""
+    if hasattr(head, "qdata"):  # it cannot be cut itself under inference_mode
+        return head.qdata[start:stop].to(dtype) * head.scale[start:stop].to(dtype)
+    rows: Tensor = head[start:stop]
+    return rows
 
 
 def _inside(mask: Tensor) -> Tensor:

@@ -21,13 +21,16 @@ needs = {
     for library in ("torchao", "bitsandbytes")
 }
 ALL = [pytest.param(method, marks=needs[library]) for method, (library, _) in METHODS.items()]
-LARGEST_ERROR = {"int8": 0.02, "int8-dynamic": 0.05, "bnb-int8": 0.05, "int4": 0.35, "bnb-nf4": 0.35}
-"""Of hidden states, relative to their norm: 8 bits have 1/127 of the largest value as their step, 4 bits 1/7."""
+LARGEST_ERROR = {"int8": 0.02, "int8-dynamic": 0.02, "bnb-int8": 0.02, "int4": 0.15, "bnb-nf4": 0.15}
+"""Of a layer's output, relative to its norm. A step of 8 bits is 1/127 of the largest value, 4 bits have 16 values: with normal weights,
+whose largest is about 3 deviations, steps of 0.02 and 0.4 deviations, and an error of 0.29 steps on average."""
+DEPEND_ON_BATCHES = ("int8-dynamic", "bnb-int8")
+"""Activations are rounded too, which the last digits of float arithmetic may decide; LLM.int8's outliers are those of a batch."""
 
 
-def states(model, ids):
-    with torch.inference_mode():
-        return model.base_model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).last_hidden_state
+def linear_layers(model) -> dict[str, torch.nn.Linear]:
+    """All of the decoder, by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and name != "lm_head"}
 
 
 def test_every_method_of_the_names_is_there():
@@ -36,27 +39,27 @@ def test_every_method_of_the_names_is_there():
 
 @pytest.mark.parametrize("method", ALL)
 def test_a_quantized_backbone_is_near_the_unquantized_and_not_equal(method):
-    ids = torch.arange(1, 25).view(2, 12)
-    exact = states(tiny_model("llama", **WIDE).eval(), ids)
-    near = states(quantize(tiny_model("llama", **WIDE).eval(), method, CPU), ids)
-    error = float((near - exact).norm() / exact.norm())
-    assert 1e-5 < error < LARGEST_ERROR[method]
+    plain, model = tiny_model("llama", **WIDE), quantize(tiny_model("llama", **WIDE), method, CPU)
+    for name, layer in linear_layers(plain).items():
+        inputs = torch.randn(50, layer.in_features, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            exact, near = layer(inputs), model.get_submodule(name)(inputs)
+        assert 1e-4 < float((near - exact).norm() / exact.norm()) < LARGEST_ERROR[method], name
 
 
 @pytest.mark.parametrize("method", ALL)
 def test_every_linear_layer_but_the_head_is_quantized(method):
-    plain, model = tiny_model("llama", **WIDE), quantize(tiny_model("llama", **WIDE).eval(), method, CPU)
+    plain, model = tiny_model("llama", **WIDE), quantize(tiny_model("llama", **WIDE), method, CPU)
     assert model.lm_head.weight.dtype == torch.float32
     assert torch.equal(model.lm_head.weight, plain.lm_head.weight)
     assert torch.equal(model.get_input_embeddings().weight, plain.get_input_embeddings().weight)
-    before = {name: module for name, module in plain.named_modules() if isinstance(module, torch.nn.Linear) and name != "lm_head"}
-    assert len(before) == 7 * plain.config.num_hidden_layers
-    for name, layer in before.items():
+    assert len(linear_layers(plain)) == 7 * plain.config.num_hidden_layers
+    for name, layer in linear_layers(plain).items():
         after = model.get_submodule(name).weight
         assert type(after.data) is not torch.Tensor or after.element_size() * after.numel() < layer.weight.numel() * 2, name
 
 
-@pytest.mark.parametrize("method", [param for param in ALL if param.values[0] != "bnb-int8"])  # its outliers are a batch's
+@pytest.mark.parametrize("method", [param for param in ALL if param.values[0] not in DEPEND_ON_BATCHES])
 def test_batches_change_no_vector(make_encoder, method):
     encoder = make_encoder("llama", config=WIDE)
     encoder.model = quantize(encoder.model, method, CPU)
@@ -68,15 +71,16 @@ def test_batches_change_no_vector(make_encoder, method):
 
 @needs["torchao"]
 def test_the_head_is_quantized_where_the_card_says_so(make_encoder):
-    plain = make_encoder("llama", config=WIDE)
-    model = quantize(tiny_model("llama", **WIDE).eval(), "int8", CPU, head=True)
+    untied = WIDE | {"tie_word_embeddings": False}
+    plain = make_encoder("llama", config=untied)
+    model = quantize(tiny_model("llama", **untied), "int8", CPU, head=True)
     encoder = encoders.SparseEncoder(plain.card, model, plain.tokenizer)  # checks the streamed head against the model's own
     assert type(model.lm_head.weight.data) is not torch.Tensor
     assert encoder.encode_documents(TEXTS) != plain.encode_documents(TEXTS)
     with pytest.raises(InputError, match="quantize_head, which goes with quantization=int8; got int4"):
-        quantize(tiny_model("llama", **WIDE), "int4", CPU, head=True)
+        quantize(tiny_model("llama", **untied), "int4", CPU, head=True)
     with pytest.raises(InputError, match="shares its weights with the embeddings"):
-        quantize(tiny_model("llama", **WIDE, tie_word_embeddings=True), "int8", CPU, head=True)
+        quantize(tiny_model("llama", **WIDE), "int8", CPU, head=True)
 
 
 @needs["torchao"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from csplade_pyserini.reproduction.collections import TestCollection, TopicSet
+from csplade_pyserini.reproduction import collections
 from csplade_pyserini.reproduction.expected import ScoreTable
 from csplade_pyserini.reproduction.records import Record
 from csplade_pyserini.reproduction.report import write_report
@@ -41,7 +41,9 @@ def page(tmp_path) -> str:
     vectors.mkdir()
     (vectors / "shard.jsonl").write_text(VECTOR)
     name = "<script>alert(1)</script>"
-    collection = TestCollection(name="set", corpus="docs.jsonl", topics=(TopicSet(topics="t.tsv", metrics=("AP",)),))
+    collection = collections.TestCollection(
+        name="set", corpus="docs.jsonl", topics=(collections.TopicSet(topics="t.tsv", metrics=("AP",)),)
+    )
     systems = [System("BM25", tmp_path / "bm25", (), {}), System(name, tmp_path, (), {})]
     records = [record("BM25", q1=0.5, q2=0.25), record(name, q1=0.75, q2=0.125)]
     tables = [ScoreTable(encoder="other", origin="paper", source="a & b", scores={"set": {"AP": 0.9}})]

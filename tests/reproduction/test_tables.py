@@ -57,11 +57,13 @@ def test_a_file_of_collections_has_paths_beside_it_and_environment_variables(tmp
         ('name = "mine"', "", "'name' is missing"),
         ("[[collection.topics]]", "[collection.more]", r"no \[\[collection.topics\]\]"),
         ("[[collection]]", "[[test]]", r"no \[\[collection\]\]"),
-        ("", "", "qrels is '.QRELS/qrels.txt', and the environment variable is not set"),
+        (None, None, "qrels is '.QRELS/qrels.txt', and the environment variable is not set"),
     ],
 )
-def test_a_wrong_file_of_collections_is_named(tmp_path, old, new, told):
-    (tmp_path / "mine.toml").write_text(COLLECTION.replace(old, new))
+def test_a_wrong_file_of_collections_is_named(tmp_path, monkeypatch, old, new, told):
+    if old:
+        monkeypatch.setenv("QRELS", "/elsewhere")
+    (tmp_path / "mine.toml").write_text(COLLECTION.replace(old, new) if old else COLLECTION)
     with pytest.raises(InputError, match=told) as raised:
         read_collections(tmp_path / "mine.toml")
     assert "mine.toml" in str(raised.value)
