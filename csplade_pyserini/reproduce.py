@@ -144,7 +144,7 @@ def show_topics(args: argparse.Namespace, folder: Path, collection: TestCollecti
 
     first, inputs = collection.topics[0], Inputs(folder)
     run_file = system.run(collection.key(first))
-    print_matches(args.encoder, inputs.topics(first), inputs.corpus, run_file, system.folder / "vectors", args.show_topics)
+    print_matches(args.encoder, inputs.topics_file(first), inputs.corpus, run_file, system.folder / "vectors", args.show_topics)
 
 
 if __name__ == "__main__":

@@ -117,10 +117,8 @@ def _logit_slices(hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int) 
 
 def _rows(head: Any, start: int, stop: int, dtype: torch.dtype) -> Tensor:
     """Rows of the head's weights; of a quantized one (int8 by torchao: a scale a row) in `dtype`."""
-    if hasattr(head, "qdata"):  # it cannot be cut itself under inference_mode
-        return head.qdata[start:stop].to(dtype) * head.scale[start:stop].to(dtype)
-    rows: Tensor = head[start:stop]
-    return rows
+    rows: Tensor = head[start:stop] if not hasattr(head, "qdata") else head.qdata[start:stop].to(dtype) * head.scale[start:stop].to(dtype)
+    return rows  # torchao's tensor cannot be cut itself under inference_mode
 
 
 def _inside(mask: Tensor) -> Tensor:

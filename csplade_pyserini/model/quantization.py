@@ -4,6 +4,7 @@ The linear layers of the decoder are quantized, after an adapter has been merged
 is where the card says so (`quantize_head`), and then by int8 alone. Activations and what is left keep the model's dtype.
 """
 
+import importlib
 import importlib.metadata
 from collections.abc import Callable
 from typing import Any
@@ -58,24 +59,18 @@ def _head(model: PreTrainedModel, head: Any, method: str) -> dict[str, nn.Linear
 
 def _torchao(make: Callable[[nn.Linear], Any]) -> Callable[[nn.Linear], nn.Module]:
     def convert(layer: nn.Linear) -> nn.Module:
-        from torchao.quantization import quantize_
-
-        quantize_(layer, make(layer))
+        _imported("torchao.quantization").quantize_(layer, make(layer))
         return layer
 
     return convert
 
 
 def _int8(layer: nn.Linear) -> Any:
-    from torchao.quantization import Int8WeightOnlyConfig
-
-    return Int8WeightOnlyConfig(set_inductor_config=False)
+    return _imported("torchao.quantization").Int8WeightOnlyConfig(set_inductor_config=False)
 
 
 def _int8_dynamic(layer: nn.Linear) -> Any:
-    from torchao.quantization import Int8DynamicActivationInt8WeightConfig
-
-    return Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
+    return _imported("torchao.quantization").Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
 
 
 def _int4(layer: nn.Linear) -> Any:
@@ -83,34 +78,34 @@ def _int4(layer: nn.Linear) -> Any:
     if not group:  # torchao would leave the layer as it is, and say so in a log
         raise ValueError(f"{layer.in_features} columns are no multiple of {GROUP_SIZES[-1]}")
     if layer.weight.device.type == "cpu":
-        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
-
-        return PrototypeInt4WeightOnlyConfig(group_size=group, set_inductor_config=False)
-    from torchao.quantization import Int4WeightOnlyConfig
-
-    return Int4WeightOnlyConfig(group_size=group, int4_packing_format="tile_packed_to_4d", set_inductor_config=False)
+        prototype = _imported("torchao.prototype.quantization.int4")  # torchao's only int4 on a CPU
+        return prototype.PrototypeInt4WeightOnlyConfig(group_size=group, set_inductor_config=False)
+    torchao = _imported("torchao.quantization")
+    return torchao.Int4WeightOnlyConfig(group_size=group, int4_packing_format="tile_packed_to_4d", set_inductor_config=False)
 
 
 def _bnb_int8(layer: nn.Linear) -> nn.Module:
-    import bitsandbytes as bnb
-
-    new = bnb.nn.Linear8bitLt(
-        layer.in_features, layer.out_features, bias=layer.bias is not None, has_fp16_weights=False, threshold=BNB_OUTLIER
-    )
-    new.weight = bnb.nn.Int8Params(layer.weight.data.cpu(), requires_grad=False, has_fp16_weights=False)
-    new.bias = layer.bias
-    return new.to(layer.weight.device)
+    bnb = _imported("bitsandbytes.nn")
+    new = bnb.Linear8bitLt(layer.in_features, layer.out_features, layer.bias is not None, has_fp16_weights=False, threshold=BNB_OUTLIER)
+    return _bnb(layer, new, bnb.Int8Params(layer.weight.data.cpu(), requires_grad=False, has_fp16_weights=False))
 
 
 def _bnb_nf4(layer: nn.Linear) -> nn.Module:
-    import bitsandbytes as bnb
+    bnb, dtype = _imported("bitsandbytes.nn"), layer.weight.dtype
+    new = bnb.Linear4bit(layer.in_features, layer.out_features, layer.bias is not None, compute_dtype=dtype, quant_type="nf4")
+    return _bnb(layer, new, bnb.Params4bit(layer.weight.data.cpu(), requires_grad=False, quant_type="nf4"))
 
-    new = bnb.nn.Linear4bit(
-        layer.in_features, layer.out_features, bias=layer.bias is not None, compute_dtype=layer.weight.dtype, quant_type="nf4"
-    )
-    new.weight = bnb.nn.Params4bit(layer.weight.data.cpu(), requires_grad=False, quant_type="nf4")
-    new.bias = layer.bias
-    return new.to(layer.weight.device)
+
+def _bnb(layer: nn.Linear, new: Any, weight: nn.Parameter) -> nn.Module:
+    """`new` in place of `layer`; it quantizes its weight when it comes to the device."""
+    new.weight, new.bias = weight, layer.bias
+    converted: nn.Module = new.to(layer.weight.device)
+    return converted
+
+
+def _imported(module: str) -> Any:
+    """A library that is needed here alone, and has no types."""
+    return importlib.import_module(module)
 
 
 METHODS: dict[str, tuple[str, Callable[[nn.Linear], nn.Module]]] = {

@@ -17,20 +17,28 @@ class Inputs:
 
     folder: Path
     pyserini_names: bool = False
-    """Topics and qrels by the names that Pyserini has for them, and no files of ours."""
+    """Commands get topics and qrels by the names that Pyserini has for them, not our files."""
 
     @property
     def corpus(self) -> Path:
         """A JsonCollection."""
         return self.folder / "corpus"
 
-    def topics(self, topics: TopicSet) -> Path | str:
+    def topics_file(self, topics: TopicSet) -> Path:
         """Pyserini reads qids of a path that contains `beir` as strings; any other TSV loses leading zeros."""
-        return self._name(topics) if self.pyserini_names else self.folder / f"topics{topics.infix}.beir.tsv"
+        return self.folder / f"topics{topics.infix}.beir.tsv"
+
+    def qrels_file(self, topics: TopicSet) -> Path:
+        """TREC qrels."""
+        return self.folder / f"qrels{topics.infix}.txt"
+
+    def topics(self, topics: TopicSet) -> Path | str:
+        """What Pyserini's --topics takes."""
+        return self._name(topics) if self.pyserini_names else self.topics_file(topics)
 
     def qrels(self, topics: TopicSet) -> Path | str:
-        """TREC qrels."""
-        return self._name(topics) if self.pyserini_names else self.folder / f"qrels{topics.infix}.txt"
+        """What Pyserini's trec_eval takes."""
+        return self._name(topics) if self.pyserini_names else self.qrels_file(topics)
 
     def _name(self, topics: TopicSet) -> str:
         if not topics.pyserini:
@@ -56,12 +64,11 @@ class Inputs:
         if collection.documents and documents != collection.documents:
             raise CheckError(f"{collection.corpus} has {documents} documents; {collection.name} has {collection.documents}")
         write_corpus(corpus, self.corpus / "docs.jsonl")
-        files = Inputs(self.folder)
         for topics in collection.topics:
             texts, qrels = read_topics(topics.topics), read_qrels(topics.qrels or topics.topics)
             # Only judged topics count, as in trec_eval's own mean.
-            write_topics({qid: text for qid, text in texts.items() if qid in qrels}, files.topics(topics))
-            write_qrels(qrels, files.qrels(topics))
+            write_topics({qid: text for qid, text in texts.items() if qid in qrels}, self.topics_file(topics))
+            write_qrels(qrels, self.qrels_file(topics))
         with whole_file(stamp) as file:
             json.dump(wanted | {"documents": documents}, file)
 

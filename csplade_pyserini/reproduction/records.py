@@ -56,10 +56,8 @@ def make_record(
     system: System, collection: str, evaluated: Mapping[str, Mapping[str, Mapping[str, float]]], seconds: Mapping[str, float]
 ) -> Record:
     """evaluated: by the key of collection and topics, each metric's value by topic and under ALL."""
-    counts = {"documents": 0, "postings": 0}
-    if manifest_path(system.index).is_file():
-        built = read_index_manifest(system.index)
-        counts = {"documents": built.documents, "postings": built.postings}
+    built = read_index_manifest(system.index) if manifest_path(system.index).is_file() else None
+    queries = {key: system.queries(key) for key in evaluated}
     return Record(
         system=system.name,
         collection=collection,
@@ -69,11 +67,12 @@ def make_record(
             for key, metrics in evaluated.items()
         },
         index_bytes=size_in_bytes(system.index),
-        query_terms={key: _mean_terms(system.queries(key)) for key in evaluated if system.queries(key)},
+        query_terms={key: _mean_terms(file) for key, file in queries.items() if file is not None},
+        documents=built.documents if built else 0,
+        postings=built.postings if built else 0,
         seconds={name: round(taken, 1) for name, taken in seconds.items()},
         hardware=hardware(),
         date=time.strftime("%Y-%m-%d"),
-        **counts,
     )
 
 

@@ -74,9 +74,9 @@ def bm25_system(inputs: Inputs, folder: Path, collection: TestCollection, thread
     """BM25 with Pyserini's defaults over title and text as one field."""
     index = folder / "index"
     build = Step("index", bm25_index_command(inputs.corpus, index, threads=threads), index, reads=(inputs.corpus,))
-    searches = {
-        collection.key(topics): (_search(inputs, topics, folder, collection, threads, "--bm25"),) for topics in collection.topics
-    }  # fmt: skip
+    searches: dict[str, tuple[Step, ...]] = {}
+    for topics in collection.topics:
+        searches[collection.key(topics)] = (_search(inputs, topics, folder, collection, threads, "--bm25"),)
     return System("BM25", folder, (build,), searches)
 
 
