@@ -10,7 +10,10 @@ import pytest
 from programs import run_python
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PARTS = ("setup.py", "setup.cfg", "pyproject.toml", "csplade_pyserini.pth", "README.md", "LICENSE", "csplade_pyserini", "encoders")
+PARTS = (
+    "setup.py", "setup.cfg", "pyproject.toml", "csplade_pyserini.pth", "README.md", "LICENSE", "csplade_pyserini", "encoders",
+    "run_scripts/expected",
+)  # fmt: skip
 IS_HOOKED = "import sys; print(any(type(finder).__name__ == 'PatchingFinder' for finder in sys.meta_path))"
 HOOK = "csplade_pyserini.pth"
 
@@ -60,6 +63,7 @@ def test_the_wheel_carries_hook_cards_weights_and_sample_and_no_tests(build):
     for name in (
         "encoders/csplade-8b.toml", "encoders/csplade-tiny.toml", "encoders/csplade-tiny/model.safetensors",
         "encoders/csplade-tiny/tokenizer.json", "sample/corpus.jsonl", "sample/topics.tsv", "sample/qrels.txt", "py.typed",
+        "expected/measured.toml", "reproduction/collections.toml",
     ):  # fmt: skip
         assert f"csplade_pyserini/{name}" in names
     assert not [name for name in names if "test" in name or name.endswith((".pyc", ".log"))]

@@ -12,6 +12,7 @@ from csplade_pyserini.collections.manifests import read_index_manifest
 from csplade_pyserini.reproduction.expected import expected_scores, read_expected
 from csplade_pyserini.reproduction.records import read_record
 
+BEIR = Path(__file__).parents[1] / "run_scripts" / "beir.py"
 pytestmark = [pytest.mark.jvm, pytest.mark.data]
 
 
@@ -25,13 +26,13 @@ def data_sets(data_folder, tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def nfcorpus(data_sets, tmp_path_factory) -> Path:
-    """The output folder of `reproduce` on NFCorpus's test split."""
-    output = tmp_path_factory.mktemp("nfcorpus") / "run"
-    command = ("-m", "csplade_pyserini.reproduce", "--collection", "beir/nfcorpus/test", "--encoder", "csplade-tiny", "--output", output)
+    """What the run script makes of NFCorpus's test split."""
+    output = tmp_path_factory.mktemp("nfcorpus")
+    command = (BEIR, "--encoder", "csplade-tiny", "--datasets", "nfcorpus", "--output", output)
     result = run_python(*command, **data_sets)
     assert result.returncode == 0, result.stderr
     print(result.stdout)
-    return output
+    return output / "beir-nfcorpus-test"
 
 
 def test_nfcorpus_runs_whole_next_to_bm25(nfcorpus):
