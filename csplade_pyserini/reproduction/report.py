@@ -22,8 +22,9 @@ WIDTH, HEIGHT, MARGIN = 640, 200, 28
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; } pre { background: #f5f5f5; padding: .75rem; overflow-x: auto; }
-svg { display: block; margin: .5rem 0; } .ours { font-weight: 600; } .note { color: #666; }
+th:first-child, td:first-child { text-align: left; white-space: nowrap; }
+.last-left :is(th, td):last-child { text-align: left; } pre { background: #f5f5f5; padding: .75rem; overflow-x: auto; }
+svg { display: block; margin: .5rem 0; } .note { color: #666; }
 rect.up { fill: #2a7; } rect.down { fill: #c53; } rect.bar { fill: #47a; } text { font-size: 11px; fill: #555; } line { stroke: #999; }
 """
 
@@ -59,24 +60,29 @@ def _about(record: Record) -> str:
 
 
 def _scores(key: str, metrics: Sequence[str], records: Sequence[Record], tables: Sequence[ScoreTable]) -> str:
-    """Systems that were run here, then what others report, never mixed."""
-    rows = [(record.system, [f"{record.scores[key][metric]:.4f}" for metric in metrics], "run here") for record in records]
-    for table in tables:
-        if key in table.scores:
-            values = [f"{table.scores[key][metric]:.4f}" if metric in table.scores[key] else "" for metric in metrics]
-            rows.append((table.encoder, values, f"{table.origin}: {table.source}"))
-    return _table(["", *metrics, "from"], [[name, *values, source] for name, values, source in rows])
+    """Systems that were run here, then what was measured before or is reported by others, never mixed."""
+    here = [[record.system, *(f"{record.scores[key][metric]:.4f}" for metric in metrics)] for record in records]
+    others = [
+        [table.encoder, *(f"{table.scores[key][metric]:.4f}" if metric in table.scores[key] else "" for metric in metrics), source]
+        for table in tables
+        if key in table.scores
+        for source in [f"{table.origin}: {table.source}"]
+    ]
+    parts = [_table(["run here", *metrics], here)]
+    if others:
+        parts.append(_table(["elsewhere or before", *metrics, "from"], others, kind="last-left"))
+    return "".join(parts)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, kind: str = "") -> str:
     lines = ["<tr>" + "".join(f"<th>{_text(cell)}</th>" for cell in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return "<table>" + "\n".join(lines) + "</table>"
+    return f'<table class="{kind}">' + "\n".join(lines) + "</table>"
 
 
-def _differences(metric: str, ours: Mapping[str, float], baseline: Mapping[str, float], name: str) -> str:
+def _differences(metric: str, ours: dict[str, float], baseline: dict[str, float], name: str) -> str:
     """Topics by how much better or worse they are than the baseline's: a bar each."""
-    found = sorted(((ours[qid] - baseline.get(qid, 0.0), qid) for qid in ours), reverse=True)
+    found = sorted(((ours.get(qid, 0.0) - baseline.get(qid, 0.0), qid) for qid in ours | baseline), reverse=True)
     better, worse = sum(d > 0 for d, _ in found), sum(d < 0 for d, _ in found)
     largest = max((abs(d) for d, _ in found), default=0) or 1
     step, middle = (WIDTH - MARGIN) / max(1, len(found)), HEIGHT / 2
@@ -107,8 +113,13 @@ def _postings(record: Record) -> list[str]:
 
 
 def _times(records: Sequence[Record]) -> str:
-    rows = [[record.system, step, f"{seconds:,.1f}"] for record in records for step, seconds in record.seconds.items()]
-    return _table(["command", "step", "seconds"], rows)
+    """Of every command, its start and its model's or JVM's included; of searches, what that is for each topic."""
+    rows = []
+    for record in records:
+        for step, seconds in record.seconds.items():
+            topics = len(next(iter(record.topics.get(step.partition(" ")[2], {"": {}}).values())))
+            rows.append([record.system, step, f"{seconds:,.1f}", f"{1000 * seconds / topics:,.1f}" if topics else ""])
+    return _table(["command", "step", "seconds", "ms a topic"], rows)
 
 
 def _histograms(folder: Path) -> list[str]:
@@ -129,14 +140,16 @@ def _histogram(values: Sequence[int], label: str) -> str:
     least, most = min(values), max(values)
     size = max(1, -(-(most - least + 1) // BINS))
     counts = Counter((value - least) // size for value in values)
-    tallest, step = max(counts.values()), (WIDTH - MARGIN) / BINS
+    tallest, step = max(counts.values()), (WIDTH - MARGIN) / (1 + (most - least) // size)
     bars = [
         f'<rect class="bar" x="{MARGIN + number * step:.1f}" y="{HEIGHT - MARGIN - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}">'
         f"<title>{least + number * size} to {least + (number + 1) * size - 1}: {count:,}</title></rect>"
         for number, count in sorted(counts.items())
         for tall in [count / tallest * (HEIGHT - 2 * MARGIN)]
     ]
-    scale = f'<text x="{MARGIN}" y="{HEIGHT - 10}">{least}</text><text x="{WIDTH - 40}" y="{HEIGHT - 10}">{most}</text>'
+    scale = (
+        f'<text x="{MARGIN}" y="{HEIGHT - 10}">{least}</text><text x="{WIDTH - 40}" y="{HEIGHT - 10}">{most if most > least else ""}</text>'
+    )
     scale += f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}">{_text(label)}</text><text x="0" y="12">{tallest:,}</text>'
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{"".join(bars)}{scale}</svg>'
 
