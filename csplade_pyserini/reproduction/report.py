@@ -5,7 +5,7 @@ import itertools
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from csplade_pyserini.collections.corpus import read_lines

@@ -18,7 +18,10 @@ def evaluation_commands(qrels: Path | str, run: Path, topics: TopicSet) -> list[
 
 
 def evaluate(qrels: Path | str, run: Path, topics: TopicSet) -> dict[str, dict[str, float]]:
-    """Of every metric, its value for each topic with hits, and under ALL the mean over all topics of the qrels. Raises CheckError where one is missing."""
+    """Of every metric, its value for each topic with hits, and under ALL the mean over all topics of the qrels.
+
+    Raises CheckError where one is missing.
+    """
     scores: dict[str, dict[str, float]] = {}
     for names, command in _commands(qrels, run, topics).items():
         result = subprocess.run([*command[:3], "-q", *command[3:]], capture_output=True, text=True, check=False)
