@@ -37,6 +37,7 @@ from csplade_pyserini.reproduction.collections import SAMPLE
 from csplade_pyserini.reproduction.records import hardware, read_record
 from csplade_pyserini.reproduction.steps import folder_name
 
+METHODS = [method for method in QUANTIZATIONS if method != "none"]
 ROUNDS = 3
 """Of which the fastest counts."""
 FAILED = "does not run here"
@@ -54,7 +55,7 @@ class Side(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     found: dict[str, dict[str, Any]] = {}
-    for side in sides(args.device):
+    for side in sides(args.device, args.methods):
         file = args.output / f"{side.name.replace(' ', '-')}.json"
         if not file.is_file():
             print(f"== {side.name}", file=sys.stderr)
@@ -73,6 +74,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--collection", metavar="NAME", help="what `reproduce` takes; needed with --encoder")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD", help=f"of {', '.join(METHODS)}")
     parser.add_argument("--texts", type=positive, default=128, help="documents and queries that are timed")
     args = parser.parse_args(argv)
     if args.encoder and not args.collection:
@@ -80,14 +82,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def sides(device: str) -> list[Side]:
-    """The unquantized first: the others are read against it."""
-    if device == "cuda":
-        plain = [Side("bfloat16 compiled", "none", "bfloat16", compiled=True), Side("bfloat16", "none", "bfloat16")]
-    else:
-        plain = [Side("float32", "none", "float32"), Side("bfloat16", "none", "bfloat16")]
+def sides(device: str, methods: Sequence[str]) -> list[Side]:
+    """The unquantized first: the others are read against it. On a CPU without bfloat16 of its own that dtype is slower than float32."""
     dtype = "bfloat16" if device == "cuda" else "float32"
-    return plain + [Side(method, method, dtype) for method in QUANTIZATIONS if method != "none"]
+    plain = [Side(dtype, "none", dtype)]
+    if device == "cuda":
+        plain.insert(0, Side("bfloat16 compiled", "none", "bfloat16", compiled=True))
+    return plain + [Side(method, method, dtype) for method in methods]
 
 
 def measure(args: argparse.Namespace, side: Side) -> dict[str, Any]:
@@ -202,7 +203,7 @@ def plot(quantities: dict[str, dict[str, float]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, len(quantities), figsize=(3.2 * len(quantities), 3.4), layout="constrained", squeeze=False)
     for axis, (title, values) in zip(axes[0], quantities.items(), strict=True):
-        bars = axis.barh(list(values), list(values.values()), color=["#888" if i < 2 else "#47a" for i in range(len(values))])
+        bars = axis.barh(list(values), list(values.values()), color=["#47a" if name in METHODS else "#888" for name in values])
         axis.bar_label(bars, fmt="%.3g", fontsize=8, padding=2)
         axis.margins(x=0.2)
         axis.invert_yaxis()
