@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     encoder = load_encoder(args.encoder)
     documents = {document.docid: document.text for document in open_corpus(str(inputs.corpus / "docs.jsonl")).documents()}
     weights = {
-        "document": weigh(encoder, documents, "document", max(DOCUMENT_TERMS)),
-        "query": weigh(encoder, read_topics(str(inputs.topics(topic_set))), "query", max(QUERY_TERMS)),
+        "document": kept_weights(args.output, encoder, documents, "document", max(DOCUMENT_TERMS)),
+        "query": kept_weights(args.output, encoder, read_topics(str(inputs.topics_file(topic_set))), "query", max(QUERY_TERMS)),
     }
     card, rows = encoder.card, {}
     for setting in settings(card.impact_scale, card.document_top_terms, card.query_top_terms):
@@ -109,6 +109,20 @@ def settings(scale: float, document_terms: int, query_terms: int) -> list[Settin
         *(Setting(50, terms, query) for terms, query in itertools.product((64, 96, 128), (32, 64))),
     ]
     return list(dict.fromkeys([own, *changed]))
+
+
+def kept_weights(folder: Path, encoder: SparseEncoder, texts: dict[str, str], side: Any, most: int) -> Weights:
+    """`weigh`, once: its result is kept in a file of this encoder's name."""
+    file = folder / f"{side}-weights.{encoder.identity}.npz"
+    if not file.is_file():
+        made = weigh(encoder, texts, side, most)
+        partial = file.with_suffix(".partial.npz")
+        sizes = np.array([len(ids) for ids in made.ids])
+        np.savez(partial, sizes=sizes, ids=np.concatenate(made.ids), values=np.concatenate(made.values))
+        partial.replace(file)
+    arrays = np.load(file)
+    cuts = np.cumsum(arrays["sizes"])[:-1]
+    return Weights(texts, np.split(arrays["ids"], cuts), np.split(arrays["values"], cuts))
 
 
 def weigh(encoder: SparseEncoder, texts: dict[str, str], side: Any, most: int) -> Weights:
@@ -150,7 +164,10 @@ class QueryVectors:
 
 
 def search(folder: Path, queries: dict[str, dict[str, int]]) -> float:
-    """Write run.txt; milliseconds a query in one thread, of the fastest of some rounds."""
+    """Write run.txt; milliseconds a query in one thread, of the fastest of some rounds.
+
+    Pyserini's min_idf stays at its default, 0, which leaves out terms that all documents have.
+    """
     from pyserini.search.lucene import LuceneImpactSearcher
 
     searcher = LuceneImpactSearcher(str(folder / "index"), QueryVectors(queries))
