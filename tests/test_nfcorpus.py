@@ -54,7 +54,7 @@ def test_topics_and_qrels_by_pyserinis_names_give_the_same_run_and_scores(nfcorp
     command = ("--collection", "beir/nfcorpus/test", "--encoder", "csplade-tiny", "--output", nfcorpus, "--pyserini-names")
     result = run_python("-m", "csplade_pyserini.reproduce", *command, PYSERINI_CACHE=str(tmp_path / "cache"))
     assert result.returncode == 0, result.stderr
-    assert "--topics beir-v1.0.0-nfcorpus.test --output" in result.stderr
+    assert "--topics beir-v1.0.0-nfcorpus-test --output" in result.stderr
     assert result.stderr.count("done already") == 3  # two indexes and the vectors
     for name, run in before.items():
         assert (nfcorpus / name).read_text() == run

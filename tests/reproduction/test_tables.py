@@ -1,8 +1,10 @@
 """Tables of collections and of expected scores: what they say, and what a wrong one is told."""
 
+import json
 import statistics
 
 import pytest
+from programs import run_python
 
 from csplade_pyserini.cards import shipped_cards
 from csplade_pyserini.errors import InputError
@@ -40,6 +42,17 @@ def test_the_papers_13_and_cqadupstacks_12_are_there():
 def test_trec_dl_takes_grade_2_for_relevant():
     [msmarco] = find_collections("msmarco-v1-passage")
     assert {topics.name: topics.relevance_level for topics in msmarco.topics} == {"dev": 1, "dl19": 2, "dl20": 2}
+
+
+@pytest.mark.jvm
+def test_pyserini_knows_every_name_that_is_said_to_be_its():
+    names = [topics.pyserini for collection in known_collections() for topics in collection.topics if topics.pyserini]
+    program = "import json; from pyserini.search import _base as b; print(json.dumps([[*b.topics_mapping], [*b.qrels_mapping]]))"
+    result = run_python("-c", program)
+    assert result.returncode == 0, result.stderr
+    topics, qrels = json.loads(result.stdout.splitlines()[-1])
+    assert len(names) == 28
+    assert set(names) <= set(topics) & set(qrels)
 
 
 def test_a_file_of_collections_has_paths_beside_it_and_environment_variables(tmp_path, monkeypatch):
