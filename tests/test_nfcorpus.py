@@ -86,7 +86,7 @@ def test_the_index_is_the_one_that_pyserini_itself_builds(nfcorpus, tmp_path):
 
 @pytest.mark.smol
 def test_a_real_pretrained_llama_goes_the_same_way(nfcorpus, tmp_path):
-    """100 documents through SmolLM2-135M as it is: no sparse training, so only that the way works is asked."""
+    """30 documents through SmolLM2-135M as it is: no sparse training, so only that the way works is asked."""
     checkpoint, part = tmp_path / "smol", tmp_path / "part.jsonl"
     checkpoint.mkdir()
     card = EncoderCard(
@@ -95,7 +95,7 @@ def test_a_real_pretrained_llama_goes_the_same_way(nfcorpus, tmp_path):
     )  # fmt: skip
     write_card(card, checkpoint / "card.toml")
     lines = (nfcorpus / "corpus" / "docs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    part.write_text("".join(lines[:100]), encoding="utf-8")
+    part.write_text("".join(lines[:30]), encoding="utf-8")
     for command in (
         ("csplade_pyserini.encode", "--encoder", checkpoint, "--corpus", part, "--output", tmp_path / "vectors"),
         ("csplade_pyserini.index", "--input", tmp_path / "vectors", "--index", tmp_path / "index"),
@@ -106,6 +106,6 @@ def test_a_real_pretrained_llama_goes_the_same_way(nfcorpus, tmp_path):
     ):  # fmt: skip
         result = run_python("-m", *command)
         assert result.returncode == 0, result.stderr
-    assert json.loads((tmp_path / "index.manifest.json").read_text())["documents"] == 100
+    assert json.loads((tmp_path / "index.manifest.json").read_text())["documents"] == 30
     qids = {line.split()[0] for line in (tmp_path / "run.txt").read_text().splitlines()}
     assert len(qids) == 323
