@@ -23,7 +23,7 @@ from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import WINDOW, EncodingJob, encode_corpus, to_record
 from csplade_pyserini.model.batching import TokenBudget
 from csplade_pyserini.model.encoder import SparseEncoder, build_encoder
-from csplade_pyserini.reproduce import SAMPLE
+from csplade_pyserini.reproduction.collections import SAMPLE
 
 LIMIT = 1.0
 """Percent of the time."""

@@ -19,7 +19,6 @@ import resource
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -29,8 +28,8 @@ from csplade_pyserini.cards import EncoderCard, find_checkpoint
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.encoder import SparseEncoder
+from csplade_pyserini.reproduction.collections import SAMPLE
 
-SAMPLE = Path(__file__).parents[2] / "csplade_pyserini" / "sample" / "corpus.jsonl"
 Encode = Callable[[list[str]], list[dict[Any, int]]]
 LENGTH = 256
 TERMS = 192
@@ -72,7 +71,7 @@ class Bench(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--passages", type=int, default=200)
-    parser.add_argument("--corpus", default=str(SAMPLE))
+    parser.add_argument("--corpus", default=str(SAMPLE / "corpus.jsonl"))
     parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--profile", action="store_true", help="where our time goes, by torch's profiler")
