@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed: list[str] = []
     collections = find_collections(args.collection)
     for collection in collections:
-        folder = args.output / collection.name.replace("/", "-") if len(collections) > 1 else args.output
+        folder = args.output / collection.folder if len(collections) > 1 else args.output
         inputs = Inputs(folder, args.pyserini_names)
         systems = systems_of(args, collection, inputs, identity)
         if args.dry_run:

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in args.datasets:
         collections = collections_of(name)
         for collection in collections:
-            folder = args.output / collection.name.replace("/", "-")
+            folder = args.output / collection.folder
             words = ["--collection", collection.name, "--encoder", args.encoder, "--output", str(folder), "--threads", str(args.threads)]
             command = [sys.executable, "-m", "csplade_pyserini.reproduce", *words, *(["--dry-run"] if args.dry_run else [])]
             code = max(code, subprocess.run(command, check=False).returncode)
@@ -63,7 +63,7 @@ def scores_of(group: Sequence[TestCollection], args: argparse.Namespace) -> dict
     """Of BM25 and the encoder: every metric, averaged over the group."""
     found = {}
     for system, folder in (("BM25", "bm25"), (args.encoder, folder_name(args.encoder))):
-        records = [read_record(args.output / collection.name.replace("/", "-") / folder) for collection in group]
+        records = [read_record(args.output / collection.folder / folder) for collection in group]
         scores = [next(iter(record.scores.values())) for record in records]
         found[system] = tuple(statistics.mean(row[metric] for row in scores) for metric in METRICS)
     return found

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import markdown
 import numpy as np
 from tqdm import tqdm
 
@@ -28,7 +29,7 @@ from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.model import SparseEncoder, load_encoder
 from csplade_pyserini.reproduction.collections import find_collections
 from csplade_pyserini.reproduction.inputs import Inputs
-from csplade_pyserini.reproduction.records import hardware
+from csplade_pyserini.reproduction.records import described, hardware
 from csplade_pyserini.reproduction.scores import ALL, evaluate
 
 SCALES = (10, 20, 50, 100, 200)
@@ -92,8 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with whole_file(file) as out:
                 json.dump(row, out)
         rows[setting] = json.loads(file.read_text(encoding="utf-8"))
-    place = ", ".join([*(f"{k} {v}" for k, v in hardware().items()), *(f"{k} {v}" for k, v in versions().items())])
-    about = f"{args.encoder} on {collection.key(topic_set)}; {place}; {time.strftime('%Y-%m-%d')}"
+    about = f"{args.encoder} on {collection.key(topic_set)}; {described(hardware() | versions())}; {time.strftime('%Y-%m-%d')}"
     write_report(args.output, about, rows, topic_set.metrics)
     return 0
 
@@ -196,13 +196,13 @@ def write_report(output: Path, about: str, rows: dict[Setting, dict[str, Any]], 
     front = pareto({setting: (row["bytes"], row[metrics[0]]) for setting, row in rows.items()})
     own = next(iter(rows.values()))
     head = ["impacts", *metrics, "index bytes", "of the card's", "bytes a posting", "ms a query", "front"]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines = []
     for setting, row in rows.items():
         lines.append([
             setting.name, *(f"{row[metric]:.4f}" for metric in metrics), f"{row['bytes']:,}", f"{row['bytes'] / own['bytes']:.2f}",
             f"{row['bytes'] / row['postings']:.2f}", f"{row['milliseconds']:.2f}", "yes" if setting in front else "",
         ])  # fmt: skip
-    table = "\n".join([about, "", *(f"| {' | '.join(line)} |" for line in lines)])
+    table = f"{about}\n\n{markdown.table(head, lines)}"
     with whole_file(output / "table.md") as file:
         file.write(table + "\n")
     print(table)

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import markdown
 import torch
 from bench.encode import SHAPES
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -34,7 +35,7 @@ from csplade_pyserini.model import SparseEncoder, load_encoder
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.quantization import quantize
 from csplade_pyserini.reproduction.collections import SAMPLE
-from csplade_pyserini.reproduction.records import hardware, read_record
+from csplade_pyserini.reproduction.records import described, hardware, read_record
 from csplade_pyserini.reproduction.steps import folder_name
 
 METHODS = [method for method in QUANTIZATIONS if method != "none"]
@@ -176,13 +177,10 @@ def write_report(args: argparse.Namespace, found: dict[str, dict[str, Any]]) -> 
         "model, MB": {name: row["model_bytes"] / 1e6 for name, row in ran.items()},
         **({"index, MB": {name: row["index_bytes"] / 1e6 for name, row in ran.items() if "index_bytes" in row}} if key else {}),
     }
-    lines = [["", *quantities], ["---", *["---:"] * len(quantities)]]
-    for name in ran:
-        lines.append([name, *(cell(values, name, metric in metrics) for metric, values in quantities.items())])
+    lines = [[name, *(cell(values, name, metric in metrics) for metric, values in quantities.items())] for name in ran]
     failed = [f"- {name}: {FAILED}: {row[FAILED]}" for name, row in found.items() if FAILED in row]
-    place = ", ".join([*(f"{k} {v}" for k, v in hardware().items()), *(f"{k} {v}" for k, v in versions().items())])
-    about = f"{args.encoder or args.shape}{f' on {key}' if key else ''}; {place}; {time.strftime('%Y-%m-%d')}"
-    table = "\n".join([about, "", *(f"| {' | '.join(line)} |" for line in lines), "", *failed])
+    about = f"{args.encoder or args.shape}{f' on {key}' if key else ''}; {described(hardware() | versions())}; {time.strftime('%Y-%m-%d')}"
+    table = "\n".join([about, "", markdown.table(["", *quantities], lines), "", *failed])
     with whole_file(args.output / "table.md") as file:
         file.write(table + "\n")
     print(table)

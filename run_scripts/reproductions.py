@@ -8,12 +8,14 @@ import argparse
 import string
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+import markdown
 
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.command_line import run
-from csplade_pyserini.reproduction.collections import TestCollection, find_collections, known_collections
+from csplade_pyserini.reproduction.collections import find_collections, known_collections
 from csplade_pyserini.reproduction.expected import ScoreTable, read_expected
 from csplade_pyserini.reproduction.records import Record, read_record
 
@@ -80,7 +82,7 @@ def measured(tables: Sequence[ScoreTable]) -> str:
                 f"{size:,}" if size else "", f"{size / 1e9:.4f}" if size else "",
                 *(str(sizes.get(name, "")) for name in ("bytes_per_posting", "terms_per_document", "terms_per_query")), table.source,
             ])  # fmt: skip
-        parts += [f"### {title(key)}", "", markdown(head, lines), ""]
+        parts += [f"### {title(key)}", "", markdown.table(head, lines), ""]
     return "\n".join(parts).strip()
 
 
@@ -118,7 +120,7 @@ def msmarco(tables: Sequence[ScoreTable]) -> str:
         for table in tables
         if table.origin != "measured" and any(key in table.scores for key, _ in columns)
     ]
-    return markdown(["encoder", *(f"{key.partition('/')[2]} {metric}" for key, metric in columns), "index GB", "from"], rows)
+    return markdown.table(["encoder", *(f"{key.partition('/')[2]} {metric}" for key, metric in columns), "index GB", "from"], rows)
 
 
 def beir(tables: Sequence[ScoreTable]) -> str:
@@ -127,19 +129,15 @@ def beir(tables: Sequence[ScoreTable]) -> str:
     sources = [table for table in tables if table.origin != "measured" and any(key.startswith("beir/") for key in table.scores)]
     rows = []
     for collection in collections:
-        rows.append([collection.name, *(score(table, beir_key(table, collection), "nDCG@10", 3) for table in sources)])
+        rows.append([collection.name, *(score(table, collection.key(collection.topics[0]), "nDCG@10", 3) for table in sources)])
     averages = []
     for table in sources:
-        values = [table.scores.get(beir_key(table, collection), {}).get("nDCG@10") for collection in collections]
+        values = [table.scores.get(collection.key(collection.topics[0]), {}).get("nDCG@10") for collection in collections]
         averages.append(f"{sum(values) / len(values):.3f}" if None not in values else "")
     rows.append([f"average of {len(collections)}", *averages])
     names = [f"{table.encoder} ({table.origin})" for table in sources]
     notes = "\n".join(f"- {table.encoder}, {whence(table)}" for table in sources)
-    return f"{markdown(['', *names], rows)}\n\n{notes}"
-
-
-def beir_key(table: ScoreTable, collection: TestCollection) -> str:
-    return collection.key(collection.topics[0])
+    return f"{markdown.table(['', *names], rows)}\n\n{notes}"
 
 
 def whence(table: ScoreTable) -> str:
@@ -149,11 +147,6 @@ def whence(table: ScoreTable) -> str:
 def score(table: ScoreTable, key: str, metric: str, digits: int) -> str:
     value = table.scores.get(key, {}).get(metric)
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import markdown
 
 from csplade_pyserini import command_line
 from csplade_pyserini.collections.corpus import open_corpus
@@ -235,7 +237,7 @@ def stability_table(logs: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str
             cells.append(f"{statistics.mean(ends):.3g} ({min(ends):.3g} to {max(ends):.3g})")
         rows.append(cells)
     head = ["condition", "start", "InfoNCE", "terms a document", "terms a query", "empty documents", "empty queries", "dead vocabulary"]
-    return markdown(head, rows)
+    return markdown.table(head, rows)
 
 
 def attention_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], rates: Mapping[str, float]) -> str:
@@ -246,12 +248,7 @@ def attention_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], rat
         cells += [f"{sets[name]['index bytes'] / 1e6:.2f} MB" for name in ("NFCorpus test", POOLS[0])]
         rows.append([*cells, f"{rates['causal'] / rates[mode]:.2f}"])
     head = ["mode", "NFCorpus test", "DL19 pool", "DL20 pool", "terms, NFCorpus", "terms, pool", "index, NFCorpus", "index, pool", "time"]
-    return markdown(head, rows)
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown.table(head, rows)
 
 
 def plot_stability(logs: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str, float]]]], path: Path) -> None:

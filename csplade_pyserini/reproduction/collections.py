@@ -54,6 +54,11 @@ class TestCollection:
     remove_query: bool = False
     """Take a hit out whose docid is the qid, as BEIR does where queries are documents."""
 
+    @property
+    def folder(self) -> str:
+        """Its name as a folder's."""
+        return self.name.replace("/", "-")
+
     def key(self, topics: TopicSet) -> str:
         """What tables of scores call the collection under these topics."""
         return f"{self.name}/{topics.name}" if topics.name else self.name

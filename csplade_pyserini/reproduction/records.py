@@ -109,6 +109,11 @@ def hardware() -> dict[str, str | int]:
     return found
 
 
+def described(values: Mapping[str, object]) -> str:
+    """Versions or hardware as one line for people."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
 def _processor() -> str:
     file = Path("/proc/cpuinfo")
     if file.is_file():

@@ -12,7 +12,7 @@ from csplade_pyserini.collections.corpus import read_lines
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.reproduction.collections import TestCollection
 from csplade_pyserini.reproduction.expected import ScoreTable
-from csplade_pyserini.reproduction.records import Record
+from csplade_pyserini.reproduction.records import Record, described
 from csplade_pyserini.reproduction.steps import System, shown
 
 READ = 20_000
@@ -54,9 +54,7 @@ def _text(value: object) -> str:
 
 
 def _about(record: Record) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    hardware = ", ".join(f"{name} {value}" for name, value in record.hardware.items())
-    return f'<p class="note">{_text(record.date)}; {_text(versions)}; {_text(hardware)}</p>'
+    return f'<p class="note">{_text(record.date)}; {_text(described(record.versions))}; {_text(described(record.hardware))}</p>'
 
 
 def _scores(key: str, metrics: Sequence[str], records: Sequence[Record], tables: Sequence[ScoreTable]) -> str:

@@ -1,5 +1,6 @@
 """The commands that take a collection from its documents to a run, each of which can be pasted; done ones are not done again."""
 
+import functools
 import hashlib
 import json
 import re
@@ -168,10 +169,16 @@ def _made(step: Step) -> dict[str, object]:
 
 def _content_hash(path: Path) -> str:
     """SHA-256 of a file, or of the names and hashes of all files of a folder."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return _hash_of_files(path, tuple((file, stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]))
+
+
+@functools.cache
+def _hash_of_files(path: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    """What one step makes, others read: files of the same size and time are read once in a process."""
     if path.is_file():
         return file_hash(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return hashlib.sha256("".join(f"{file.relative_to(path)} {file_hash(file)}\n" for file in files).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{file.relative_to(path)} {file_hash(file)}\n" for file, _, _ in files).encode()).hexdigest()
 
 
 def folder_name(encoder: str) -> str:
