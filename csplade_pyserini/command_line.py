@@ -38,6 +38,12 @@ def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = Tr
     )
 
 
+def add_corpus_arguments(parser: argparse.ArgumentParser, *, required: bool, purpose: str) -> None:
+    parser.add_argument("--corpus", required=required, metavar="PATH|ir_datasets:ID", help=purpose)
+    parser.add_argument("--fields", nargs="+", default=[], help="fields that make the text (default: contents, else title and text)")
+    parser.add_argument("--docid-field", default="", help="field of the docid (default: id, _id or docid)")
+
+
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-tokens", type=positive_or_auto, metavar="N|auto",
@@ -60,6 +66,11 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; wanted a whole number above 0")
     return int(text)
+
+
+def whole_number(text: str) -> int:
+    """A whole number, 0 included, for argparse."""
+    return 0 if text == "0" else positive(text)
 
 
 def positive_or_auto(text: str) -> int | str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import DOCUMENTS_PER_FILE, EncodingJob, encode_corpus, merge_shards
 from csplade_pyserini.collections.manifests import CollectionManifest
-from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, find_encoder, positive, run
+from csplade_pyserini.command_line import add_batch_arguments, add_corpus_arguments, add_encoder_argument, find_encoder, positive, run
 from csplade_pyserini.errors import InputError
 
 
@@ -70,10 +70,8 @@ def report(output: Path, manifest: CollectionManifest) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.encode", description=__doc__.splitlines()[0])
     add_encoder_argument(parser, required=False)
-    parser.add_argument("--corpus", metavar="PATH|ir_datasets:ID", help="JSONL(.gz) file, folder of them, or data set")
+    add_corpus_arguments(parser, required=False, purpose="JSONL(.gz) file, folder of them, or data set")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="collection directory to write")
-    parser.add_argument("--fields", nargs="+", default=[], help="fields that make the text (default: contents, else title and text)")
-    parser.add_argument("--docid-field", default="", help="field of the docid (default: id, _id or docid)")
     parser.add_argument("--store-contents", action="store_true", help="keep the text in the records' contents")
     parser.add_argument("--shard-id", type=int, help="shard to encode, from 0 (default: torchrun's RANK, else 0)")
     parser.add_argument("--shard-num", type=int, help="number of shards (default: torchrun's WORLD_SIZE, else 1)")

@@ -7,8 +7,9 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -18,8 +19,12 @@ from csplade_pyserini.collections.topics import read_topics
 from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, find_encoder, run
 from csplade_pyserini.errors import InputError
 
+if TYPE_CHECKING:
+    from csplade_pyserini.model import Vector
+
 WINDOW = 1_024
 """Queries tokenized and sorted by length together."""
+SHOWN = 12
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,10 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             for text, vector in zip(window, vectors, strict=True):
                 empties += not vector
                 file.write(json.dumps({"contents": text, "vector": vector}, ensure_ascii=False) + "\n")
+            if args.show:
+                print("\n".join(terms_line(text, vector, encoder.readable) for text, vector in zip(window, vectors, strict=True)))
     manifest = QueriesManifest(encoder=encoder.identity, topics=args.topics, queries=len(texts), empties=empties, versions=versions())
     write_manifest(manifest, args.output)
     print(f"{args.output}: {len(texts)} queries, {empties} without any term", file=sys.stderr)
     return 0
+
+
+def terms_line(text: str, vector: "Vector", readable: Callable[[str], str]) -> str:
+    """A query and its heaviest terms, in one line."""
+    return f"{text}\t{', '.join(f'{readable(term).strip() or term} {impact}' for term, impact in itertools.islice(vector.items(), SHOWN))}"
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -50,6 +62,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add_encoder_argument(parser)
     parser.add_argument("--topics", required=True, metavar="FILE.tsv|ir_datasets:ID", help="topics to encode")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.jsonl", help="query file to write")
+    parser.add_argument("--show", action="store_true", help=f"print each query and its {SHOWN} heaviest terms as well")
     add_batch_arguments(parser)
     args = parser.parse_args(argv)
     if args.output.suffix != ".jsonl":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from csplade_pyserini import autoload
 from csplade_pyserini.cards import find_checkpoint, is_ours, parse_encoder_name
-from csplade_pyserini.collections.manifests import encoder_of
+from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.stock_manifests import stamp_collection, stamp_index
 
@@ -43,9 +43,6 @@ GUARDED = {
     ),
 }
 """Module to the symbols we patch or call in it."""
-
-MAX_CLAUSES = 65_536
-"""Lucene's limit on the terms of a query, 1,024 by default: one longer query would end its whole batch."""
 
 _ours_on_command_line = False
 
@@ -274,6 +271,8 @@ class _PyseriniDocumentEncoder:
 
 
 def _patch_impact_searcher(module: ModuleType) -> None:
+    from csplade_pyserini.lucene.matching import MAX_CLAUSES
+
     searcher = module.LuceneImpactSearcher
     stock_init, stock_choice, stock_batch = searcher.__init__, searcher._init_query_encoder_from_str, searcher.batch_search
 
@@ -286,7 +285,7 @@ def _patch_impact_searcher(module: ModuleType) -> None:
     def init(self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
         with _one_sentence():
             of_query = _encoder_of_queries(query_encoder)
-            _refuse_mismatch(index_dir, of_query or _stock_name(query_encoder))
+            refuse_mismatch(Path(index_dir), of_query or _stock_name(query_encoder))
         stock_init(self, index_dir, query_encoder, *args, **kwargs)
         if of_query is not None:
             module.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(MAX_CLAUSES)
@@ -324,17 +323,6 @@ def _encoder_of_queries(query_encoder: Any) -> str | None:
 def _stock_name(query_encoder: Any) -> str | None:
     """The name of an encoder of Pyserini's; None for an object and for a query file of unknown origin."""
     return query_encoder if isinstance(query_encoder, str) and not os.path.isfile(query_encoder) else None
-
-
-def _refuse_mismatch(index_dir: str, of_query: str | None) -> None:
-    """Raise InputError where the index was made by another encoder; what is not known is let pass."""
-    of_index = encoder_of(Path(index_dir))
-    if of_query is None or of_index in (None, of_query) or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
-        return
-    raise InputError(
-        f"the index {index_dir} was encoded by {of_index}, the queries by {of_query}: "
-        f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
-    )
 
 
 # ---------------------------------------------------------------- topics (module pyserini.query_iterator)

@@ -1,20 +1,32 @@
-"""List the encoders, or print one encoder's card in full.
+"""List the encoders, print one encoder's card in full, or the heaviest terms that it gives a text.
 
-python -m csplade_pyserini.cards [--encoder NAME]
+python -m csplade_pyserini.cards
+python -m csplade_pyserini.cards --encoder csplade-tiny
+python -m csplade_pyserini.cards --encoder csplade-tiny --encode "heart attack symptoms"
 """
 
 import argparse
 from collections.abc import Sequence
 
 from csplade_pyserini.cards import find_card, find_checkpoint, parse_encoder_name, shipped_cards, to_toml
-from csplade_pyserini.command_line import run
+from csplade_pyserini.command_line import positive, run
 from csplade_pyserini.errors import InputError
+
+TERMS = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.cards", description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", metavar="NAME", help="print this encoder's card, defaults included")
+    parser.add_argument("--encode", metavar="TEXT", help="print the heaviest terms of this text instead, and the token behind each")
+    parser.add_argument("--side", choices=("query", "document"), default="query", help="encode it as a query (default) or as a document")
+    parser.add_argument("--terms", type=positive, default=TERMS, metavar="N", help=f"how many terms (default {TERMS})")
     args = parser.parse_args(argv)
+    if args.encode is not None:
+        if args.encoder is None:
+            raise InputError("--encode without --encoder; wanted an encoder's name as well")
+        print_terms(args)
+        return 0
     if args.encoder is None:
         for card in shipped_cards().values():
             print(f"{card.name:<18} {weights_state(card.name):<10} {card.summary}")
@@ -22,6 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, options = parse_encoder_name(args.encoder)
     print(to_toml(options.apply_to(find_card(name)), with_defaults=True), end="")
     return 0
+
+
+def print_terms(args: argparse.Namespace) -> None:
+    """The heaviest terms of --encode's text."""
+    from csplade_pyserini.explanation.listing import vector_lines
+    from csplade_pyserini.model import load_encoder
+
+    encoder = load_encoder(args.encoder)
+    text = encoder.attribute(args.encode, side=args.side)
+    print("\n".join(vector_lines(text, encoder.readable, terms=args.terms)))
 
 
 def weights_state(name: str) -> str:

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,17 @@ def read_index_manifest(path: Path) -> IndexManifest:
 def encoder_of(path: Path) -> str | None:
     """The identity of the encoder that made a directory, index or file; None where no manifest says so."""
     return str(_read(path)["encoder"]) or None if manifest_path(path).is_file() else None
+
+
+def refuse_mismatch(index: Path, of_query: str | None) -> None:
+    """Raise InputError where the index was made by another encoder than the queries; what is not known is let pass."""
+    of_index = encoder_of(index)
+    if of_query is None or of_index in (None, of_query) or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
+        return
+    raise InputError(
+        f"the index {index} was encoded by {of_index}, the queries by {of_query}: "
+        f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
+    )
 
 
 def manifest_hash(path: Path) -> str:

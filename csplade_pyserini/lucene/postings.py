@@ -48,15 +48,15 @@ class PostingsWriter:
         """store_raw: keep each record's line, as Anserini does with -storeRaw."""
         self._writer = _open_writer(folder)
         # One document and its fields serve for all: a call into Java costs more than what it does there.
-        self._document = _java("lucene.document.Document")()
-        self._docid_bytes = _java("lucene.util.BytesRefBuilder")()
+        self._document = java_class("lucene.document.Document")()
+        self._docid_bytes = java_class("lucene.util.BytesRefBuilder")()
         self._docid_bytes.copyBytes(b"-", 0, 1)
-        self._docid = _java("lucene.document.StringField")(DOCID, "", _java("lucene.document.Field$Store").YES)
-        kind = _java("lucene.document.FieldType")()
-        kind.setIndexOptions(_java("lucene.index.IndexOptions").DOCS_AND_FREQS)
-        self._contents = _java("lucene.document.Field")(CONTENTS, _characters(""), kind)
-        fields = [self._docid, _java("lucene.document.BinaryDocValuesField")(DOCID, self._docid_bytes.get()), self._contents]
-        self._raw = _java("lucene.document.StoredField")(RAW, _java("java.lang.String")("")) if store_raw else None
+        self._docid = java_class("lucene.document.StringField")(DOCID, "", java_class("lucene.document.Field$Store").YES)
+        kind = java_class("lucene.document.FieldType")()
+        kind.setIndexOptions(java_class("lucene.index.IndexOptions").DOCS_AND_FREQS)
+        self._contents = java_class("lucene.document.Field")(CONTENTS, _characters(""), kind)
+        fields = [self._docid, java_class("lucene.document.BinaryDocValuesField")(DOCID, self._docid_bytes.get()), self._contents]
+        self._raw = java_class("lucene.document.StoredField")(RAW, java_class("java.lang.String")("")) if store_raw else None
         for field in [*fields, *([self._raw] if self._raw is not None else [])]:
             self._document.add(field)
 
@@ -118,7 +118,7 @@ def _check_terms(vector: dict[str, int], place: object) -> None:
 
 def count_index(folder: Path) -> IndexCounts:
     """What an index holds, as Pyserini's LuceneIndexReader counts it."""
-    reader = _open_reader(folder)
+    reader = open_reader(folder)
     try:
         leaves = [leaf.reader() for leaf in reader.leaves().toArray()]
         terms = [leaf.terms(CONTENTS) for leaf in leaves]
@@ -156,7 +156,7 @@ def java_errors(doing: str) -> Iterator[None]:
         raise CheckError(f"{doing}: {str(error).splitlines()[0]}") from None
 
 
-def _java(name: str) -> Any:
+def java_class(name: str) -> Any:
     """A Java class, of Lucene's without their `org.apache.`."""
     from pyserini.pyclass import autoclass
 
@@ -164,26 +164,26 @@ def _java(name: str) -> Any:
 
 
 def _directory(folder: Path) -> Any:
-    return _java("lucene.store.FSDirectory").open(_java("java.nio.file.Paths").get(str(folder)))
+    return java_class("lucene.store.FSDirectory").open(java_class("java.nio.file.Paths").get(str(folder)))
 
 
-def _open_reader(folder: Path) -> Any:
-    return _java("lucene.index.DirectoryReader").open(_directory(folder))
+def open_reader(folder: Path) -> Any:
+    return java_class("lucene.index.DirectoryReader").open(_directory(folder))
 
 
 def _open_writer(folder: Path) -> Any:
     """A writer of a new index, set up as Anserini's IndexCollection sets up its own."""
-    config = _java("lucene.index.IndexWriterConfig")(_analyzer())
-    config.setSimilarity(_java("io.anserini.search.similarity.ImpactSimilarity")())
-    config.setOpenMode(_java("lucene.index.IndexWriterConfig$OpenMode").CREATE)
+    config = java_class("lucene.index.IndexWriterConfig")(_analyzer())
+    config.setSimilarity(java_class("io.anserini.search.similarity.ImpactSimilarity")())
+    config.setOpenMode(java_class("lucene.index.IndexWriterConfig$OpenMode").CREATE)
     config.setRAMBufferSizeMB(float(MEMORY_MEGABYTES))
     config.setUseCompoundFile(False)
-    return _java("lucene.index.IndexWriter")(_directory(folder), config)
+    return java_class("lucene.index.IndexWriter")(_directory(folder), config)
 
 
 def _analyzer() -> Any:
-    builder = _java("lucene.analysis.custom.CustomAnalyzer").builder()
-    longest, delimiter = _java("java.util.HashMap")(), _java("java.util.HashMap")()
+    builder = java_class("lucene.analysis.custom.CustomAnalyzer").builder()
+    longest, delimiter = java_class("java.util.HashMap")(), java_class("java.util.HashMap")()
     longest.put("maxTokenLen", "1024")  # more than a term with its frequency; terms are within Lucene's own limit already
     delimiter.put("delimiter", DELIMITER)
     return builder.withTokenizer("whitespace", longest).addTokenFilter("delimitedTermFrequency", delimiter).build()
@@ -193,4 +193,4 @@ def _characters(text: str) -> Any:
     """A java.lang.CharSequence, which pyjnius takes no str for."""
     from jnius import cast
 
-    return cast("java.lang.CharSequence", _java("java.lang.String")(text))
+    return cast("java.lang.CharSequence", java_class("java.lang.String")(text))

@@ -8,6 +8,7 @@ the card says differs: prefix, length, top terms.
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,12 +20,27 @@ from csplade_pyserini.impacts import empty_term, to_terms, to_vector
 from csplade_pyserini.model import backbone
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.batching import TokenBudget, fastest_budget, longest_first, out_of_memory, usual_batch_tokens
-from csplade_pyserini.model.head import activate, streamed_peaks
-from csplade_pyserini.model.inputs import Batch, Side, pad, tokenize
+from csplade_pyserini.model.head import activate, peaks_and_positions, streamed_peaks
+from csplade_pyserini.model.inputs import Batch, Side, pad, token_spans, tokenize
 
 Vector = dict[str, int]
 _Entries = tuple[Sequence[Tensor], Sequence[Tensor]]
 """Token ids and impacts of each text of a batch, on the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributedText:
+    """A text, its tokens, its vector, and which token gave each term its weight."""
+
+    text: str
+    """As the tokenizer saw it, prefix included."""
+    tokens: tuple[str, ...]
+    """Raw tokenizer strings, cut at the card's length."""
+    spans: tuple[tuple[int, int], ...]
+    """The characters of `text` that each token stands for; empty for BOS and EOS."""
+    vector: Vector
+    positions: dict[str, int]
+    """Of each term of `vector` the token, from 0, whose logit was its maximum."""
 
 
 class SparseEncoder:
@@ -124,6 +140,16 @@ class SparseEncoder:
         """Pyserini's query-encoder interface: one query's vector. Pyserini's own lengths are not the card's."""
         return self.encode_queries([query])[0]
 
+    def attribute(self, text: str, *, side: Side) -> AttributedText:
+        """The vector of a text, as `encode_queries` or `encode_documents` has it, and the token behind each of its terms."""
+        [row] = rows = self.tokenize([text], side=side)
+        [vector] = self.encode_tokenized(rows, side=side)
+        seen, spans = token_spans(text, side=side, card=self.card, tokenizer=self.tokenizer)
+        peaks = self._peak_positions(row) if row else []
+        positions = {term: position for term, position in zip(self.terms, peaks, strict=False) if term in vector}
+        tokens = tuple(self.tokenizer.convert_ids_to_tokens(row))
+        return AttributedText(text=seen, tokens=tokens, spans=tuple(spans), vector=vector, positions=positions)
+
     def readable(self, term: str) -> str:
         """A term as people read it: `Ġmanhattan` as ` manhattan`. For display only."""
         return str(self.tokenizer.convert_tokens_to_string([term])) or term
@@ -137,8 +163,20 @@ class SparseEncoder:
         return weights.mul_(self._is_term)
 
     def _peaks(self, batch: Batch) -> Tensor:
-        states = self.model.base_model(input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False).last_hidden_state
-        return streamed_peaks(states, batch.pool_mask, self._head.weight, bias=self._head.bias)
+        return streamed_peaks(self._states(batch), batch.pool_mask, self._head.weight, bias=self._head.bias)
+
+    def _states(self, batch: Batch) -> Tensor:
+        output = self.model.base_model(input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False)
+        states: Tensor = output.last_hidden_state
+        return states
+
+    @torch.inference_mode()
+    def _peak_positions(self, row: list[int]) -> list[int]:
+        """Of each vocabulary id the position in a row, from 0, of its largest logit; with echo in the second copy."""
+        batch = pad([row], echo=self.card.echo, device=self.model.device)
+        _, positions = peaks_and_positions(self._states(batch), batch.pool_mask, self._head.weight)
+        first = len(row) if self.card.echo else 0
+        return [position - first for position in positions[0].tolist()]
 
     def _impacts_if_they_fit(self, rows: Sequence[list[int]], side: Side) -> Tensor | None:
         """_impacts; None where memory ran out, once what it held is free again."""

@@ -39,6 +39,20 @@ def streamed_peaks(
     return peaks.masked_fill_(~mask.any(dim=1, keepdim=True), -torch.inf)
 
 
+def peaks_and_positions(hidden: Tensor, mask: Tensor, head: Tensor, *, slice_bytes: int = SLICE_BYTES) -> tuple[Tensor, Tensor]:
+    """Largest logits, (B, V), and the positions in the text that have them, (B, V) int32; of equal ones any.
+
+    Arguments as streamed_peaks has them, without a bias: it moves no maximum. A row of the mask has to have a True.
+    """
+    mask = mask.bool()
+    peaks = hidden.new_empty(hidden.shape[0], head.shape[0])
+    positions = torch.empty_like(peaks, dtype=torch.int32)
+    for columns, logits in _logit_slices(hidden, mask, head, slice_bytes):
+        peaks[:, columns], positions[:, columns] = torch.max(logits, dim=1)
+    # Copies outside the mask stand for the mask's first position.
+    return peaks, _inside(mask).gather(1, positions.long()).int()
+
+
 def trainable_peaks(
     hidden: Tensor,
     mask: Tensor,
@@ -66,12 +80,7 @@ class _TrainablePeaks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int) -> Tensor:
-        peaks = hidden.new_empty(hidden.shape[0], head.shape[0])
-        positions = torch.empty_like(peaks, dtype=torch.int32)
-        for columns, logits in _logit_slices(hidden, mask, head, slice_bytes):
-            peaks[:, columns], positions[:, columns] = torch.max(logits, dim=1)
-        # Copies outside the mask stand for the mask's first position.
-        positions = _inside(mask).gather(1, positions.long()).int()
+        peaks, positions = peaks_and_positions(hidden, mask, head, slice_bytes=slice_bytes)
         ctx.save_for_backward(hidden, mask, head, positions)
         return peaks.masked_fill_(~mask.any(dim=1, keepdim=True), -torch.inf)
 

@@ -43,6 +43,21 @@ def tokenize(texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: 
     return [head + next(rows)[:limit] + tail if text.strip() else [] for text in texts]
 
 
+def token_spans(text: str, *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[tuple[int, int]]]:
+    """The text as the tokenizer sees it (prefix, case), and of each of `tokenize`'s tokens the characters it stands for.
+
+    BOS, EOS and tokens without characters of their own have empty spans.
+    """
+    [row] = tokenize([text], side=side, card=card, tokenizer=tokenizer)
+    if not row:
+        return "", []
+    seen = (card.query_prefix if side == "query" else card.document_prefix) + (text.lower() if card.lowercase else text)
+    offsets = tokenizer(seen, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    inner = [(int(start), int(end)) for start, end in offsets[: len(row) - card.add_bos - card.add_eos]]
+    last = inner[-1][1] if inner else 0
+    return seen, [(0, 0)] * card.add_bos + inner + [(last, last)] * card.add_eos
+
+
 def _required(token_id: int | None, key: str, card: EncoderCard) -> int:
     if token_id is None:
         raise InputError(f"card {card.name}: add_{key} is true, but its tokenizer has no {key.upper()} token")

@@ -1,15 +1,14 @@
 """report.html: a run's scores, sizes and times as one page that needs no network."""
 
-import html
 import itertools
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from csplade_pyserini.collections.corpus import read_lines
-from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.pages import escaped, table, write_page
 from csplade_pyserini.reproduction.collections import TestCollection
 from csplade_pyserini.reproduction.expected import ScoreTable
 from csplade_pyserini.reproduction.records import Record, described
@@ -20,12 +19,8 @@ READ = 20_000
 BINS = 40
 WIDTH, HEIGHT, MARGIN = 640, 200, 28
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; }
-.last-left :is(th, td):last-child { text-align: left; } pre { background: #f5f5f5; padding: .75rem; overflow-x: auto; }
-svg { display: block; margin: .5rem 0; } .note { color: #666; }
-rect.up { fill: #2a7; } rect.down { fill: #c53; } rect.bar { fill: #47a; } text { font-size: 11px; fill: #555; } line { stroke: #999; }
+svg { display: block; margin: .5rem 0; } rect.up { fill: #2a7; } rect.down { fill: #c53; } rect.bar { fill: #47a; }
+text { font-size: 11px; fill: #555; } line { stroke: #999; }
 """
 
 
@@ -34,48 +29,35 @@ def write_report(
 ) -> None:
     """Write the page. systems, records: the baseline, then the encoder."""
     baseline, ours = records
-    parts = [f"<h1>{_text(ours.system)} on {_text(collection.name)}</h1>", _about(ours)]
+    parts = [f"<h1>{escaped(ours.system)} on {escaped(collection.name)}</h1>", _about(ours)]
     for topics in collection.topics:
         key = collection.key(topics)
-        parts += [f"<h2>{_text(key)}</h2>", _scores(key, topics.metrics, records, tables)]
+        parts += [f"<h2>{escaped(key)}</h2>", _scores(key, topics.metrics, records, tables)]
         metric = topics.metrics[0]
         parts += [_differences(metric, ours.topics[key][metric], baseline.topics[key][metric], baseline.system)]
     parts += ["<h2>Index and times</h2>", _sizes(records), _times(records)]
     parts += _histograms(systems[-1].folder)
-    parts += ["<h2>Commands</h2>", f"<pre>{_text(_commands(systems))}</pre>"]
-    with whole_file(path) as file:
-        title = _text(f"{ours.system} on {collection.name}")
-        file.write(f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>\n')
-        file.write("\n".join(parts) + "\n</html>\n")
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+    parts += ["<h2>Commands</h2>", f"<pre>{escaped(_commands(systems))}</pre>"]
+    write_page(path, f"{ours.system} on {collection.name}", parts, style=STYLE)
 
 
 def _about(record: Record) -> str:
-    return f'<p class="note">{_text(record.date)}; {_text(described(record.versions))}; {_text(described(record.hardware))}</p>'
+    return f'<p class="note">{escaped(record.date)}; {escaped(described(record.versions))}; {escaped(described(record.hardware))}</p>'
 
 
 def _scores(key: str, metrics: Sequence[str], records: Sequence[Record], tables: Sequence[ScoreTable]) -> str:
     """Systems that were run here, then what was measured before or is reported by others, never mixed."""
     here = [[record.system, *(f"{record.scores[key][metric]:.4f}" for metric in metrics)] for record in records]
     others = [
-        [table.encoder, *(f"{table.scores[key][metric]:.4f}" if metric in table.scores[key] else "" for metric in metrics), source]
-        for table in tables
-        if key in table.scores
-        for source in [f"{table.origin}: {table.source}"]
+        [known.encoder, *(f"{known.scores[key][metric]:.4f}" if metric in known.scores[key] else "" for metric in metrics), source]
+        for known in tables
+        if key in known.scores
+        for source in [f"{known.origin}: {known.source}"]
     ]
-    parts = [_table(["run here", *metrics], here)]
+    parts = [table(["run here", *metrics], here)]
     if others:
-        parts.append(_table(["elsewhere or before", *metrics, "from"], others, kind="last-left"))
+        parts.append(table(["elsewhere or before", *metrics, "from"], others, kind="last-left"))
     return "".join(parts)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, kind: str = "") -> str:
-    lines = ["<tr>" + "".join(f"<th>{_text(cell)}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return f'<table class="{kind}">' + "\n".join(lines) + "</table>"
 
 
 def _differences(metric: str, ours: dict[str, float], baseline: dict[str, float], name: str) -> str:
@@ -90,18 +72,18 @@ def _differences(metric: str, ours: dict[str, float], baseline: dict[str, float]
         top, kind = (middle - tall, "up") if difference > 0 else (middle, "down")
         bars.append(
             f'<rect class="{kind}" x="{MARGIN + number * step:.1f}" y="{top:.1f}" width="{max(step - 0.5, 0.5):.1f}" height="{tall:.1f}">'
-            f"<title>{_text(qid)}: {difference:+.4f}</title></rect>"
+            f"<title>{escaped(qid)}: {difference:+.4f}</title></rect>"
         )
     axis = f'<line x1="{MARGIN}" x2="{WIDTH}" y1="{middle}" y2="{middle}"/><text x="0" y="12">{largest:+.2f}</text>'
     note = f"{metric} of each topic minus {name}'s: {better} better, {worse} worse, {len(found) - better - worse} equal"
-    return f'<p>{_text(note)}</p><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{axis}{"".join(bars)}</svg>'
+    return f'<p>{escaped(note)}</p><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{axis}{"".join(bars)}</svg>'
 
 
 def _sizes(records: Sequence[Record]) -> str:
     rows = [
         [record.system, f"{record.index_bytes:,}", f"{record.index_bytes / 1e9:.3f}", *_postings(record)] for record in records
     ]  # fmt: skip
-    return _table(["index", "bytes", "GB", "documents", "terms a document", "bytes a posting"], rows)
+    return table(["index", "bytes", "GB", "documents", "terms a document", "bytes a posting"], rows)
 
 
 def _postings(record: Record) -> list[str]:
@@ -117,7 +99,7 @@ def _times(records: Sequence[Record]) -> str:
         for step, seconds in record.seconds.items():
             topics = len(next(iter(record.topics.get(step.partition(" ")[2], {"": {}}).values())))
             rows.append([record.system, step, f"{seconds:,.1f}", f"{1000 * seconds / topics:,.1f}" if topics else ""])
-    return _table(["command", "step", "seconds", "ms a topic"], rows)
+    return table(["command", "step", "seconds", "ms a topic"], rows)
 
 
 def _histograms(folder: Path) -> list[str]:
@@ -148,7 +130,7 @@ def _histogram(values: Sequence[int], label: str) -> str:
     scale = (
         f'<text x="{MARGIN}" y="{HEIGHT - 10}">{least}</text><text x="{WIDTH - 40}" y="{HEIGHT - 10}">{most if most > least else ""}</text>'
     )
-    scale += f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}">{_text(label)}</text><text x="0" y="12">{tallest:,}</text>'
+    scale += f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}">{escaped(label)}</text><text x="0" y="12">{tallest:,}</text>'
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{"".join(bars)}{scale}</svg>'
 
 
