@@ -1,4 +1,4 @@
-"""Python programs, run as a user runs them."""
+"""Programs, run as a user runs them, and the Java they find."""
 
 import importlib.util
 import os
@@ -16,3 +16,13 @@ def run_python(*words: object, cwd: Path | None = None, seconds: float = 600, **
         [sys.executable, *map(str, words)],
         cwd=cwd, env=os.environ | offline | environment, capture_output=True, text=True, check=False, timeout=seconds,
     )  # fmt: skip
+
+
+def fake_java(home: Path, version: str, modules: str = "java.base") -> Path:
+    """A folder that looks like a Java of that version."""
+    (home / "bin").mkdir(parents=True)
+    command = home / "bin" / "java"
+    command.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+    command.chmod(0o755)
+    (home / "release").write_text(f'JAVA_VERSION="{version}"\nMODULES="{modules}"\n')
+    return home

