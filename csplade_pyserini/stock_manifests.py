@@ -14,6 +14,7 @@ from csplade_pyserini.collections.manifests import (
     ShardRecord,
     card_table,
     file_hash,
+    index_commit,
     manifest_hash,
     manifest_path,
     read_collection_manifest,
@@ -51,6 +52,7 @@ def stamp_index(collection: Path, index: Path) -> str:
         documents=count_documents(index),
         postings=manifest.terms,
         bytes=size_in_bytes(index),
+        commit=index_commit(index),
         seconds=0.0,
         versions=versions(),
     )

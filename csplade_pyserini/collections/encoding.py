@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections.corpus import Corpus, Digest, Document, Extent, measure_corpus, parse_record, read_lines, refuse_repeated
-from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.collections.files import sole_writer, whole_file
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     ShardRecord,
@@ -87,13 +87,10 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
     extent = measure_corpus(piece)
     if manifest_path(job.output).is_file():
         return _already_whole(job, extent)
-    _claim_output(job)
-    try:
+    _refuse_foreign_output(job)
+    with sole_writer(job.partial / f"{_shard_name(job.shard_id, job.shard_num)}.lock", str(job.output)):
         _encode_missing(job, extent, _finished_files(job, extent))
         return _complete(job)
-    finally:
-        if job.partial.is_dir() and not any(job.partial.iterdir()):
-            job.partial.rmdir()  # nothing was begun: an encoder that did not load leaves nothing behind
 
 
 def merge_shards(output: Path) -> CollectionManifest:
@@ -180,8 +177,8 @@ def _refuse_change(key: str, before: object, now: object, place: Path) -> None:
         )
 
 
-def _claim_output(job: EncodingJob) -> None:
-    """Make the folder of work in progress. Raises InputError where the output is not this command's, or not writable."""
+def _refuse_foreign_output(job: EncodingJob) -> None:
+    """Raise InputError where the output is not this command's."""
     if job.output.exists() and not job.output.is_dir():
         raise InputError(f"cannot write {job.output}: it is a file")
     if job.output.is_dir() and any(job.output.iterdir()) and not job.partial.is_dir():
@@ -189,10 +186,6 @@ def _claim_output(job: EncodingJob) -> None:
     foreign = [file.name for file in job.output.iterdir() if not file.name.startswith("shard-")] if job.output.is_dir() else []
     if foreign:
         raise InputError(f"{job.output} holds {foreign[0]}, which is not ours: Anserini would index it; move it away")
-    try:
-        job.partial.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {job.output}: {error.strerror}") from error
 
 
 def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, ShardRecord]:

@@ -1,10 +1,13 @@
-"""Whole files or none: written under another name, synced, then renamed."""
+"""Whole files or none: written under another name, synced, then renamed; and one writer at a time."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock, Timeout
 
 from csplade_pyserini.errors import InputError
 
@@ -30,3 +33,30 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+@contextmanager
+def sole_writer(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock file, and its folder, while the block runs; the lock of a killed process is free again.
+
+    Raises InputError where another process holds it, or where it cannot be written.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {what}: {error.strerror}") from error
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another process is writing {what} (it holds {lock}): wait for it, or stop it; the same command then goes on") from error
+    except (OSError, NotImplementedError) as error:  # some network file systems have no locks
+        print(f"{lock.parent} cannot be locked ({error}): see to it that no other process writes {what}", file=sys.stderr)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        held.release()
+        with suppress(OSError):
+            lock.parent.rmdir()  # where the block left nothing in it

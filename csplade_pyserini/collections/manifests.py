@@ -79,6 +79,8 @@ class IndexManifest:
     """Different terms; 0 where they were not counted."""
     impacts: int = 0
     """Sum of all impacts, likewise."""
+    commit: str = ""
+    """What index_commit gives; empty in manifests that are older than this key."""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -138,14 +140,27 @@ def encoder_of(path: Path) -> str | None:
 
 
 def refuse_mismatch(index: Path, of_query: str | None) -> None:
-    """Raise InputError where the index was made by another encoder than the queries; what is not known is let pass."""
+    """Raise InputError where the index was made by another encoder than the queries, or has changed; what is not known is let pass."""
     of_index = encoder_of(index)
-    if of_query is None or of_index in (None, of_query) or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
+    if of_query is None or of_index is None or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
         return
-    raise InputError(
-        f"the index {index} was encoded by {of_index}, the queries by {of_query}: "
-        f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
-    )
+    if of_index != of_query:
+        raise InputError(
+            f"the index {index} was encoded by {of_index}, the queries by {of_query}: "
+            f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
+        )
+    commit = read_index_manifest(index).commit
+    if commit and commit != index_commit(index):
+        raise InputError(
+            f"{index} is not the index that {manifest_path(index)} tells of: it was changed or replaced since, perhaps by one of another "
+            f"encoder. Build it again, or remove the manifest if you know what it holds (CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
+        )
+
+
+def index_commit(index: Path) -> str:
+    """SHA-256 of a Lucene index's newest list of segments, which holds random ids: no two indexes share it. Empty where there is none."""
+    commits = sorted(index.glob("segments_*"), key=lambda file: int(file.name.removeprefix("segments_"), 36))
+    return file_hash(commits[-1]) if commits else ""
 
 
 def manifest_hash(path: Path) -> str:

@@ -24,10 +24,11 @@ import numpy as np
 from tqdm import tqdm
 
 from csplade_pyserini.collections.corpus import refuse_repeated
-from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.collections.files import sole_writer, whole_file
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     IndexManifest,
+    index_commit,
     manifest_hash,
     manifest_path,
     read_collection_manifest,
@@ -62,6 +63,11 @@ class IndexJob:
         """Where work in progress is."""
         return self.index.with_name(f"{self.index.name}.partial")
 
+    @property
+    def lock(self) -> Path:
+        """What a process holds that works there."""
+        return self.partial / "lock"
+
 
 def build_index(job: IndexJob) -> IndexManifest:
     """Index a collection directory and return what the index holds.
@@ -74,9 +80,16 @@ def build_index(job: IndexJob) -> IndexManifest:
         manifest = read_collection_manifest(job.collection)
         verify_shards(job.collection, manifest)
     identity = collection_identity(job.collection)
-    if job.index.exists() or manifest_path(job.index).exists():
+    if job.index.exists():
         return _already_built(job, identity)
     prepare_java()
+    with sole_writer(job.lock, str(job.index)):
+        if job.index.exists():  # by now
+            return _already_built(job, identity)
+        return _build(job, identity, manifest)
+
+
+def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) -> IndexManifest:
     start = time.monotonic()
     counts = _stock(job) if job.stock else _from_postings(job, identity, manifest)
     built = IndexManifest(
@@ -87,14 +100,24 @@ def build_index(job: IndexJob) -> IndexManifest:
         terms=counts.terms,
         impacts=counts.impacts,
         bytes=size_in_bytes(job.partial / "index"),
+        commit=index_commit(job.partial / "index"),
         seconds=round(time.monotonic() - start, 1),
         versions=versions(),
     )
     _check_counts(job, built, manifest)
+    write_manifest(built, job.index)  # before its index: a manifest that is left without one is in nobody's way
     (job.partial / "index").rename(job.index)
-    write_manifest(built, job.index)
-    shutil.rmtree(job.partial)
+    _clear(job)
     return built
+
+
+def _clear(job: IndexJob) -> None:
+    """Remove what is in the folder of work in progress, but not its lock."""
+    for path in job.partial.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != job.lock:
+            path.unlink()
 
 
 def collection_identity(collection: Path) -> str:
@@ -106,8 +129,7 @@ def collection_identity(collection: Path) -> str:
 
 
 def _stock(job: IndexJob) -> postings.IndexCounts:
-    shutil.rmtree(job.partial, ignore_errors=True)
-    job.partial.mkdir(parents=True)
+    _clear(job)
     build_stock_index(job.collection, job.partial / "index", threads=job.threads, optimize=job.optimize, store_raw=job.store_raw)
     records = sum(1 for _ in collection_lines(job.collection))
     with _workers(1) as pool:
@@ -155,7 +177,7 @@ def _claim(job: IndexJob, plan: dict[str, Any]) -> None:
     file = job.partial / "plan.json"
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == plan:
         return
-    shutil.rmtree(job.partial, ignore_errors=True)
+    _clear(job)
     with whole_file(file) as lines:
         json.dump(plan, lines)
 
