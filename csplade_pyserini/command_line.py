@@ -12,6 +12,7 @@ from csplade_pyserini.errors import CheckError, InputError
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Run a verb: exit 0 when done, 1 when a check failed, 2 on wrong use or bad input, in one sentence each."""
     try:
+        _refuse_other_bytes(sys.argv[1:])
         sys.exit(main(None))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -30,6 +31,13 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("stopped; the same command resumes", file=sys.stderr)
         sys.exit(130)
+
+
+def _refuse_other_bytes(words: Sequence[str]) -> None:
+    """Raise InputError on an argument that is not UTF-8: neither JSON nor Java could hold the name of such a file."""
+    for word in words:
+        if any(0xD800 <= ord(character) < 0xE000 for character in word):
+            raise InputError(f"the argument {word!r} is not UTF-8; give text as UTF-8, and files and folders names that are")
 
 
 def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:

@@ -130,7 +130,8 @@ def check_hook() -> str:
 
 def check_cards() -> str:
     """Do our cards parse, and whose weights are here?"""
-    here, not_here = [], []
+    here: list[str] = []
+    not_here: list[str] = []
     for name in shipped_cards():
         try:
             (here if find_checkpoint(name).folder is not None else not_here).append(name)

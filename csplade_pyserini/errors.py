@@ -5,10 +5,19 @@ Exception
 └── RuntimeError ─ CheckError    the work was done, a check failed   exit code 1
 """
 
+MOST_CHARACTERS = 1_000
+"""Of an error's text: whatever it quotes, a file of one line included, it stays a sentence."""
 
-class InputError(ValueError):
+
+class _ShortError(Exception):
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS // 2]} [...] {text[-MOST_CHARACTERS // 4 :]}"
+
+
+class InputError(_ShortError, ValueError):
     """Wrong use or bad input: an unknown encoder, a broken corpus line, an unwritable output."""
 
 
-class CheckError(RuntimeError):
+class CheckError(_ShortError, RuntimeError):
     """A check failed: an index that lost documents, a score outside its tolerance."""

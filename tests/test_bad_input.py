@@ -182,3 +182,27 @@ def test_cards_lists_every_card_and_where_its_weights_are(tmp_path):
     states = {line.split()[0]: line[19:29].strip() for line in done.stdout.splitlines()}
     assert (states["csplade-8b"], states["laconic-1b"]) == ("not here", "on the hub")
     assert all(card.summary in done.stdout for card in shipped_cards().values())
+
+
+NOT_UTF_8 = os.fsdecode(b"name-\xff\xfe")
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("encode", ("--encoder", "csplade-tiny", "--corpus", NOT_UTF_8, "--output", "out")),
+        ("encode", ("--encoder", "csplade-tiny", "--corpus", "corpus.jsonl", "--output", NOT_UTF_8)),
+        ("encode_queries", ("--encoder", NOT_UTF_8, "--topics", "topics.tsv", "--output", "queries.jsonl")),
+        ("index", ("--input", "corpus.jsonl", "--index", NOT_UTF_8)),
+        ("cards", ("--encoder", "csplade-tiny", "--encode", NOT_UTF_8)),
+        ("explain", ("--index", "index", "--encoder", "csplade-tiny", "--query", NOT_UTF_8)),
+        ("reproduce", ("--collection", NOT_UTF_8, "--encoder", "csplade-tiny", "--output", "out")),
+        ("train", ("adapt", "--config", NOT_UTF_8, "--output", "out")),
+        ("doctor", ("--encoder", NOT_UTF_8)),
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_an_error_of_every_verb(tmp_path, corpus, verb, words):
+    (tmp_path / NOT_UTF_8).write_bytes(corpus.read_bytes())
+    assert error_of(verb, *words, folder=tmp_path) == (
+        "the argument 'name-\\udcff\\udcfe' is not UTF-8; give text as UTF-8, and files and folders names that are"
+    )

@@ -149,5 +149,3 @@ def test_a_clock_that_goes_back_changes_no_byte_and_costs_no_work(vectors, tmp_p
         assert file.read_bytes() == (tmp_path / "steady" / file.name).read_bytes()
     encode_corpus(job("back"))
     assert loads == ["steady", "back"]
-
-

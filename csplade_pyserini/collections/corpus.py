@@ -26,6 +26,8 @@ IR_DATASETS_PREFIX = "ir_datasets:"
 JSONL_ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 ID_FIELDS = ("id", "_id", "docid")
 DEFAULT_FIELDS = (("contents",), ("title", "text"), ("text",))
+MOST_DOCID_BYTES = 32_766
+"""IndexWriter.MAX_TERM_LENGTH of Lucene, in UTF-8."""
 
 
 class Document(NamedTuple):
@@ -183,6 +185,8 @@ def read_lines(file: Path) -> Iterator[str]:
     """Lines of a text file, plain or gzip. Raises InputError where it is broken or not UTF-8."""
     number = 0
     try:
+        if file.suffix == ".gz" and not file.stat().st_size:
+            raise EOFError("it has no byte, so it is no gzip file")  # Python's gzip takes it for an empty one
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
             for line in lines:
                 text = line.decode("utf-8")  # line by line, so that an error has its line
@@ -229,10 +233,13 @@ def join_fields(record: dict[str, Any], fields: Sequence[str], place: object) ->
 
 
 def check_docid(docid: object, place: object) -> str:
-    """A docid as a string. Raises InputError unless it is one word, or a number."""
+    """A docid as a string. Raises InputError unless it is one word that Lucene keeps, or a number."""
     if type(docid) not in (str, int) or str(docid).split() != [str(docid)]:
         raise InputError(f"{place}: the docid is {docid!r}; wanted a string without white space, or a number")
     check_unicode(str(docid), place)
+    size = len(str(docid).encode())
+    if size > MOST_DOCID_BYTES:
+        raise InputError(f"{place}: the docid {docid!r} has {size} bytes; Lucene keeps at most {MOST_DOCID_BYTES}")
     return str(docid)
 
 

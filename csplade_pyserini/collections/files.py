@@ -49,7 +49,9 @@ def sole_writer(lock: Path, what: str) -> Iterator[None]:
     try:
         held.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"another process is writing {what} (it holds {lock}): wait for it, or stop it; the same command then goes on") from error
+        raise InputError(
+            f"another process is writing {what} (it holds {lock}): wait for it, or stop it; the same command then goes on"
+        ) from error
     except (OSError, NotImplementedError) as error:  # some network file systems have no locks
         print(f"{lock.parent} cannot be locked ({error}): see to it that no other process writes {what}", file=sys.stderr)
     try:

@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections.files import whole_file
@@ -107,36 +107,39 @@ def manifest_path(path: Path) -> Path:
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write the manifest that belongs to the directory or file `path`."""
-    totals = {}
-    if isinstance(manifest, CollectionManifest):
-        totals = {"documents": manifest.documents, "empties": manifest.empties, "terms": manifest.terms}
+    totals = _totals(manifest) if isinstance(manifest, CollectionManifest) else {}
     with whole_file(manifest_path(path)) as file:
         json.dump(dataclasses.asdict(manifest) | totals, file, indent=1, ensure_ascii=False)
         file.write("\n")
 
 
+def _totals(manifest: CollectionManifest) -> dict[str, int]:
+    return {"documents": manifest.documents, "empties": manifest.empties, "terms": manifest.terms}
+
+
 def read_collection_manifest(path: Path) -> CollectionManifest:
     """The manifest of a collection directory. Raises InputError where it is missing or broken."""
-    table = _read(path)
-    try:
-        shards = tuple(ShardRecord(**shard) for shard in table["shards"])
-        names = [f.name for f in dataclasses.fields(CollectionManifest)]
-        return CollectionManifest(**{name: table[name] for name in names if name != "shards"}, shards=shards)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{manifest_path(path)} is no manifest of a collection: {error}") from error
+    table, file = _read(path), manifest_path(path)
+    shards = table.get("shards")
+    if not isinstance(shards, list) or not all(isinstance(shard, dict) for shard in shards):
+        raise InputError(f"{file} is no manifest of a collection: wanted a list of shards")
+    known = {f.name: table[f.name] for f in dataclasses.fields(CollectionManifest) if f.name in table}  # totals stand beside them
+    known["shards"] = tuple(_checked(ShardRecord, shard, file) for shard in shards)
+    manifest = _checked(CollectionManifest, known, file)
+    for key, total in _totals(manifest).items():
+        if table.get(key) != total:
+            raise InputError(f"{file}: {key} is {table.get(key)!r}, its shards have {total}: it was changed by hand")
+    return manifest
 
 
 def read_index_manifest(path: Path) -> IndexManifest:
     """The manifest of an index. Raises InputError where it is missing or broken."""
-    try:
-        return IndexManifest(**_read(path))
-    except TypeError as error:
-        raise InputError(f"{manifest_path(path)} is no manifest of an index: {error}") from error
+    return _checked(IndexManifest, _read(path), manifest_path(path))
 
 
 def encoder_of(path: Path) -> str | None:
     """The identity of the encoder that made a directory, index or file; None where no manifest says so."""
-    return str(_read(path)["encoder"]) or None if manifest_path(path).is_file() else None
+    return _read(path)["encoder"] or None if manifest_path(path).is_file() else None
 
 
 def refuse_mismatch(index: Path, of_query: str | None) -> None:
@@ -152,13 +155,13 @@ def refuse_mismatch(index: Path, of_query: str | None) -> None:
     commit = read_index_manifest(index).commit
     if commit and commit != index_commit(index):
         raise InputError(
-            f"{index} is not the index that {manifest_path(index)} tells of: it was changed or replaced since, perhaps by one of another "
-            f"encoder. Build it again, or remove the manifest if you know what it holds (CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
+            f"{index} is not the index that {manifest_path(index)} tells of, it was changed or replaced since: build it again, "
+            f"or remove the manifest if you know what the index holds (CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
         )
 
 
 def index_commit(index: Path) -> str:
-    """SHA-256 of a Lucene index's newest list of segments, which holds random ids: no two indexes share it. Empty where there is none."""
+    """SHA-256 of a Lucene index's newest list of segments, or empty: it holds random ids, so that no two indexes share it."""
     commits = sorted(index.glob("segments_*"), key=lambda file: int(file.name.removeprefix("segments_"), 36))
     return file_hash(commits[-1]) if commits else ""
 
@@ -202,8 +205,29 @@ def _read(path: Path) -> dict[str, Any]:
         table = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} has no manifest: {file} does not exist") from error
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not JSON: {error}") from error
-    if not isinstance(table, dict) or "encoder" not in table:
+    if not isinstance(table, dict) or not isinstance(table.get("encoder"), str):
         raise InputError(f"{file} is no manifest of ours")
+    if table.get("format") != FORMAT:
+        raise InputError(f"{file} has the format {table.get('format')!r}; this version reads {FORMAT}")
     return table
+
+
+def _checked[T](cls: type[T], table: dict[str, Any], file: Path) -> T:
+    """A dataclass of a table. Raises InputError, naming the file, on a missing key, an unknown one or a value of another type."""
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in table.keys() - known.keys():
+        raise InputError(f"{file}: unknown key {key!r}; known: {', '.join(known)}")
+    for key, key_field in known.items():
+        if key not in table and key_field.default is key_field.default_factory is dataclasses.MISSING:
+            raise InputError(f"{file}: the key {key!r} is missing")
+        wanted: Any = get_origin(key_field.type) or key_field.type
+        value = table.get(key)
+        if key in table and type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise InputError(f"{file}: {key} is {value!r}; wanted {wanted.__name__}, got {type(value).__name__}")
+        if isinstance(value, int | float) and not value >= 0:
+            raise InputError(f"{file}: {key} is {value}; wanted 0 or more")
+    return cls(**table)

@@ -21,6 +21,8 @@ CONTENTS, DOCID, RAW = "contents", "id", "raw"
 """Anserini's names of the fields that every Pyserini searcher reads."""
 DELIMITER = "\x01"
 """Between term and frequency; in no tokenizer's vocabulary, and refused in other people's terms."""
+MOST_IMPACT = 2**31 - 1
+"""Frequencies are Java ints."""
 MEMORY_MEGABYTES = 256
 """Postings that a writer gathers before it writes a segment."""
 JAVA_SPACE = re.compile(r"[\t-\r\x1c- \u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]")
@@ -87,11 +89,14 @@ def postings_text(vector: dict[str, int], place: object) -> str:
         raise InputError(f"{place}: the vector is {type(vector).__name__}; wanted an object of terms and impacts")
     text = " ".join([f"{term}{DELIMITER}{impact}" for term, impact in vector.items()])
     types = set(map(type, vector.values()))
-    if types - {int} or (vector and min(vector.values()) < 1):
-        wrong = next(t for t, impact in vector.items() if type(impact) is not int or impact < 1)
-        raise InputError(f"{place}: the impact of {wrong!r} is {vector[wrong]!r}; wanted a whole number above 0, as Lucene would lose it")
+    if types - {int} or (vector and (min(vector.values()) < 1 or max(vector.values()) > MOST_IMPACT)):
+        wrong = next(t for t, impact in vector.items() if type(impact) is not int or not 1 <= impact <= MOST_IMPACT)
+        raise InputError(
+            f"{place}: the impact of {wrong!r} is {vector[wrong]!r}; wanted a whole number from 1 to {MOST_IMPACT}, as Lucene would lose it"
+        )
     # Cheap signs first; Python's white space is more than Java's, and a character at most two UTF-16 units.
-    doubtful = len(text.split()) != len(vector) or text.count(DELIMITER) != len(vector) or "" in vector
+    words = text.split()
+    doubtful = len(words) != len(vector) or " ".join(words) != text or text.count(DELIMITER) != len(vector) or "" in vector
     if doubtful or max(map(len, vector), default=0) > LUCENE_MAX_TERM_LENGTH // 2:
         _check_terms(vector, place)
     return text

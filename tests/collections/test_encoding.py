@@ -397,7 +397,12 @@ def test_a_bad_corpus_is_an_error_before_anything_is_loaded_or_made(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [("{", "is not JSON"), ("[]", "is no manifest of ours"), ('{"encoder": "words@1"}', "is no manifest of a collection: 'shards'")],
+    [
+        ("{", "is not JSON"),
+        ("[]", "is no manifest of ours"),
+        ('{"encoder": "words@1"}', "has the format None; this version reads 1"),
+        ('{"encoder": "words@1", "format": 1}', "is no manifest of a collection: wanted a list of shards"),
+    ],
 )
 def test_a_broken_manifest_is_an_error_that_names_it(corpus, tmp_path, content, complaint):
     manifest_path(tmp_path / "out").write_text(content)

@@ -110,28 +110,6 @@ def test_without_optimize_the_documents_are_the_same(both, tmp_path):
     assert segments["segments"] == 3
 
 
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ('{"id": "x", "vector": {"a": 1.5}}', "docs-1.jsonl:11: the impact of 'a' is 1.5"),
-        ('{"id": "x"}', "docs-1.jsonl:11: no vector; Anserini would lose this record and the rest of its file"),
-        ('{"vector": {"a": 1}}', "docs-1.jsonl:11: no id"),
-        ('{"id": "x", "vector"', "docs-1.jsonl:11: not JSON"),
-        ('{"id": "d0", "vector": {"a": 1}}', "docid 'd0' is also at"),
-        ('{"id": "x y", "vector": {"a": 1}}', "docs-1.jsonl:11: the docid is 'x y'"),
-    ],
-)
-def test_what_stock_indexing_loses_in_silence_stops_ours(tmp_path, line, problem):
-    collection = write_collection(tmp_path / "vectors", 30)
-    with (collection / "docs-1.jsonl").open("a") as file:
-        file.write(line + "\n")
-    result = index(collection, tmp_path / "index")
-    assert result.returncode == 2, result.stderr
-    assert problem in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "index").exists()
-
-
 def test_a_record_with_an_empty_vector_is_kept_and_reported(tmp_path):
     collection = write_collection(tmp_path / "vectors", 30)
     with (collection / "docs-1.jsonl").open("a") as file:

@@ -45,7 +45,7 @@ def test_terms_that_only_python_takes_for_white_space_are_kept():
 @pytest.mark.parametrize(
     ("vector", "problem"),
     [
-        ({"a": 1, "b": 2.5}, "here: the impact of 'b' is 2.5; wanted a whole number above 0"),
+        ({"a": 1, "b": 2.5}, "here: the impact of 'b' is 2.5; wanted a whole number from 1 to 2147483647"),
         ({"a": 0}, "here: the impact of 'a' is 0; wanted"),
         ({"a": -3}, "here: the impact of 'a' is -3; wanted"),
         ({"a": True}, "here: the impact of 'a' is True; wanted"),
