@@ -6,6 +6,7 @@ naming the symbol, when one moves. Encoder names that are not ours reach Pyserin
 """
 
 import atexit
+import copy
 import functools
 import os
 import re
@@ -17,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from csplade_pyserini import autoload
-from csplade_pyserini.cards import find_checkpoint, is_ours, parse_encoder_name
+from csplade_pyserini.cards import find_checkpoint, is_card, is_hub_id, is_ours, parse_encoder_name
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.stock_manifests import stamp_collection, stamp_index
@@ -38,6 +39,7 @@ GUARDED = {
     "pyserini.server.backend": (
         "SharedSearchBackend._ensure_index",
         "SharedSearchBackend._doc_store_lucene_searcher",
+        "BadSearchRequestError",
         "INDEX_TYPE",
         "LuceneSearcher",
     ),
@@ -300,11 +302,9 @@ def _patch_impact_searcher(module: ModuleType) -> None:
             return stock_batch(self, queries, *args, **kwargs)
         # --batch-size is the user's word on memory: one padded forward pass, whatever its tokens.
         vectors = dict(zip(queries, encode_queries(queries, batch_tokens=sys.maxsize), strict=True))
-        self.encode = vectors.__getitem__
-        try:
-            return stock_batch(self, queries, *args, **kwargs)
-        finally:
-            del self.encode
+        with_vectors = copy.copy(self)  # other threads may be searching with this searcher
+        with_vectors.encode = vectors.__getitem__
+        return stock_batch(with_vectors, queries, *args, **kwargs)
 
     searcher.__init__ = init
     searcher._init_query_encoder_from_str = staticmethod(choose_encoder)
@@ -352,13 +352,21 @@ class _WithLocalIndexes(dict[str, Any]):
 
 
 def _serve_local_impact_indexes(module: ModuleType) -> None:
-    """The backend looks every impact index up among the prebuilt ones, and dies of a local one (KeyError)."""
+    """The backend looks every impact index up among the prebuilt ones, and dies of a local one (KeyError).
+
+    It also loads whatever encoder a client names (MCP has a field for it): folders and files of the server's are refused.
+    """
     backend, index_type = module.SharedSearchBackend, module.INDEX_TYPE
     index_type["impact"] = _WithLocalIndexes(index_type["impact"])
     stock_ensure, stock_store = backend._ensure_index, backend._doc_store_lucene_searcher
 
     @functools.wraps(stock_ensure)
     def ensure_index(self: Any, index_name: str, **kwargs: Any) -> Any:
+        encoder = kwargs.get("encoder")
+        if encoder and not _may_name(encoder, {local.encoder for local in self._local_indexes.values()}):
+            raise module.BadSearchRequestError(
+                f"encoder {encoder!r} is not for clients; wanted the name of a card, or an encoder of this server's configuration"
+            )
         config = stock_ensure(self, index_name, **kwargs)
         local = self._local_indexes.get(index_name)
         if local is not None and config.index_type == "impact":
@@ -377,6 +385,14 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
 
     backend._ensure_index = ensure_index
     backend._doc_store_lucene_searcher = doc_store
+
+
+def _may_name(encoder: str, configured: set[str | None]) -> bool:
+    """Whether a server's client may have this encoder: a card, what the owner configured, or one of Pyserini's own by its name."""
+    if encoder in configured or is_card(encoder):
+        return True
+    is_name = is_hub_id(encoder) or re.fullmatch(r"[\w-]+", encoder)
+    return bool(is_name) and not os.path.exists(encoder) and not is_ours(encoder)
 
 
 _PATCHES: dict[str, Callable[[ModuleType], None]] = {

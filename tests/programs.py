@@ -2,9 +2,12 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SAMPLE = Path(importlib.util.find_spec("csplade_pyserini").origin).parent / "sample"
 
@@ -26,3 +29,12 @@ def fake_java(home: Path, version: str, modules: str = "java.base") -> Path:
     command.chmod(0o755)
     (home / "release").write_text(f'JAVA_VERSION="{version}"\nMODULES="{modules}"\n')
     return home
+
+
+def shown_by_browser(page: Path, profile: Path) -> str:
+    """The page's elements after a browser has loaded it and run what it runs; skips without a browser."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("install chromium or google-chrome to run this")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout

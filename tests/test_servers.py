@@ -88,14 +88,26 @@ def test_rest_searches_a_local_impact_index(rest):
     assert all(c["doc"] == texts[c["docid"]] for c in with_texts)
 
 
-def test_mcp_searches_a_local_impact_index(config):
+def ask_mcp(config, **arguments):
+    """The text that the MCP server's search tool answers with."""
     from fastmcp import Client
     from fastmcp.client.transports import StdioTransport
 
     async def ask():
-        arguments = ["-m", "pyserini.server.mcp", "--config", str(config)]
-        async with Client(StdioTransport(sys.executable, arguments, env=dict(os.environ))) as client:
-            return await client.call_tool("search", {"query": {"query_txt": QUERY}, "index": "with-texts", "hits": 3})
+        words = ["-m", "pyserini.server.mcp", "--config", str(config)]
+        async with Client(StdioTransport(sys.executable, words, env=os.environ | {"HF_HUB_OFFLINE": "1"})) as client:
+            return await client.call_tool("search", {"query": {"query_txt": QUERY}, "hits": 3, **arguments}, raise_on_error=False)
 
-    text = asyncio.run(ask()).content[0].text
+    return asyncio.run(ask()).content[0].text
+
+
+def test_mcp_searches_a_local_impact_index(config):
+    text = ask_mcp(config, index="with-texts")
     assert len(set(re.findall(r"\bs\d{3}\b", text))) == 3, text
+
+
+def test_a_client_names_a_card_but_no_folder_of_the_servers(config, checkpoint_folder):
+    """REST has no field for an encoder, MCP has."""
+    assert len(set(re.findall(r"\bs\d{3}\b", ask_mcp(config, index="with-texts", encoder="csplade-tiny")))) == 3
+    refused = ask_mcp(config, index="with-texts", encoder=str(checkpoint_folder))
+    assert f"encoder '{checkpoint_folder}' is not for clients" in refused, refused

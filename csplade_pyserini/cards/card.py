@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from csplade_pyserini.errors import InputError
@@ -107,7 +107,7 @@ def read_card(path: Path) -> EncoderCard:
 def parse_card(table: dict[str, Any], origin: str) -> EncoderCard:
     """Make a card of a table; `origin` is what errors call it. Raises InputError."""
     card = parse_table(EncoderCard, table, origin)
-    _check_ranges(card, origin)
+    _check_values(card, origin)
     return card
 
 
@@ -134,12 +134,16 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _check_ranges(card: EncoderCard, origin: str) -> None:
+def _check_values(card: EncoderCard, origin: str) -> None:
     for key, least in _AT_LEAST.items():
         if getattr(card, key) < least:
             raise InputError(f"{origin}: {key} is {getattr(card, key)}; wanted at least {least:g}")
     for key in ("impact_scale", "logit_scale"):
         if not getattr(card, key) > 0:
             raise InputError(f"{origin}: {key} is {getattr(card, key)}; wanted a finite number above 0")
+    if PurePath(card.adapter).is_absolute() or ".." in PurePath(card.adapter).parts:
+        raise InputError(f"{origin}: adapter is {card.adapter!r}; wanted a folder inside that of the card, or a Hugging Face id")
+    if PurePath(card.base_file).name != card.base_file:
+        raise InputError(f"{origin}: base_file is {card.base_file!r}; wanted the name of a file in the base's folder")
     if not card.name.strip():
         raise InputError(f"{origin}: name is {card.name!r}; wanted a name")

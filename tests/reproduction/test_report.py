@@ -1,10 +1,12 @@
 """report.html: the numbers of the records, in one file, and nothing of it is run."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from programs import shown_by_browser
 
 from csplade_pyserini.reproduction import collections
 from csplade_pyserini.reproduction.expected import ScoreTable
@@ -64,6 +66,26 @@ def test_the_page_needs_no_network_and_runs_nothing(page):
     assert not {"script", "link", "iframe", "object", "img"} & {tag for tag, _ in tags}
     assert not any(name.startswith("on") or name in ("src", "href") for _, attrs in tags for name in attrs)
     assert not re.search(r"url\(|@import", page)
+
+
+def test_a_browser_runs_nothing_of_names_and_qids(tmp_path):
+    nasty = "<img/src=x/onerror=document.title='owned'>"
+    collection = collections.TestCollection(
+        name=nasty, corpus="docs.jsonl", topics=(collections.TopicSet(topics=f"{nasty}.tsv", metrics=("AP",)),)
+    )
+    vectors = tmp_path / "vectors"
+    vectors.mkdir()
+    (vectors / "shard.jsonl").write_text(json.dumps({"id": nasty, "vector": {nasty: 1}}) + "\n")
+    systems = [System("BM25", tmp_path, (), {}), System(nasty, tmp_path, (), {})]
+    records = [record("BM25", **{nasty: 0.5}), record(nasty, **{nasty: 0.75})]
+    for r in records:
+        for by_topics in (r.scores, r.topics):
+            by_topics[nasty] = by_topics.pop("set")
+    write_report(tmp_path / "report.html", collection, systems, records, [])
+    shown = shown_by_browser(tmp_path / "report.html", tmp_path / "profile")
+    assert "<title>owned</title>" not in shown
+    assert "&lt;img/src=x/onerror=" in shown
+    assert "<img" not in shown
 
 
 def test_the_page_is_whole_html(page, tmp_path):
