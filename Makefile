@@ -4,8 +4,9 @@ PYTHON ?= $(shell sh run_scripts/find_python.sh)
 RUN := .venv/bin/python
 METADATA := setup.cfg setup.py pyproject.toml constraints.txt csplade_pyserini.pth
 QUICKSTART ?= work/quickstart
+PROCESSES ?= 2
 
-.PHONY: help quickstart test check bench docs compat smol clean
+.PHONY: help quickstart test check bench docs site compat smol clean
 
 help:
 	@echo "make quickstart  install, then encode, index, search and score the built-in sample next to BM25"
@@ -13,14 +14,16 @@ help:
 	@echo "make check       formatter, linter, types, layers"
 	@echo "make bench       benchmark scripts; they print ratios"
 	@echo "make docs        docs/reproductions.md, out of the tables of expected scores"
+	@echo "make site        the documentation as a site in work/site; a warning is an error"
 	@echo "make compat      the stock commands on every Pyserini we support, in environments of their own"
 	@echo "make smol        SmolLM2-135M as a backbone, for the tests that want a real pretrained model"
 
 quickstart: .venv/.installed
 	@$(RUN) -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny --output $(QUICKSTART) --show-topics 2
 
+# Processes, each with one thread: many tests start programs that wait for one another.
 test: .venv/.installed-dev
-	@$(RUN) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 check: .venv/.installed-dev
 	@.venv/bin/ruff format --check .
@@ -30,6 +33,9 @@ check: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	@for script in run_scripts/bench/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
+
+site: .venv/.installed-dev
+	@$(RUN) -m mkdocs build --quiet --strict
 
 docs: .venv/.installed-dev
 	@$(RUN) run_scripts/reproductions.py

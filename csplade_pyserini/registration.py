@@ -11,8 +11,9 @@ import functools
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -35,9 +36,12 @@ GUARDED = {
         "LuceneImpactSearcher._init_query_encoder_from_str",
         "LuceneImpactSearcher.batch_search",
         "LuceneImpactSearcher.encode",
+        "LuceneImpactSearcher.search",
     ),
     "pyserini.server.backend": (
+        "SharedSearchBackend._bulk_fetch_and_format_documents",
         "SharedSearchBackend._ensure_index",
+        "SharedSearchBackend._search_impl",
         "SharedSearchBackend._doc_store_lucene_searcher",
         "BadSearchRequestError",
         "INDEX_TYPE",
@@ -47,6 +51,9 @@ GUARDED = {
 """Module to the symbols we patch or call in it."""
 
 _ours_on_command_line = False
+_java = threading.RLock()
+"""Held while Java is called for a search. pyjnius keeps the object that a method is called on with the method, one for all threads:
+a weight of one thread's query would end up in another's."""
 
 
 def register() -> None:
@@ -276,7 +283,8 @@ def _patch_impact_searcher(module: ModuleType) -> None:
     from csplade_pyserini.lucene.matching import MAX_CLAUSES
 
     searcher = module.LuceneImpactSearcher
-    stock_init, stock_choice, stock_batch = searcher.__init__, searcher._init_query_encoder_from_str, searcher.batch_search
+    stock_init, stock_choice = searcher.__init__, searcher._init_query_encoder_from_str
+    stock_search, stock_batch = searcher.search, searcher.batch_search
 
     def choose_encoder(query_encoder: str | None) -> Any:
         if query_encoder is not None and is_ours(query_encoder):
@@ -295,20 +303,33 @@ def _patch_impact_searcher(module: ModuleType) -> None:
                 # Stock keeps `idf > min_idf`: a term of every document would lose its impact in the score.
                 self.min_idf = -1
 
+    def with_vectors(self: Any, vectors: dict[str, Any]) -> Any:
+        """The searcher, whose `encode` only looks up: other threads may be searching with the one that it was."""
+        view = copy.copy(self)
+        view.encode = vectors.__getitem__
+        return view
+
+    @functools.wraps(stock_search)
+    def search(self: Any, q: str, *args: Any, **kwargs: Any) -> Any:
+        if getattr(self.query_encoder, "encode_queries", None) is None:
+            return stock_search(self, q, *args, **kwargs)
+        view = with_vectors(self, {q: self.encode(q)})
+        with _java:
+            return stock_search(view, q, *args, **kwargs)
+
     @functools.wraps(stock_batch)
     def batch_search(self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
         encode_queries = getattr(self.query_encoder, "encode_queries", None)
         if encode_queries is None:
             return stock_batch(self, queries, *args, **kwargs)
         # --batch-size is the user's word on memory: one padded forward pass, whatever its tokens.
-        vectors = dict(zip(queries, encode_queries(queries, batch_tokens=sys.maxsize), strict=True))
-        with_vectors = copy.copy(self)  # other threads may be searching with this searcher
-        with_vectors.encode = vectors.__getitem__
-        return stock_batch(with_vectors, queries, *args, **kwargs)
+        view = with_vectors(self, dict(zip(queries, encode_queries(queries, batch_tokens=sys.maxsize), strict=True)))
+        with _java:
+            return stock_batch(view, queries, *args, **kwargs)
 
     searcher.__init__ = init
     searcher._init_query_encoder_from_str = staticmethod(choose_encoder)
-    searcher.batch_search = batch_search
+    searcher.search, searcher.batch_search = search, batch_search
 
 
 def _encoder_of_queries(query_encoder: Any) -> str | None:
@@ -354,11 +375,16 @@ class _WithLocalIndexes(dict[str, Any]):
 def _serve_local_impact_indexes(module: ModuleType) -> None:
     """The backend looks every impact index up among the prebuilt ones, and dies of a local one (KeyError).
 
-    It also loads whatever encoder a client names (MCP has a field for it): folders and files of the server's are refused.
+    It also loads whatever encoder a client names (MCP has a field for it): folders and files of the server's are refused. And it
+    calls Java from many threads at once: where it serves an index of ours, one at a time.
     """
     backend, index_type = module.SharedSearchBackend, module.INDEX_TYPE
     index_type["impact"] = _WithLocalIndexes(index_type["impact"])
     stock_ensure, stock_store = backend._ensure_index, backend._doc_store_lucene_searcher
+    stock_search, stock_fetch = backend._search_impl, backend._bulk_fetch_and_format_documents
+
+    def serves_ours(self: Any) -> bool:
+        return any(local.index_type == "impact" and is_ours(local.encoder or "") for local in self._local_indexes.values())
 
     @functools.wraps(stock_ensure)
     def ensure_index(self: Any, index_name: str, **kwargs: Any) -> Any:
@@ -367,7 +393,8 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
             raise module.BadSearchRequestError(
                 f"encoder {encoder!r} is not for clients; wanted the name of a card, or an encoder of this server's configuration"
             )
-        config = stock_ensure(self, index_name, **kwargs)
+        with _java:
+            config = stock_ensure(self, index_name, **kwargs)
         local = self._local_indexes.get(index_name)
         if local is not None and config.index_type == "impact":
             config.base_index = local.base_index
@@ -383,6 +410,19 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
             local.csplade_doc_store = module.LuceneSearcher(local.path)
         return local.csplade_doc_store
 
+    @functools.wraps(stock_search)
+    def search(self: Any, query: Any, index_name: str, options: Any) -> Any:
+        local = self._local_indexes.get(index_name)
+        takes_java_itself = local is not None and local.index_type == "impact"
+        with nullcontext() if takes_java_itself or not serves_ours(self) else _java:
+            return stock_search(self, query, index_name, options)
+
+    @functools.wraps(stock_fetch)
+    def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _java:
+            return stock_fetch(self, *args, **kwargs)
+
+    backend._search_impl, backend._bulk_fetch_and_format_documents = search, fetch
     backend._ensure_index = ensure_index
     backend._doc_store_lucene_searcher = doc_store
 

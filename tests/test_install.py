@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from programs import run_python
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PARTS = (
-    "setup.py", "setup.cfg", "pyproject.toml", "csplade_pyserini.pth", "README.md", "LICENSE", "csplade_pyserini", "encoders",
-    "run_scripts/expected",
+    "setup.py", "setup.cfg", "pyproject.toml", "csplade_pyserini.pth", "MANIFEST.in", "README.md", "LICENSE",
+    "csplade_pyserini", "encoders", "run_scripts/expected",
 )  # fmt: skip
 IS_HOOKED = "import sys; print(any(type(finder).__name__ == 'PatchingFinder' for finder in sys.meta_path))"
 HOOK = "csplade_pyserini.pth"
@@ -32,15 +33,15 @@ def checkout(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def build(checkout, tmp_path_factory):
-    """build("wheel") or build("editable"): the wheel that pip installs for `pip install .` or `pip install -e .`."""
+    """build("wheel"), build("editable") or build("sdist"): what pip installs for `pip install .` or `pip install -e .`, or unpacks."""
 
     def make(kind: str) -> Path:
         folder = tmp_path_factory.mktemp(kind)
         program = f"from setuptools import build_meta; build_meta.build_{kind}({str(folder)!r})"
         result = run_python("-W", "ignore", "-c", program, cwd=checkout)
         assert result.returncode == 0, result.stderr
-        [wheel] = folder.glob("*.whl")
-        return wheel
+        [made] = folder.iterdir()
+        return made
 
     return make
 
@@ -66,7 +67,7 @@ def test_the_wheel_carries_hook_cards_weights_and_sample_and_no_tests(build):
         "expected/measured.toml", "reproduction/collections.toml",
     ):  # fmt: skip
         assert f"csplade_pyserini/{name}" in names
-    assert not [name for name in names if "test" in name or name.endswith((".pyc", ".log"))]
+    assert not [name for name in names if "tests/" in name or "/test_" in name or name.endswith((".pyc", ".log"))]
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
@@ -81,6 +82,23 @@ def test_installing_hooks_in_and_uninstalling_leaves_nothing(build, environment,
     assert ask(environment, "-m", "pip", "uninstall", "--yes", "csplade_pyserini").returncode == 0
     assert not list(site.glob("*csplade*"))
     assert ask(environment, "-c", IS_HOOKED).stdout == "False\n"
+
+
+@pytest.mark.jvm
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_what_is_released_installs_in_an_empty_environment_and_proves_itself(build, tmp_path, kind):
+    """The dependencies are those of this environment, by their path alone: its own installation of the package is not seen."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "empty"], check=True)
+    python = tmp_path / "empty" / "bin" / "python"
+    [site] = (tmp_path / "empty").glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    words = ("-m", "pip", "install", "--no-deps", "--no-index", "--no-build-isolation", "--force-reinstall", str(build(kind)))
+    installed = ask(python, *words)
+    assert installed.returncode == 0, installed.stderr
+    proved = ask(python, "-m", "csplade_pyserini.doctor", HF_HUB_OFFLINE="1", CSPLADE_HOME=str(tmp_path / "home"))
+    assert proved.returncode == 0, proved.stdout + proved.stderr[-2000:]
+    assert f"at {site / 'csplade_pyserini' / 'encoders' / 'csplade-tiny'}" in proved.stdout
+    assert "scores are the inner products" in proved.stdout
 
 
 @pytest.mark.parametrize("broken", ["", "raise RuntimeError('broken')", "syntax error("])

@@ -1,0 +1,195 @@
+"""Many queries at once: batch_search with several threads, and Pyserini's REST server under concurrent clients.
+
+    python run_scripts/bench/load.py [--queries 10000] [--threads 4] [--clients 8] [--seconds 120]
+
+Every hit of every answer is compared with the inner products of the impacts, worked out here without Lucene; memory (the process's own
+resident memory) is taken after a tenth of the work and at the end. Ends with exit code 1 on a wrong answer, or where memory grew by more
+than GROWTH_MB.
+"""
+
+import argparse
+import json
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+from tqdm import tqdm
+
+from csplade_pyserini.collections.corpus import read_lines
+from csplade_pyserini.command_line import positive
+from csplade_pyserini.model import SparseEncoder, load_encoder
+from csplade_pyserini.reproduction.collections import SAMPLE
+
+HITS = 10
+BATCH = 64
+GROWTH_MB = 150
+"""A JVM's heap and caches settle within that; a leak of a kilobyte a query would pass it."""
+START_SECONDS = 120
+Scores = list[float]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoder", default="csplade-tiny")
+    parser.add_argument("--queries", type=positive, default=10_000, help="queries for batch_search (default 10000)")
+    parser.add_argument("--threads", type=positive, default=4, help="threads of batch_search (default 4)")
+    parser.add_argument("--clients", type=positive, default=8, help="clients of the server at a time (default 8)")
+    parser.add_argument("--seconds", type=positive, default=120, help="how long they ask (default 120)")
+    args = parser.parse_args()
+    encoder = load_encoder(args.encoder)
+    with tempfile.TemporaryDirectory() as folder:
+        vectors, index = build(args.encoder, Path(folder))
+        queries = list(random_queries(args.queries))
+        wanted = scores_by_query(encoder, vectors, queries)
+        good = search_in_batches(index, encoder, wanted, args.threads)
+        good &= ask_server(Path(folder), index, args.encoder, wanted, args.clients, args.seconds)
+    return 0 if good else 1
+
+
+def build(encoder: str, folder: Path) -> tuple[list[dict[str, int]], Path]:
+    """The sample's vectors and index."""
+    vectors, index = folder / "vectors", folder / "index"
+    encode = ["encode", "--encoder", encoder, "--corpus", SAMPLE / "corpus.jsonl", "--output", vectors]
+    for words in (encode, ["index", "--input", vectors, "--index", index]):
+        command = [sys.executable, "-m", f"csplade_pyserini.{words[0]}", *map(str, words[1:])]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return [json.loads(line)["vector"] for file in sorted(vectors.iterdir()) for line in read_lines(file)], index
+
+
+def random_queries(number: int) -> Iterator[str]:
+    """Different queries of two to six words of the sample's texts."""
+    chance = random.Random(0)
+    words = [word for line in read_lines(SAMPLE / "corpus.jsonl") for word in json.loads(line)["contents"].split()]
+    for query in range(number):
+        yield f"{' '.join(chance.choices(words, k=chance.randint(2, 6)))} {query}"
+
+
+def scores_by_query(encoder: SparseEncoder, vectors: list[dict[str, int]], queries: list[str]) -> dict[str, Scores]:
+    """Of each query the best scores, by inner products alone."""
+    columns = {term: column for column, term in enumerate(sorted(set().union(*vectors)))}
+    documents = np.zeros((len(vectors), len(columns)), dtype=np.int64)
+    for row, vector in enumerate(vectors):
+        documents[row, [columns[term] for term in vector]] = list(vector.values())
+    best = {}
+    for start in tqdm(range(0, len(queries), BATCH), desc="inner products", unit="batch"):
+        batch = queries[start : start + BATCH]
+        for query, vector in zip(batch, encoder.encode_queries(batch), strict=True):
+            known = {term: impact for term, impact in vector.items() if term in columns}
+            scores = documents[:, [columns[term] for term in known]] @ np.array(list(known.values()), dtype=np.int64)
+            best[query] = [float(score) for score in np.sort(scores)[::-1][:HITS] if score > 0]
+    return best
+
+
+class Memory:
+    """A process's resident memory after a tenth of its work, and how much it has grown by since."""
+
+    def __init__(self, process: int | None = None) -> None:
+        self._process, self._first = psutil.Process(process), 0
+
+    def look(self, part: float) -> None:
+        if part >= 0.1 and not self._first:
+            self._first = self._megabytes()
+
+    def grown(self) -> tuple[int, int]:
+        """Megabytes after a tenth, and how many more there are now."""
+        return self._first, self._megabytes() - self._first
+
+    def _megabytes(self) -> int:
+        return int(self._process.memory_info().rss / 2**20)
+
+
+def search_in_batches(index: Path, encoder: SparseEncoder, wanted: dict[str, Scores], threads: int) -> bool:
+    """All queries through batch_search."""
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    searcher, queries, wrong, memory = LuceneImpactSearcher(str(index), encoder), list(wanted), 0, Memory()
+    start = time.perf_counter()
+    for first in tqdm(range(0, len(queries), BATCH), desc="batch_search", unit="batch"):
+        batch = queries[first : first + BATCH]
+        found = searcher.batch_search(batch, batch, k=HITS, threads=threads)
+        wrong += sum([round(hit.score) for hit in found[query]] != wanted[query] for query in batch)
+        memory.look(first / len(queries))
+    return report(f"batch_search, {threads} threads", len(queries), wrong, time.perf_counter() - start, memory.grown())
+
+
+def ask_server(folder: Path, index: Path, encoder: str, wanted: dict[str, Scores], clients: int, seconds: int) -> bool:
+    """Clients that ask the REST server, each one query after the other."""
+    config = folder / "server.yaml"
+    config.write_text(f"indexes:\n  impacts: {{path: {index}, index_type: impact, encoder: {encoder}}}\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["--host", "127.0.0.1", "--port", str(port), "--config", str(config), "--no-prebuilt-indexes"]
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "pyserini.server.rest", *words], stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{port}/v1/impacts/search?hits={HITS}&query="
+        wait_for(lambda: answer(address, "anything"), server)
+        asked, wrong, memory = [0] * clients, [0] * clients, Memory(server.pid)
+        start = time.perf_counter()
+
+        def ask(client: int) -> None:
+            chance, queries = random.Random(client), list(wanted)
+            while time.perf_counter() - start < seconds:
+                query = chance.choice(queries)
+                wrong[client] += answer(address, query) != wanted[query]
+                asked[client] += 1
+
+        threads = [threading.Thread(target=ask, args=(client,)) for client in range(clients)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            memory.look((time.perf_counter() - start) / seconds)
+            time.sleep(0.1)
+        return report(f"REST, {clients} clients", sum(asked), sum(wrong), time.perf_counter() - start, memory.grown())
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def answer(address: str, query: str) -> Scores:
+    """The scores that the server gives; an error of its is an answer without any."""
+    try:
+        with urllib.request.urlopen(address + urllib.parse.quote(query), timeout=60) as page:
+            return [candidate["score"] for candidate in json.load(page)["candidates"]]
+    except urllib.error.HTTPError as error:
+        print(f"HTTP {error.code}: {error.read()[:200]!r}", file=sys.stderr)
+        return []
+
+
+def wait_for(call: Callable[[], object], server: "subprocess.Popen[bytes]") -> None:
+    """Until the server answers. Raises RuntimeError where it does not start."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            call()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise RuntimeError("the server did not start")
+
+
+def report(what: str, queries: int, wrong: int, seconds: float, memory: tuple[int, int]) -> bool:
+    """Print a line; whether all is well."""
+    first, grown = memory
+    print(
+        f"{what}: {queries} queries, {queries / seconds:.0f} a second, {wrong} wrong; "
+        f"{first} MB after a tenth, {grown:+d} MB at the end (at most {GROWTH_MB:+d} wanted)",
+        flush=True,
+    )
+    return not wrong and grown <= GROWTH_MB
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

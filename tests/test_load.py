@@ -1,0 +1,53 @@
+"""Many threads at once get the answers of one: pyjnius by itself mixes the queries of threads (see registration.py)."""
+
+from pathlib import Path
+
+import pytest
+from programs import SAMPLE, run_python
+
+pytestmark = pytest.mark.jvm
+ROOT = Path(__file__).parents[1]
+THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pyserini.search.lucene import LuceneImpactSearcher
+from csplade_pyserini.collections.topics import read_topics
+searcher = LuceneImpactSearcher(sys.argv[1], "csplade-tiny")
+queries = [f"{text} {number}" for number in range(40) for text in read_topics(sys.argv[2]).values()]
+
+def one(query):
+    return [(hit.docid, hit.score) for hit in searcher.search(query)]
+
+def many(batch):
+    found = searcher.batch_search(batch, [str(number) for number in range(len(batch))], threads=2)
+    return [[(hit.docid, hit.score) for hit in found[str(number)]] for number in range(len(batch))]
+
+alone = [one(query) for query in queries]
+batches = [queries[start : start + 8] for start in range(0, len(queries), 8)]
+with ThreadPoolExecutor(8) as pool:
+    singles = [pool.submit(one, query) for query in queries]
+    several = [pool.submit(many, batch) for batch in batches]
+    assert [future.result() for future in singles] == alone
+    assert [hits for future in several for hits in future.result()] == alone
+print(len(alone), "queries")
+"""
+
+
+def test_threads_that_share_a_searcher_get_what_one_thread_gets(tmp_path):
+    for words in (
+        ("encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", tmp_path / "vectors"),
+        ("index", "--input", tmp_path / "vectors", "--index", tmp_path / "index"),
+    ):
+        done = run_python("-m", f"csplade_pyserini.{words[0]}", *words[1:])
+        assert done.returncode == 0, done.stderr
+    done = run_python("-c", THREADS, tmp_path / "index", SAMPLE / "topics.tsv")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith(" queries\n")
+
+
+def test_the_server_and_batch_search_give_no_wrong_answer_under_load():
+    """A short run of the script that docs/pipeline.md reports a long one of."""
+    pytest.importorskip("faiss", reason="Pyserini's servers need faiss-cpu")
+    done = run_python(ROOT / "run_scripts" / "bench" / "load.py", "--queries", "640", "--seconds", "6")
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert done.stdout.count(" 0 wrong") == 2
