@@ -54,7 +54,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.explain", description=__doc__.splitlines()[0])
     add_encoder_argument(parser, required=False)
     parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="impact index; its manifest's encoder is the default one")
-    parser.add_argument("--query", required=True, metavar="TEXT")
+    parser.add_argument("--query", required=True, metavar="TEXT", help="the query, as a searcher would get it")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--docid", help="explain this document, wherever it ranks")
     which.add_argument("--hits", type=positive, default=3, metavar="K", help="explain the K best documents (default 3)")
