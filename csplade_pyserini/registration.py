@@ -383,8 +383,10 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
     stock_ensure, stock_store = backend._ensure_index, backend._doc_store_lucene_searcher
     stock_search, stock_fetch = backend._search_impl, backend._bulk_fetch_and_format_documents
 
-    def serves_ours(self: Any) -> bool:
-        return any(local.index_type == "impact" and is_ours(local.encoder or "") for local in self._local_indexes.values())
+    def java(self: Any) -> Any:
+        """The lock, where an index of ours is served."""
+        ours = any(local.index_type == "impact" and is_ours(local.encoder or "") for local in self._local_indexes.values())
+        return _java if ours else nullcontext()
 
     @functools.wraps(stock_ensure)
     def ensure_index(self: Any, index_name: str, **kwargs: Any) -> Any:
@@ -393,7 +395,7 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
             raise module.BadSearchRequestError(
                 f"encoder {encoder!r} is not for clients; wanted the name of a card, or an encoder of this server's configuration"
             )
-        with _java:
+        with java(self):
             config = stock_ensure(self, index_name, **kwargs)
         local = self._local_indexes.get(index_name)
         if local is not None and config.index_type == "impact":
@@ -413,13 +415,14 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
     @functools.wraps(stock_search)
     def search(self: Any, query: Any, index_name: str, options: Any) -> Any:
         local = self._local_indexes.get(index_name)
-        takes_java_itself = local is not None and local.index_type == "impact"
-        with nullcontext() if takes_java_itself or not serves_ours(self) else _java:
+        if local is not None and local.index_type == "impact" and is_ours(options.encoder or local.encoder or ""):
+            return stock_search(self, query, index_name, options)  # our searcher takes the lock itself, once the query is encoded
+        with java(self):
             return stock_search(self, query, index_name, options)
 
     @functools.wraps(stock_fetch)
     def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _java:
+        with java(self):
             return stock_fetch(self, *args, **kwargs)
 
     backend._search_impl, backend._bulk_fetch_and_format_documents = search, fetch

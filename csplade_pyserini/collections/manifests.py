@@ -162,7 +162,7 @@ def refuse_mismatch(index: Path, of_query: str | None) -> None:
 
 def index_commit(index: Path) -> str:
     """SHA-256 of a Lucene index's newest list of segments, or empty: it holds random ids, so that no two indexes share it."""
-    commits = sorted(index.glob("segments_*"), key=lambda file: int(file.name.removeprefix("segments_"), 36))
+    commits = sorted(index.glob("segments_*"), key=lambda file: (len(file.name), file.name))  # numbered, in base 36
     return file_hash(commits[-1]) if commits else ""
 
 
