@@ -1,9 +1,13 @@
 """Scores of a run, as Pyserini's trec_eval gives them."""
 
+import importlib.metadata
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.collections.manifests import file_hash
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.reproduction.collections import TopicSet
 from csplade_pyserini.reproduction.metrics import METRICS
@@ -20,10 +24,29 @@ def evaluation_commands(qrels: Path | str, run: Path, topics: TopicSet) -> list[
 def evaluate(qrels: Path | str, run: Path, topics: TopicSet) -> dict[str, dict[str, float]]:
     """Of every metric, its value for each topic with hits, and under ALL the mean over all topics of the qrels.
 
-    Raises CheckError where one is missing.
+    Scores are kept beside the run, and taken from there as long as run, qrels, commands and Pyserini are the same. Raises CheckError
+    where one is missing.
     """
+    commands = _commands(qrels, run, topics)
+    made_of = {
+        "run": file_hash(run) if run.is_file() else "",
+        "qrels": file_hash(qrels) if isinstance(qrels, Path) and qrels.is_file() else str(qrels),
+        "commands": [command[1:] for command in commands.values()],
+        "pyserini": importlib.metadata.version("pyserini"),
+    }
+    kept = run.with_name(f".{run.name}.scores.json")
+    if kept.is_file() and (table := json.loads(kept.read_text(encoding="utf-8")))["made_of"] == made_of:
+        scores: dict[str, dict[str, float]] = table["scores"]
+        return scores
+    scores = _evaluate(commands, run, topics)
+    with whole_file(kept) as file:
+        json.dump({"made_of": made_of, "scores": scores}, file)
+    return scores
+
+
+def _evaluate(commands: dict[tuple[str, ...], list[str]], run: Path, topics: TopicSet) -> dict[str, dict[str, float]]:
     scores: dict[str, dict[str, float]] = {}
-    for names, command in _commands(qrels, run, topics).items():
+    for names, command in commands.items():
         result = subprocess.run([*command[:3], "-q", *command[3:]], capture_output=True, text=True, check=False)
         printed: dict[str, dict[str, float]] = {}
         for row in (line.split() for line in result.stdout.splitlines()):

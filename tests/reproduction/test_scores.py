@@ -51,6 +51,27 @@ def test_every_metric_is_as_defined_and_a_topic_without_hits_counts_as_0(files):
         assert found[metric][ALL] == pytest.approx(sum(values.values()) / 3, abs=1e-4)
 
 
+def test_scores_are_kept_as_long_as_run_and_qrels_are_the_same(files, monkeypatch):
+    qrels, run = files
+    first = evaluate(qrels, run, topics("AP"))
+
+    def refuse(*_, **__):
+        raise AssertionError("evaluated again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("csplade_pyserini.reproduction.scores.subprocess.run", refuse)
+        assert evaluate(qrels, run, topics("AP")) == first
+        for changed, others in ((qrels, ("AP",)), (run, ("AP",)), (None, ("AP", "R@100"))):
+            before = changed.read_text() if changed else ""
+            if changed:
+                changed.write_text(before.splitlines(keepends=True)[0])
+            with pytest.raises(AssertionError, match="evaluated again"):
+                evaluate(qrels, run, topics(*others))
+            if changed:
+                changed.write_text(before)
+    assert evaluate(qrels, run, topics("AP")) == first
+
+
 def test_grades_below_the_level_are_relevant_to_ndcg_alone(files):
     found = evaluate(*files, topics("nDCG@10", "AP", "R@100", level=2))
     assert found["AP"]["q1"] == pytest.approx(1 / 3, abs=1e-4)
