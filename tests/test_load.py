@@ -22,13 +22,13 @@ def many(batch):
     found = searcher.batch_search(batch, [str(number) for number in range(len(batch))], threads=2)
     return [[(hit.docid, hit.score) for hit in found[str(number)]] for number in range(len(batch))]
 
-alone = [one(query) for query in queries]
 batches = [queries[start : start + 8] for start in range(0, len(queries), 8)]
+alone, together = [one(query) for query in queries], [many(batch) for batch in batches]
 with ThreadPoolExecutor(8) as pool:
     singles = [pool.submit(one, query) for query in queries]
     several = [pool.submit(many, batch) for batch in batches]
     assert [future.result() for future in singles] == alone
-    assert [hits for future in several for hits in future.result()] == alone
+    assert [future.result() for future in several] == together
 print(len(alone), "queries")
 """
 

@@ -152,7 +152,7 @@ def refuse_mismatch(index: Path, of_query: str | None) -> None:
             f"the index {index} was encoded by {of_index}, the queries by {of_query}: "
             f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
         )
-    commit = read_index_manifest(index).commit
+    commit = _read(index).get("commit")  # a folder that is no index has a manifest of another kind, and is told so elsewhere
     if commit and commit != index_commit(index):
         raise InputError(
             f"{index} is not the index that {manifest_path(index)} tells of, it was changed or replaced since: build it again, "
