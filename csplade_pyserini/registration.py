@@ -311,9 +311,8 @@ def _patch_impact_searcher(module: ModuleType) -> None:
 
     @functools.wraps(stock_search)
     def search(self: Any, q: str, *args: Any, **kwargs: Any) -> Any:
-        if getattr(self.query_encoder, "encode_queries", None) is None:
-            return stock_search(self, q, *args, **kwargs)
-        view = with_vectors(self, {q: self.encode(q)})
+        ours = getattr(self.query_encoder, "encode_queries", None) is not None
+        view = with_vectors(self, {q: self.encode(q)}) if ours else self
         with _java:
             return stock_search(view, q, *args, **kwargs)
 
@@ -321,7 +320,8 @@ def _patch_impact_searcher(module: ModuleType) -> None:
     def batch_search(self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
         encode_queries = getattr(self.query_encoder, "encode_queries", None)
         if encode_queries is None:
-            return stock_batch(self, queries, *args, **kwargs)
+            with _java:
+                return stock_batch(self, queries, *args, **kwargs)
         # --batch-size is the user's word on memory: one padded forward pass, whatever its tokens.
         view = with_vectors(self, dict(zip(queries, encode_queries(queries, batch_tokens=sys.maxsize), strict=True)))
         with _java:
@@ -413,12 +413,11 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
         return local.csplade_doc_store
 
     @functools.wraps(stock_search)
-    def search(self: Any, query: Any, index_name: str, options: Any) -> Any:
+    def search(self: Any, query: Any, index_name: str, *args: Any, **kwargs: Any) -> Any:
         local = self._local_indexes.get(index_name)
-        if local is not None and local.index_type == "impact" and is_ours(options.encoder or local.encoder or ""):
-            return stock_search(self, query, index_name, options)  # our searcher takes the lock itself, once the query is encoded
-        with java(self):
-            return stock_search(self, query, index_name, options)
+        # Impact searchers take the lock themselves, ours once the query is encoded.
+        with nullcontext() if local is not None and local.index_type == "impact" else java(self):
+            return stock_search(self, query, index_name, *args, **kwargs)
 
     @functools.wraps(stock_fetch)
     def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
