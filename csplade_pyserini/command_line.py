@@ -48,7 +48,9 @@ def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = Tr
 
 def add_corpus_arguments(parser: argparse.ArgumentParser, *, required: bool, purpose: str) -> None:
     parser.add_argument("--corpus", required=required, metavar="PATH|ir_datasets:ID", help=purpose)
-    parser.add_argument("--fields", nargs="+", default=[], help="fields that make the text (default: contents, else title and text)")
+    parser.add_argument(
+        "--fields", nargs="+", default=[], help="fields that make the text (default: contents, else title and text, else text)"
+    )
     parser.add_argument("--docid-field", default="", help="field of the docid (default: id, _id or docid)")
 
 

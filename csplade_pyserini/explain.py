@@ -75,6 +75,10 @@ def find_encoder_of(name: str | None, index: Path) -> tuple[Checkpoint, EncoderO
         if identity is None:
             raise InputError(f"{index} has no manifest that names its encoder: --encoder names it")
         name = identity.partition("@")[0]
+        try:
+            return find_checkpoint(name), EncoderOptions()
+        except InputError as error:
+            raise InputError(f"{index} was encoded by {identity}, which is no card's: --encoder names its folder ({error})") from error
     bare, options = parse_encoder_name(name)
     return find_checkpoint(bare), options
 

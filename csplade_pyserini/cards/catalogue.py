@@ -188,7 +188,10 @@ def find_checkpoint(name: str) -> Checkpoint:
         if os.path.isdir(name):
             return Checkpoint(card, Path(name))
         _refuse_local_places(card, name)
-        return Checkpoint(dataclasses.replace(card, base=card.base or name), None)
+        if card.base in ("", name):
+            return Checkpoint(dataclasses.replace(card, base=name), None)
+        # Weights of the repository's own, over another base, can only be an adapter.
+        return Checkpoint(dataclasses.replace(card, adapter=card.adapter or (name if _on_hub(name, ADAPTER_FILE) else "")), None)
     for folder in weight_folders(card):
         if any((folder / file).is_file() for file in WEIGHT_FILES):
             own_card = folder / CARD_FILE
@@ -235,23 +238,23 @@ def _hub_card(name: str) -> Path | None:
     cached = huggingface_hub.try_to_load_from_cache(name, CARD_FILE)
     if isinstance(cached, str):
         return Path(cached)
-    if not _hub_has_card(name):
-        return None
-    return Path(huggingface_hub.hf_hub_download(name, CARD_FILE))
+    return Path(huggingface_hub.hf_hub_download(name, CARD_FILE)) if _on_hub(name, CARD_FILE) else None
 
 
-def _hub_has_card(name: str) -> bool:
-    """Ask the hub once, without the retries that hf_hub_download makes: most names are Pyserini's.
+def _on_hub(name: str, file: str) -> bool:
+    """Whether a repository has a file: by the cache, else the hub is asked once, without the retries that hf_hub_download makes.
 
-    No network, no such repository and no such file all mean that the name is not ours.
+    Most names are Pyserini's. No network, no such repository and no such file all mean that it has not.
     """
     import huggingface_hub
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+    if isinstance(huggingface_hub.try_to_load_from_cache(name, file), str):
+        return True
     if constants.HF_HUB_OFFLINE:
         return False
-    url, headers = huggingface_hub.hf_hub_url(name, CARD_FILE), build_hf_headers()
+    url, headers = huggingface_hub.hf_hub_url(name, file), build_hf_headers()
     try:
         answer = huggingface_hub.get_session().head(url, headers=headers, timeout=_HUB_TIMEOUT_SECONDS)
     except Exception:  # whichever HTTP library this version of huggingface_hub is built on

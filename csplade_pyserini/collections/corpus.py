@@ -215,7 +215,7 @@ def join_fields(record: dict[str, Any], fields: Sequence[str], place: object) ->
     if not fields:
         fields = next((group for group in DEFAULT_FIELDS if all(field in record for field in group)), ())
         if not fields:
-            raise InputError(f"{place}: no text; wanted 'contents', or 'title' and 'text' (or name them: --fields)")
+            raise InputError(f"{place}: no text; wanted 'contents', 'title' and 'text', or 'text' (or name them: --fields)")
     if "contents" in record and len(fields) > 1 and not all(field in record for field in fields):
         parts = str(record["contents"]).removesuffix("\n").split("\n")
         if len(parts) == len(fields):

@@ -2,7 +2,7 @@ import dataclasses
 import json
 import math
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import get_args
 
 import pytest
@@ -21,6 +21,8 @@ VALUES = {
     "name": TEXT.filter(str.strip),
     "aliases": st.lists(TEXT, max_size=3).map(tuple),
     "weights": st.sampled_from(get_args(Weights)),
+    "adapter": TEXT.filter(lambda text: not PurePath(text).is_absolute() and ".." not in PurePath(text).parts),
+    "base_file": TEXT.filter(lambda text: PurePath(text).name == text),
     "layers": st.integers(0, 10_000),
     "attention": st.sampled_from(get_args(Attention)),
     "echo": st.booleans(),

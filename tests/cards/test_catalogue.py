@@ -193,6 +193,24 @@ def test_a_hub_repository_is_ours_where_its_card_is_in_the_cache(tmp_path, monke
     assert find_checkpoint("somebody/mine") == Checkpoint(EncoderCard(name="mine", weights="hub", base="somebody/mine"), None)
 
 
+def test_an_adapter_in_a_hub_repository_is_the_encoders_own(tmp_path, monkeypatch):
+    """Without it in the card, the base would be loaded alone, and nobody told."""
+    snapshot = tmp_path / "hub" / "models--somebody--mine" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    write_card(EncoderCard(name="mine", base="meta/model"), snapshot / "card.toml")
+    (snapshot / "adapter_model.safetensors").touch()
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0123")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    catalogue._hub_card.cache_clear()
+    found = find_checkpoint("somebody/mine")
+    assert (found.card.base, found.card.adapter, found.folder) == ("meta/model", "somebody/mine", None)
+    (snapshot / "adapter_model.safetensors").unlink()
+    assert find_checkpoint("somebody/mine").card.adapter == ""
+    catalogue._hub_card.cache_clear()
+
+
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
     for find in (find_card, find_checkpoint):
         with pytest.raises(InputError) as error:

@@ -117,7 +117,7 @@ BAD_LINES = {
     "list id": (doc(["b"]), "the docid is ['b']"),
     "null text": ({"id": "b", "contents": None}, "the field 'contents' is null; wanted a string"),
     "number for a text": ({"id": "b", "title": "t", "text": 5}, "the field 'text' is 5; wanted a string"),
-    "no text": ({"id": "b", "title": "t"}, "no text; wanted 'contents', or 'title' and 'text'"),
+    "no text": ({"id": "b", "title": "t"}, "no text; wanted 'contents', 'title' and 'text', or 'text'"),
 }
 
 
