@@ -89,8 +89,8 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if _program().split(".")[0] not in ("pyserini", "csplade_pyserini"):
-            raise
+        if _program().split(".")[0] not in ("pyserini", "csplade_pyserini") or _program().startswith("pyserini.server"):
+            raise  # a server answers its client, and goes on
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -415,8 +415,10 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
     @functools.wraps(stock_search)
     def search(self: Any, query: Any, index_name: str, *args: Any, **kwargs: Any) -> Any:
         local = self._local_indexes.get(index_name)
-        # Impact searchers take the lock themselves, ours once the query is encoded.
-        with nullcontext() if local is not None and local.index_type == "impact" else java(self):
+        # Impact searchers take the lock themselves, ours once the query is encoded. Sharded searches (Pyserini tells them by these words)
+        # work in threads of their own, which would wait for a lock that is held here.
+        takes_it_later = (local is not None and local.index_type == "impact") or ("shard" in index_name and "msmarco" in index_name)
+        with nullcontext() if takes_it_later else java(self):
             return stock_search(self, query, index_name, *args, **kwargs)
 
     @functools.wraps(stock_fetch)

@@ -89,6 +89,8 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
         return _already_whole(job, extent)
     _refuse_foreign_output(job)
     with sole_writer(job.partial / f"{_shard_name(job.shard_id, job.shard_num)}.lock", str(job.output)):
+        if manifest_path(job.output).is_file():  # by now
+            return _already_whole(job, extent)
         _encode_missing(job, extent, _finished_files(job, extent))
         return _complete(job)
 
