@@ -191,7 +191,7 @@ def find_checkpoint(name: str) -> Checkpoint:
         if card.base in ("", name):
             return Checkpoint(dataclasses.replace(card, base=name), None)
         # Weights of the repository's own, over another base, can only be an adapter.
-        return Checkpoint(dataclasses.replace(card, adapter=card.adapter or (name if _on_hub(name, ADAPTER_FILE) else "")), None)
+        return Checkpoint(dataclasses.replace(card, adapter=card.adapter or name), None)
     for folder in weight_folders(card):
         if any((folder / file).is_file() for file in WEIGHT_FILES):
             own_card = folder / CARD_FILE

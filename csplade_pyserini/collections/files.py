@@ -52,13 +52,16 @@ def sole_writer(lock: Path, what: str) -> Iterator[None]:
         raise InputError(
             f"another process is writing {what} (it holds {lock}): wait for it, or stop it; the same command then goes on"
         ) from error
+    except PermissionError as error:
+        raise InputError(f"cannot write {what}: {lock} is another user's, who may be writing it") from error
     except (OSError, NotImplementedError) as error:  # some network file systems have no locks
         print(f"{lock.parent} cannot be locked ({error}): see to it that no other process writes {what}", file=sys.stderr)
     try:
         yield
     finally:
-        with suppress(OSError):
-            lock.unlink()
+        if held.is_locked:
+            with suppress(OSError):
+                lock.unlink()
         held.release()
         with suppress(OSError):
             lock.parent.rmdir()  # where the block left nothing in it
