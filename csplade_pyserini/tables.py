@@ -1,4 +1,4 @@
-"""TOML tables to frozen dataclasses: field names are the keys, field types say what is allowed."""
+"""Tables of TOML or JSON to frozen dataclasses: field names are the keys, field types say what is allowed."""
 
 import dataclasses
 import math
@@ -59,10 +59,14 @@ def _checked(value: Any, wanted: Any, where: str) -> Any:
 
 
 def _checked_table(value: Any, wanted: Any, where: str) -> dict[str, Any]:
-    """A table whose values are numbers (dict[str, float]) or anything (dict[str, Any])."""
+    """A table whose values are numbers (dict[str, float]), strings (dict[str, str]) or anything (dict[str, Any])."""
     if wanted is Any:
         if not isinstance(value, dict):
             raise InputError(f"{where} is {value!r}; wanted a table")
+        return value
+    if wanted is str:
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            raise InputError(f"{where} is {value!r}; wanted a table of strings")
         return value
     if not isinstance(value, dict) or not all(type(v) in (int, float) for v in value.values()):
         raise InputError(f"{where} is {value!r}; wanted a table of numbers")

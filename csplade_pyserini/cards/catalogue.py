@@ -238,23 +238,23 @@ def _hub_card(name: str) -> Path | None:
     cached = huggingface_hub.try_to_load_from_cache(name, CARD_FILE)
     if isinstance(cached, str):
         return Path(cached)
-    return Path(huggingface_hub.hf_hub_download(name, CARD_FILE)) if _on_hub(name, CARD_FILE) else None
+    if not _hub_has_card(name):
+        return None
+    return Path(huggingface_hub.hf_hub_download(name, CARD_FILE))
 
 
-def _on_hub(name: str, file: str) -> bool:
-    """Whether a repository has a file: by the cache, else the hub is asked once, without the retries that hf_hub_download makes.
+def _hub_has_card(name: str) -> bool:
+    """Ask the hub once, without the retries that hf_hub_download makes: most names are Pyserini's.
 
-    Most names are Pyserini's. No network, no such repository and no such file all mean that it has not.
+    No network, no such repository and no such file all mean that the name is not ours.
     """
     import huggingface_hub
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    if isinstance(huggingface_hub.try_to_load_from_cache(name, file), str):
-        return True
     if constants.HF_HUB_OFFLINE:
         return False
-    url, headers = huggingface_hub.hf_hub_url(name, file), build_hf_headers()
+    url, headers = huggingface_hub.hf_hub_url(name, CARD_FILE), build_hf_headers()
     try:
         answer = huggingface_hub.get_session().head(url, headers=headers, timeout=_HUB_TIMEOUT_SECONDS)
     except Exception:  # whichever HTTP library this version of huggingface_hub is built on

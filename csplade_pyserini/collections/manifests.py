@@ -12,11 +12,12 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.tables import parse_table
 
 FORMAT = 1
 VERSIONS_OF = ("csplade_pyserini", "pyserini", "torch", "transformers", "peft")
@@ -124,8 +125,8 @@ def read_collection_manifest(path: Path) -> CollectionManifest:
     if not isinstance(shards, list) or not all(isinstance(shard, dict) for shard in shards):
         raise InputError(f"{file} is no manifest of a collection: wanted a list of shards")
     known = {f.name: table[f.name] for f in dataclasses.fields(CollectionManifest) if f.name in table}  # totals stand beside them
-    known["shards"] = tuple(_checked(ShardRecord, shard, file) for shard in shards)
-    manifest = _checked(CollectionManifest, known, file)
+    known["shards"] = tuple(_parsed(ShardRecord, shard, file) for shard in shards)
+    manifest = _parsed(CollectionManifest, known, file)
     for key, total in _totals(manifest).items():
         if table.get(key) != total:
             raise InputError(f"{file}: {key} is {table.get(key)!r}, its shards have {total}: it was changed by hand")
@@ -134,7 +135,7 @@ def read_collection_manifest(path: Path) -> CollectionManifest:
 
 def read_index_manifest(path: Path) -> IndexManifest:
     """The manifest of an index. Raises InputError where it is missing or broken."""
-    return _checked(IndexManifest, _read(path), manifest_path(path))
+    return _parsed(IndexManifest, _read(path), manifest_path(path))
 
 
 def encoder_of(path: Path) -> str | None:
@@ -144,7 +145,8 @@ def encoder_of(path: Path) -> str | None:
 
 def refuse_mismatch(index: Path, of_query: str | None) -> None:
     """Raise InputError where the index was made by another encoder than the queries, or has changed; what is not known is let pass."""
-    of_index = encoder_of(index)
+    table = _read(index) if manifest_path(index).is_file() else {}
+    of_index = table.get("encoder") or None
     if of_query is None or of_index is None or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
         return
     if of_index != of_query:
@@ -152,7 +154,7 @@ def refuse_mismatch(index: Path, of_query: str | None) -> None:
             f"the index {index} was encoded by {of_index}, the queries by {of_query}: "
             f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
         )
-    commit = _read(index).get("commit")  # a folder that is no index has a manifest of another kind, and is told so elsewhere
+    commit = table.get("commit")  # a folder that is no index has a manifest of another kind, and is told so elsewhere
     if commit and commit != index_commit(index):
         raise InputError(
             f"{index} is not the index that {manifest_path(index)} tells of, it was changed or replaced since: build it again, "
@@ -216,18 +218,9 @@ def _read(path: Path) -> dict[str, Any]:
     return table
 
 
-def _checked[T](cls: type[T], table: dict[str, Any], file: Path) -> T:
-    """A dataclass of a table. Raises InputError, naming the file, on a missing key, an unknown one or a value of another type."""
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in table.keys() - known.keys():
-        raise InputError(f"{file}: unknown key {key!r}; known: {', '.join(known)}")
-    for key, key_field in known.items():
-        if key not in table and key_field.default is key_field.default_factory is dataclasses.MISSING:
-            raise InputError(f"{file}: the key {key!r} is missing")
-        wanted: Any = get_origin(key_field.type) or key_field.type
-        value = table.get(key)
-        if key in table and type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise InputError(f"{file}: {key} is {value!r}; wanted {wanted.__name__}, got {type(value).__name__}")
+def _parsed[T](cls: type[T], table: dict[str, Any], file: Path) -> T:
+    """A dataclass of a table. Raises InputError, naming the file, as parse_table does and on a number below 0."""
+    for key, value in table.items():
         if isinstance(value, int | float) and not value >= 0:
             raise InputError(f"{file}: {key} is {value}; wanted 0 or more")
-    return cls(**table)
+    return parse_table(cls, table, str(file))

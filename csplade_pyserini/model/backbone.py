@@ -135,11 +135,12 @@ def _converted(folder: str, gguf_file: str) -> str:
 def _from_pretrained(place: str, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     where = {key: options[key] for key in ("revision", "gguf_file") if key in options}
     try:
-        layers = getattr(AutoConfig.from_pretrained(place, trust_remote_code=False, **where), "num_hidden_layers", 1)
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False, **where)
+        layers = getattr(config, "num_hidden_layers", 1)
         if type(layers) is not int or layers > MOST_LAYERS:
             raise ValueError(f"num_hidden_layers is {layers}; wanted at most {MOST_LAYERS}")
         loaded: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
-            place, trust_remote_code=False, output_loading_info=True, **options
+            place, config=config, trust_remote_code=False, output_loading_info=True, **options
         )
     except Exception as error:
         raise InputError(f"cannot load the weights of {place}: {_brief(error)}") from error
