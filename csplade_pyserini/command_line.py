@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from csplade_pyserini.cards import QUANTIZATIONS, Checkpoint, EncoderOptions, find_checkpoint, merge_options, parse_encoder_name
 from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.utf8 import lone_surrogates
 
 
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
@@ -36,7 +37,7 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
 def _refuse_other_bytes(words: Sequence[str]) -> None:
     """Raise InputError on an argument that is not UTF-8: neither JSON nor Java could hold the name of such a file."""
     for word in words:
-        if any(0xD800 <= ord(character) < 0xE000 for character in word):
+        if lone_surrogates(word):
             raise InputError(f"the argument {word!r} is not UTF-8; give text as UTF-8, and files and folders names that are")
 
 

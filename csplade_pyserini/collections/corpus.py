@@ -21,6 +21,7 @@ from tqdm import tqdm
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.spans import span_lines, spans_between
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.utf8 import check_unicode
 
 IR_DATASETS_PREFIX = "ir_datasets:"
 JSONL_ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
@@ -241,14 +242,6 @@ def check_docid(docid: object, place: object) -> str:
     if size > MOST_DOCID_BYTES:
         raise InputError(f"{place}: the docid {docid!r} has {size} bytes; Lucene keeps at most {MOST_DOCID_BYTES}")
     return str(docid)
-
-
-def check_unicode(text: str, place: object) -> None:
-    """Raise InputError on a lone surrogate, which JSON may hold and UTF-8 may not."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"{place}: a lone surrogate, {text[error.start : error.end]!r}, which UTF-8 cannot hold") from error
 
 
 class Extent(NamedTuple):

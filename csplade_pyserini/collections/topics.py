@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, check_unicode, load_ir_dataset, parse_record, read_lines
+from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, load_ir_dataset, parse_record, read_lines
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.utf8 import check_unicode
 
 Topics = dict[str, str]
 Qrels = dict[str, dict[str, int]]

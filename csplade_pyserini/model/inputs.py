@@ -6,7 +6,6 @@ Echo repeats the unpadded tokens, so a vector never depends on its batch. (The a
 repeats the padded batch, which puts the padding of the first copy between the copies.)
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.utf8 import lone_surrogates
 
 Side = Literal["query", "document"]
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def tokenize(texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: 
     try:
         rows = iter(tokenizer(filled, add_special_tokens=False, verbose=False)["input_ids"] if filled else [])
     except TypeError as error:
-        broken = next((text for text in filled if _LONE_SURROGATE.search(text)), None)
+        broken = next(filter(lone_surrogates, filled), None)
         if broken is None:
             raise
         raise InputError(f"the text {broken!r} holds a lone surrogate, which UTF-8 cannot hold") from error

@@ -21,8 +21,9 @@ import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from csplade_pyserini.collections.corpus import check_unicode, parse_record
+from csplade_pyserini.collections.corpus import parse_record
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.utf8 import check_unicode
 
 
 class Passage(NamedTuple):
