@@ -40,9 +40,13 @@ GUARDED = {
     ),
     "pyserini.server.backend": (
         "SharedSearchBackend._bulk_fetch_and_format_documents",
-        "SharedSearchBackend._ensure_index",
-        "SharedSearchBackend._search_impl",
         "SharedSearchBackend._doc_store_lucene_searcher",
+        "SharedSearchBackend._ensure_index",
+        "SharedSearchBackend._lock_for_index_name",
+        "SharedSearchBackend._params_require_searcher_rebuild",
+        "SharedSearchBackend._search_impl",
+        "SharedSearchBackend.close_all",
+        "SharedSearchBackend.resolve_index_dir",
         "BadSearchRequestError",
         "INDEX_TYPE",
         "LuceneSearcher",
@@ -53,7 +57,9 @@ GUARDED = {
 _ours_on_command_line = False
 _java = threading.RLock()
 """Held while Java is called for a search. pyjnius keeps the object that a method is called on with the method, one for all threads:
-a weight of one thread's query would end up in another's."""
+a weight of one thread's query would end up in another's. Locks of Pyserini's servers are taken inside it, never the other way round."""
+_loading: dict[str, threading.Lock] = {}
+"""By encoder's name, held while it is loaded: once, whoever else asks for it."""
 
 
 def register() -> None:
@@ -108,13 +114,17 @@ def missing_symbols(module: ModuleType) -> list[str]:
     return [symbol for symbol in GUARDED.get(module.__name__, ()) if not has(symbol)]
 
 
-@functools.lru_cache(maxsize=2)
 def shared_encoder(name: str, device: str | None = None) -> "SparseEncoder":
     """The encoder of that name, loaded once a process: searchers come and go, an 8B model should not."""
+    with _loading.setdefault(name, threading.Lock()), _one_sentence():
+        return _load_encoder(name, device)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_encoder(name: str, device: str | None) -> "SparseEncoder":
     from csplade_pyserini.model import load_encoder
 
-    with _one_sentence():
-        return load_encoder(name, device=device)
+    return load_encoder(name, device=device)
 
 
 # ---------------------------------------------------------------- command lines (module pyserini)
@@ -380,13 +390,48 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
     """
     backend, index_type = module.SharedSearchBackend, module.INDEX_TYPE
     index_type["impact"] = _WithLocalIndexes(index_type["impact"])
-    stock_ensure, stock_store = backend._ensure_index, backend._doc_store_lucene_searcher
+    stock_ensure, stock_store, stock_close = backend._ensure_index, backend._doc_store_lucene_searcher, backend.close_all
     stock_search, stock_fetch = backend._search_impl, backend._bulk_fetch_and_format_documents
 
     def java(self: Any) -> Any:
         """The lock, where an index of ours is served."""
         ours = any(local.index_type == "impact" and is_ours(local.encoder or "") for local in self._local_indexes.values())
         return _java if ours else nullcontext()
+
+    @contextmanager
+    def answered() -> Iterator[None]:
+        """An InputError, also one that Pyserini has wrapped, is an answer to the client."""
+        try:
+            yield
+        except Exception as error:
+            reason: BaseException | None = error
+            while reason is not None and not isinstance(reason, InputError):
+                reason = reason.__cause__
+            if reason is None:
+                raise
+            raise module.BadSearchRequestError(str(reason)) from reason
+
+    def is_open(self: Any, index_name: str, ef_search: int | None = None, encoder: str | None = None) -> bool:
+        config = self.indexes.get(index_name)
+        if config is None or config.searcher is None:
+            return False
+        return not self._params_require_searcher_rebuild(config, ef_search=ef_search, encoder=encoder)
+
+    def prepare(self: Any, index_name: str, encoder: str | None = None) -> None:
+        """What may take minutes, before Java is locked: to download an index, and to load an encoder of ours."""
+        if is_open(self, index_name, encoder=encoder):
+            return
+        with self._lock_for_index_name(index_name):
+            self.resolve_index_dir(index_name)
+        local = self._local_indexes.get(index_name)
+        if local is None or local.index_type != "impact":
+            return
+        name = encoder or local.encoder
+        if name and is_ours(name):
+            refuse_mismatch(Path(local.path), _encoder_of_queries(name))  # a client may have named it: not loaded in vain
+            shared_encoder(name)
+        if local.base_index:
+            prepare(self, local.base_index)
 
     @functools.wraps(stock_ensure)
     def ensure_index(self: Any, index_name: str, **kwargs: Any) -> Any:
@@ -395,8 +440,10 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
             raise module.BadSearchRequestError(
                 f"encoder {encoder!r} is not for clients; wanted the name of a card, or an encoder of this server's configuration"
             )
-        with java(self):
-            config = stock_ensure(self, index_name, **kwargs)
+        with answered():
+            prepare(self, index_name, encoder)
+            with nullcontext() if is_open(self, index_name, kwargs.get("ef_search"), encoder) else java(self):
+                config = stock_ensure(self, index_name, **kwargs)
         local = self._local_indexes.get(index_name)
         if local is not None and config.index_type == "impact":
             config.base_index = local.base_index
@@ -408,9 +455,16 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
         if local is None or local.index_type != "impact" or local.base_index:
             return stock_store(self, start_index_name, **kwargs)
         # No text index named: the impact index itself holds what there is of its documents.
-        if not hasattr(local, "csplade_doc_store"):
-            local.csplade_doc_store = module.LuceneSearcher(local.path)
-        return local.csplade_doc_store
+        stores = self.__dict__.setdefault("_csplade_doc_stores", {})
+        if local.path not in stores:
+            stores[local.path] = module.LuceneSearcher(local.path)
+        return stores[local.path]
+
+    @functools.wraps(stock_close)
+    def close_all(self: Any) -> None:
+        stock_close(self)
+        for store in self.__dict__.pop("_csplade_doc_stores", {}).values():
+            store.close()
 
     @functools.wraps(stock_search)
     def search(self: Any, query: Any, index_name: str, *args: Any, **kwargs: Any) -> Any:
@@ -418,17 +472,22 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
         # Impact searchers take the lock themselves, ours once the query is encoded. Sharded searches (Pyserini tells them by these words)
         # work in threads of their own, which would wait for a lock that is held here.
         takes_it_later = (local is not None and local.index_type == "impact") or ("shard" in index_name and "msmarco" in index_name)
-        with nullcontext() if takes_it_later else java(self):
-            return stock_search(self, query, index_name, *args, **kwargs)
+        with answered():
+            if takes_it_later:
+                return stock_search(self, query, index_name, *args, **kwargs)
+            prepare(self, index_name)
+            with java(self):
+                return stock_search(self, query, index_name, *args, **kwargs)
 
     @functools.wraps(stock_fetch)
-    def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with java(self):
-            return stock_fetch(self, *args, **kwargs)
+    def fetch(self: Any, docids: list[str], start_index_name: str, **kwargs: Any) -> Any:
+        with answered():
+            prepare(self, start_index_name)
+            with java(self):
+                return stock_fetch(self, docids, start_index_name, **kwargs)
 
     backend._search_impl, backend._bulk_fetch_and_format_documents = search, fetch
-    backend._ensure_index = ensure_index
-    backend._doc_store_lucene_searcher = doc_store
+    backend._ensure_index, backend._doc_store_lucene_searcher, backend.close_all = ensure_index, doc_store, close_all
 
 
 def _may_name(encoder: str, configured: set[str | None]) -> bool:

@@ -143,6 +143,24 @@ def test_a_query_without_terms_and_one_without_hits(folder):
     assert (hit["score"], hit["lucene_score"], hit["matched"]) == (0, 0.0, [])
 
 
+def test_more_hits_than_documents_are_all_of_them(folder):
+    hits = explained("--index", folder / "index", "--query", QUERY, "--hits", 2**31 - 1)["hits"]
+    assert [hit["rank"] for hit in hits] == list(range(1, len(hits) + 1))
+    assert hits == explained("--index", folder / "index", "--query", QUERY, "--hits", 1_000)["hits"]
+
+
+def test_an_index_that_stores_something_else_than_json_has_no_texts(tmp_path):
+    (tmp_path / "trec").mkdir()
+    (tmp_path / "trec" / "docs.txt").write_text("<DOC>\n<DOCNO>d1</DOCNO>\n<TEXT>\nheart attack\n</TEXT>\n</DOC>\n")
+    built = run_python(
+        "-m", "pyserini.index.lucene", "--collection", "TrecCollection", "--input", tmp_path / "trec", "--index", tmp_path / "index",
+        "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized", "--storeRaw",
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    [hit] = explained("--encoder", "csplade-tiny", "--index", tmp_path / "index", "--query", "heart", "--docid", "d1")["hits"]
+    assert hit["document"] is None
+
+
 def test_the_terms_of_a_text(tmp_path):
     done = run_python("-m", "csplade_pyserini.cards", "--encoder", "csplade-tiny", "--encode", QUERY, "--terms", 3)
     assert done.returncode == 0, done.stderr

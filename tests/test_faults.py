@@ -17,7 +17,8 @@ from programs import SAMPLE, run_python
 
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus
-from csplade_pyserini.collections.manifests import read_collection_manifest
+from csplade_pyserini.collections.manifests import read_collection_manifest, refuse_mismatch
+from csplade_pyserini.errors import InputError
 
 QUERY_COMMAND = ("-m", "pyserini.search.lucene", "--topics", SAMPLE / "topics.tsv", "--encoder", "csplade-tiny", "--hits", "3")
 
@@ -107,6 +108,9 @@ def test_an_index_swapped_under_its_manifest_is_refused_by_every_search(vectors,
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         assert f"{tmp_path / 'index'} is not the index that {tmp_path / 'index.manifest.json'} tells of" in done.stderr
+    for unknown in (None, "", "someone-elses-encoder"):
+        with pytest.raises(InputError, match="is not the index that"):
+            refuse_mismatch(tmp_path / "index", unknown)
     assert run_python(*search, CSPLADE_ALLOW_MISMATCH="1").returncode == 0
 
 

@@ -124,6 +124,25 @@ def test_a_card_of_the_hub_names_no_folder_of_this_machine(tmp_path, monkeypatch
     assert find_checkpoint("owner/repository").folder is None
 
 
+@pytest.mark.parametrize("key", ["base", "adapter", "tokenizer"])
+def test_a_card_of_the_hub_names_no_folder_that_looks_like_a_hub_id(tmp_path, monkeypatch, key):
+    (tmp_path / "card.toml").write_text(f"name = 'theirs'\n{key} = 'runs/private'\n")
+    (tmp_path / "runs" / "private").mkdir(parents=True)
+    monkeypatch.setattr("csplade_pyserini.cards.catalogue._hub_card", lambda name: tmp_path / "card.toml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"{key} is 'runs/private', a folder or file here, {tmp_path}/runs/private"):
+        find_checkpoint("owner/repository")
+
+
+def test_a_card_of_the_hub_takes_bases_and_tokenizers_of_packages_and_no_adapters(tmp_path, monkeypatch):
+    monkeypatch.setattr("csplade_pyserini.cards.catalogue._hub_card", lambda name: tmp_path / "card.toml")
+    (tmp_path / "card.toml").write_text("name = 'theirs'\nbase = 'package:some'\ntokenizer = 'package:some'\n")
+    assert find_checkpoint("owner/repository").card.adapter == "owner/repository"
+    (tmp_path / "card.toml").write_text("name = 'theirs'\nadapter = 'package:some'\n")
+    with pytest.raises(InputError, match="adapter is 'package:some', no Hugging Face id"):
+        find_checkpoint("owner/repository")
+
+
 def test_a_package_that_a_card_names_is_not_imported(folder, tmp_path, monkeypatch):
     (tmp_path / "planted").mkdir()
     (tmp_path / "planted" / "__init__.py").write_text("raise SystemExit('run')\n")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -37,9 +38,15 @@ def config(tmp_path_factory):
     for command in commands:
         result = run_python("-m", *command)
         assert result.returncode == 0, result.stderr
+    shutil.copytree(folder / "impacts", folder / "swapped")
+    manifest = json.loads((folder / "impacts.manifest.json").read_text())
+    (folder / "swapped.manifest.json").write_text(json.dumps(manifest | {"commit": "0" * 64}))
     file = folder / "server.yaml"
     file.write_text(
         f"indexes:\n"
+        f"  swapped: {{path: {folder}/swapped, index_type: impact, encoder: csplade-tiny}}\n"
+        f"  late: {{path: {folder}/impacts, index_type: impact, encoder: 'csplade-tiny:max_length=64'}}\n"
+        f"  msmarco-shard: {folder}/texts\n"
         f"  alone: {{path: {folder}/impacts, index_type: impact, encoder: csplade-tiny}}\n"
         f"  with-texts: {{path: {folder}/impacts, index_type: impact, encoder: csplade-tiny, base_index: texts}}\n"
         f"  texts: {folder}/texts\n"
@@ -88,26 +95,93 @@ def test_rest_searches_a_local_impact_index(rest):
     assert all(c["doc"] == texts[c["docid"]] for c in with_texts)
 
 
-def ask_mcp(config, **arguments):
-    """The text that the MCP server's search tool answers with."""
+def test_an_index_that_was_replaced_is_answered_with_what_is_wrong_and_the_server_goes_on(rest):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        candidates(rest, "swapped")
+    assert refused.value.code == 400
+    assert "is not the index that" in refused.value.read().decode()
+    assert len(candidates(rest, "alone")) == 5
+
+
+def ask_mcp(config, *calls):
+    """The texts that the MCP server's search tool answers calls with, one after the other."""
     from fastmcp import Client
     from fastmcp.client.transports import StdioTransport
 
     async def ask():
         words = ["-m", "pyserini.server.mcp", "--config", str(config)]
         async with Client(StdioTransport(sys.executable, words, env=os.environ | {"HF_HUB_OFFLINE": "1"})) as client:
-            return await client.call_tool("search", {"query": {"query_txt": QUERY}, "hits": 3, **arguments}, raise_on_error=False)
+            question = {"query": {"query_txt": QUERY}, "hits": 3, "index": "with-texts"}
+            return [(await client.call_tool("search", question | call, raise_on_error=False)).content[0].text for call in calls]
 
-    return asyncio.run(ask()).content[0].text
-
-
-def test_mcp_searches_a_local_impact_index(config):
-    text = ask_mcp(config, index="with-texts")
-    assert len(set(re.findall(r"\bs\d{3}\b", text))) == 3, text
+    return asyncio.run(ask())
 
 
-def test_a_client_names_a_card_but_no_folder_of_the_servers(config, checkpoint_folder):
+def test_mcp_answers_a_client_that_names_an_encoder_and_goes_on_whatever_it_named(config, checkpoint_folder):
     """REST has no field for an encoder, MCP has."""
-    assert len(set(re.findall(r"\bs\d{3}\b", ask_mcp(config, index="with-texts", encoder="csplade-tiny")))) == 3
-    refused = ask_mcp(config, index="with-texts", encoder=str(checkpoint_folder))
-    assert f"encoder '{checkpoint_folder}' is not for clients" in refused, refused
+    encoders = (str(checkpoint_folder), "csplade-8b", "csplade-bi-smol", "csplade-tiny")
+    asked, folder, without_weights, other, right = ask_mcp(config, {}, *({"encoder": name} for name in encoders))
+    assert len(set(re.findall(r"\bs\d{3}\b", asked))) == 3, asked
+    assert f"encoder '{checkpoint_folder}' is not for clients" in folder
+    assert "encoder 'csplade-8b' has no weights here" in without_weights
+    assert re.search(r"was encoded by csplade-tiny@\S+ the queries by csplade-bi-smol@", other)
+    assert right == asked
+
+
+BACKEND = """
+import json, sys, threading
+from pyserini.server import backend as module
+import csplade_pyserini.model
+config, query = sys.argv[1:]
+served = module.SharedSearchBackend(config, no_prebuilt_indexes=True)
+
+def docids(index):
+    return [found["docid"] for found in served.search(query, index, hits=5, parse=False)["candidates"]]
+
+found = {"alone": docids("alone"), "status": list(served.get_status("alone"))}
+
+# Pyserini's sharded search: an index name with these two words, and threads that open and search the shards.
+module.SHARDS = {"texts": ""}
+found["sharded"], found["texts"] = docids("msmarco-shard"), docids("texts")
+
+loading, go_on, load = threading.Event(), threading.Event(), csplade_pyserini.model.load_encoder
+
+def load_slowly(*args, **kwargs):
+    loading.set()
+    assert go_on.wait(60)
+    return load(*args, **kwargs)
+
+csplade_pyserini.model.load_encoder = load_slowly
+late = threading.Thread(target=lambda: found.update(late=docids("late")))
+late.start()
+assert loading.wait(60)
+served.search(query + " again", "alone", parse=False)
+served.search(query + " again", "texts", parse=False)
+served.get_document(found["alone"][0], "with-texts")
+go_on.set()
+late.join()
+served.close_all()
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def backend(config):
+    """What the servers' common backend gave; it ends in time."""
+    done = run_python("-c", BACKEND, config, QUERY, seconds=180)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_nobody_waits_while_an_encoder_is_loaded(backend):
+    """The backend searched and gave a document while another index waited for its encoder; that one is answered in the end."""
+    assert backend["late"] == backend["alone"]
+    assert len(backend["alone"]) == 5
+
+
+def test_sharded_search_does_not_wait_for_itself(backend):
+    assert backend["sharded"] == backend["texts"]
+
+
+def test_the_status_of_an_index_tells_what_its_owner_wrote(backend):
+    assert set(backend["status"]) <= {"name", "path", "encoder", "index_type", "ef_search", "bm25_searchers", "no_prebuilt_indexes"}

@@ -206,8 +206,11 @@ def _refuse_local_places(card: EncoderCard, name: str) -> None:
     """A card that comes from the hub names nothing of this machine but installed packages. Raises InputError."""
     for key in ("base", "adapter", "tokenizer"):
         place = getattr(card, key)
-        if place and not place.startswith(PACKAGE_PREFIX) and not is_hub_id(place):
-            raise InputError(f"the card of {name}: {key} is {place!r}; a card on the hub may name Hugging Face ids alone")
+        if place.startswith(PACKAGE_PREFIX) and key != "adapter":
+            continue
+        if place and (not is_hub_id(place) or os.path.exists(place)):
+            what = f"a folder or file here, {os.path.abspath(place)}" if os.path.exists(place) else "no Hugging Face id"
+            raise InputError(f"the card of {name}: {key} is {place!r}, {what}; a card on the hub may name Hugging Face ids alone")
 
 
 def _folder_card(name: str) -> Path | None:

@@ -1,5 +1,6 @@
 """Whole files or none: written under another name, synced, then renamed; and one writer at a time."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from csplade_pyserini.errors import InputError
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What some network file systems say."""
 
 
 @contextmanager
@@ -52,9 +56,9 @@ def sole_writer(lock: Path, what: str) -> Iterator[None]:
         raise InputError(
             f"another process is writing {what} (it holds {lock}): wait for it, or stop it; the same command then goes on"
         ) from error
-    except PermissionError as error:
-        raise InputError(f"cannot write {what}: {lock} is another user's, who may be writing it") from error
-    except (OSError, NotImplementedError) as error:  # some network file systems have no locks
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise InputError(f"cannot write {what}: {lock}: {error.strerror or error}; another process may be writing it") from error
         print(f"{lock.parent} cannot be locked ({error}): see to it that no other process writes {what}", file=sys.stderr)
     try:
         yield

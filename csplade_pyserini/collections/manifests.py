@@ -144,21 +144,20 @@ def encoder_of(path: Path) -> str | None:
 
 
 def refuse_mismatch(index: Path, of_query: str | None) -> None:
-    """Raise InputError where the index was made by another encoder than the queries, or has changed; what is not known is let pass."""
-    table = _read(index) if manifest_path(index).is_file() else {}
-    of_index = table.get("encoder") or None
-    if of_query is None or of_index is None or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
+    """Raise InputError where the index has changed, or was made by another encoder than the queries; an encoder unknown is let pass."""
+    if not manifest_path(index).is_file() or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
         return
-    if of_index != of_query:
-        raise InputError(
-            f"the index {index} was encoded by {of_index}, the queries by {of_query}: "
-            f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
-        )
-    commit = table.get("commit")  # a folder that is no index has a manifest of another kind, and is told so elsewhere
+    table = _read(index)
+    of_index, commit = table["encoder"], table.get("commit")  # a folder that is no index has a manifest of another kind
     if commit and commit != index_commit(index):
         raise InputError(
             f"{index} is not the index that {manifest_path(index)} tells of, it was changed or replaced since: build it again, "
             f"or remove the manifest if you know what the index holds (CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
+        )
+    if of_query and of_index and of_index != of_query:
+        raise InputError(
+            f"the index {index} was encoded by {of_index}, the queries by {of_query}: "
+            f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
         )
 
 

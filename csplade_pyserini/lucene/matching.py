@@ -31,7 +31,7 @@ class Match:
     impacts: dict[str, int]
     """The impacts of the query's terms that the document has, out of its postings."""
     text: str
-    """The document's text where the index stores records that have it; else empty."""
+    """The document's text where the index stores JSON records that have it; else empty."""
 
 
 class ImpactIndex:
@@ -60,6 +60,7 @@ class ImpactIndex:
         if not vector:
             return []
         # Ties go by internal number in Lucene and by docid in Anserini: what ties with the last has to be seen too.
+        hits = min(hits, self._reader.maxDoc())
         wanted = hits + 1
         while True:
             top = self._searcher.search(self._query(vector), wanted).scoreDocs
@@ -110,7 +111,10 @@ class ImpactIndex:
 
     def _text(self, number: int) -> str:
         raw = self._reader.storedFields().document(number).get(RAW)
-        contents = json.loads(str(raw)).get("contents") if raw else ""
+        try:
+            contents = json.loads(str(raw))["contents"]
+        except (ValueError, RecursionError, KeyError, TypeError):  # none stored, or what another collection class stores
+            return ""
         return contents if isinstance(contents, str) else ""
 
 

@@ -4,11 +4,13 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import file_hash
-from csplade_pyserini.errors import CheckError
+from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.reproduction.collections import TopicSet
 from csplade_pyserini.reproduction.metrics import METRICS
 
@@ -35,13 +37,21 @@ def evaluate(qrels: Path | str, run: Path, topics: TopicSet) -> dict[str, dict[s
         "pyserini": importlib.metadata.version("pyserini"),
     }
     kept = run.with_name(f".{run.name}.scores.json")
-    if kept.is_file() and (table := json.loads(kept.read_text(encoding="utf-8")))["made_of"] == made_of:
-        scores: dict[str, dict[str, float]] = table["scores"]
+    if scores := _kept_scores(kept, made_of):
         return scores
     scores = _evaluate(commands, run, topics)
-    with whole_file(kept) as file:
+    with suppress(InputError), whole_file(kept) as file:  # a folder that cannot be written costs time alone
         json.dump({"made_of": made_of, "scores": scores}, file)
     return scores
+
+
+def _kept_scores(kept: Path, made_of: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The scores that a file keeps; empty where it is missing, broken, or made of something else."""
+    try:
+        table = json.loads(kept.read_text(encoding="utf-8"))
+        return table["scores"] if table["made_of"] == made_of else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _evaluate(commands: dict[tuple[str, ...], list[str]], run: Path, topics: TopicSet) -> dict[str, dict[str, float]]:

@@ -16,10 +16,10 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,7 +136,7 @@ def search_in_batches(index: Path, encoder: SparseEncoder, wanted: dict[str, Sco
         batch = queries[first : first + BATCH]
         found = searcher.batch_search(batch, batch, k=HITS, threads=threads)
         wrong += sum([round(hit.score) for hit in found[query]] != wanted[query] for query in batch)
-        memory.look(first / len(queries))
+        memory.look((first + len(batch)) / len(queries))
     return Outcome(f"batch_search, {threads} threads", len(queries), wrong, time.perf_counter() - start, memory.grown())
 
 
@@ -152,7 +152,8 @@ def ask_server(folder: Path, index: Path, encoder: str, wanted: dict[str, Scores
         server = subprocess.Popen([sys.executable, "-m", "pyserini.server.rest", *words], stdout=log, stderr=log)
     try:
         address = f"http://127.0.0.1:{port}/v1/impacts/search?hits={HITS}&query="
-        wait_for(lambda: answer(address, "anything"), server)
+        wait_for_port(port, server)
+        answer(address, "the first one opens the index")
         asked, wrong, memory = [0] * clients, [0] * clients, Memory(server.pid)
         start = time.perf_counter()
 
@@ -163,10 +164,12 @@ def ask_server(folder: Path, index: Path, encoder: str, wanted: dict[str, Scores
                 wrong[client] += answer(address, query) != wanted[query]
                 asked[client] += 1
 
-        threads = [threading.Thread(target=ask, args=(client,)) for client in range(clients)]
+        threads = [threading.Thread(target=ask, args=(client,), daemon=True) for client in range(clients)]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
+            if server.poll() is not None:
+                raise RuntimeError(f"the server ended with exit code {server.returncode} after {sum(asked)} queries")
             memory.look((time.perf_counter() - start) / seconds)
             time.sleep(0.1)
         return Outcome(f"REST, {clients} clients", sum(asked), sum(wrong), time.perf_counter() - start, memory.grown())
@@ -175,22 +178,22 @@ def ask_server(folder: Path, index: Path, encoder: str, wanted: dict[str, Scores
         server.wait(timeout=60)
 
 
-def answer(address: str, query: str) -> Scores:
-    """The scores that the server gives; an error of its is an answer without any."""
+def answer(address: str, query: str) -> Scores | None:
+    """The scores that the server gives; None: an error, or no answer in time."""
     try:
         with urllib.request.urlopen(address + urllib.parse.quote(query), timeout=60) as page:
             return [candidate["score"] for candidate in json.load(page)["candidates"]]
-    except urllib.error.HTTPError as error:
-        print(f"HTTP {error.code}: {error.read()[:200]!r}", file=sys.stderr)
-        return []
+    except (OSError, HTTPException, ValueError) as error:
+        print(f"no answer: {error}", file=sys.stderr)
+        return None
 
 
-def wait_for(call: Callable[[], object], server: "subprocess.Popen[bytes]") -> None:
-    """Until the server answers. Raises RuntimeError where it does not start."""
+def wait_for_port(port: int, server: "subprocess.Popen[bytes]") -> None:
+    """Until the server listens. Raises RuntimeError where it does not start."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and server.poll() is None:
         try:
-            call()
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.5)
@@ -198,14 +201,14 @@ def wait_for(call: Callable[[], object], server: "subprocess.Popen[bytes]") -> N
 
 
 def report(growth: int, what: str, queries: int, wrong: int, seconds: float, memory: tuple[int, int]) -> bool:
-    """Print an outcome; whether all is well."""
+    """Print an outcome; whether all is well, and anything was asked."""
     first, grown = memory
     print(
         f"{what}: {queries} queries, {queries / seconds:.0f} a second, {wrong} wrong; "
         f"{first} MB after a tenth, {grown:+d} MB at the end (at most {growth:+d} wanted)",
         flush=True,
     )
-    return not wrong and grown <= growth
+    return bool(queries) and not wrong and grown <= growth
 
 
 if __name__ == "__main__":

@@ -326,6 +326,22 @@ def test_a_whole_output_is_left_alone_and_its_encoder_not_loaded(corpus, tmp_pat
     assert f"{output} is whole already: {len(TEXTS)} documents" in err
 
 
+def test_an_output_that_another_process_made_whole_meanwhile_is_left_alone(corpus, tmp_path, monkeypatch):
+    output, lock = tmp_path / "out", encoding.sole_writer
+
+    @contextlib.contextmanager
+    def held_by_another_until_now(*args):
+        monkeypatch.setattr(encoding, "sole_writer", lock)
+        made.append(encode_corpus(job_of(corpus, output, WordEncoder())))
+        with lock(*args):
+            yield
+
+    made = []
+    monkeypatch.setattr(encoding, "sole_writer", held_by_another_until_now)
+    assert encode_corpus(job_of(corpus, output)) == made[0]
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_a_finished_shard_is_not_encoded_again_while_others_are_missing(corpus, tmp_path):
     encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(), shard_id=1, shard_num=2))
     there = files_of(tmp_path / "out")

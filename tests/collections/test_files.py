@@ -1,6 +1,10 @@
-import pytest
+import contextlib
+import errno
 
-from csplade_pyserini.collections.files import whole_file
+import pytest
+from filelock import FileLock
+
+from csplade_pyserini.collections.files import sole_writer, whole_file
 from csplade_pyserini.errors import InputError
 
 
@@ -77,3 +81,37 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
 def test_a_name_too_long_is_an_error(tmp_path):
     with pytest.raises(InputError, match="cannot write"), whole_file(tmp_path / ("x" * 300)):
         pass
+
+
+def test_a_lock_goes_with_its_block_and_its_empty_folder_too(tmp_path):
+    for left, after in (("", []), ("left.txt", ["out.partial"])):
+        with sole_writer(tmp_path / "out.partial" / "lock", "out"):
+            if left:
+                (tmp_path / "out.partial" / left).write_text("work in progress")
+            with (
+                pytest.raises(InputError, match=r"another process is writing out \(it holds "),
+                sole_writer(tmp_path / "out.partial" / "lock", "out"),
+            ):
+                pass
+        assert names(tmp_path) == after
+
+
+def test_a_lock_that_cannot_be_had_is_an_error_and_stays_as_it_was(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(InputError, match=f"cannot write out: {tmp_path / 'lock'}: Is a directory"), sole_writer(tmp_path / "lock", "out"):
+        pass
+    assert names(tmp_path) == ["lock"]
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOLCK, True), (errno.ENOSYS, True), (errno.EACCES, False), (errno.ENOENT, False)])
+def test_a_file_system_without_locks_is_written_to_and_the_user_told(tmp_path, monkeypatch, capsys, number, goes_on):
+    def acquire(*_, **__):
+        raise OSError(number, "what the file system says")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    done = []
+    outcome = contextlib.nullcontext() if goes_on else pytest.raises(InputError, match="what the file system says")
+    with outcome, sole_writer(tmp_path / "lock", "out"):
+        done.append(True)
+    assert bool(done) == goes_on
+    assert ("see to it that no other process writes out" in capsys.readouterr().err) == goes_on

@@ -72,6 +72,23 @@ def test_scores_are_kept_as_long_as_run_and_qrels_are_the_same(files, monkeypatc
     assert evaluate(qrels, run, topics("AP")) == first
 
 
+@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b'{"made_of": {}}'])
+def test_broken_scores_beside_a_run_are_made_again(files, kept):
+    qrels, run = files
+    first = evaluate(qrels, run, topics("AP"))
+    beside = run.with_name(f".{run.name}.scores.json")
+    whole = beside.read_bytes()
+    beside.write_bytes(kept)
+    assert evaluate(qrels, run, topics("AP")) == first
+    assert beside.read_bytes() == whole
+
+
+def test_scores_that_cannot_be_kept_are_given_all_the_same(files):
+    qrels, run = files
+    run.with_name(f".{run.name}.scores.json").mkdir()  # as unwritable as a read-only folder, for the superuser too
+    assert evaluate(qrels, run, topics("AP"))["AP"][ALL] > 0
+
+
 def test_grades_below_the_level_are_relevant_to_ndcg_alone(files):
     found = evaluate(*files, topics("nDCG@10", "AP", "R@100", level=2))
     assert found["AP"]["q1"] == pytest.approx(1 / 3, abs=1e-4)
