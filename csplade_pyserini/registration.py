@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from csplade_pyserini import autoload
-from csplade_pyserini.cards import find_checkpoint, is_card, is_hub_id, is_ours, parse_encoder_name
+from csplade_pyserini.cards import find_card, find_checkpoint, is_card, is_hub_id, is_ours, parse_encoder_name
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.stock_manifests import stamp_collection, stamp_index
@@ -45,6 +45,7 @@ GUARDED = {
         "SharedSearchBackend._lock_for_index_name",
         "SharedSearchBackend._params_require_searcher_rebuild",
         "SharedSearchBackend._search_impl",
+        "SharedSearchBackend._search_single_shard",
         "SharedSearchBackend.close_all",
         "SharedSearchBackend.resolve_index_dir",
         "BadSearchRequestError",
@@ -116,6 +117,9 @@ def missing_symbols(module: ModuleType) -> list[str]:
 
 def shared_encoder(name: str, device: str | None = None) -> "SparseEncoder":
     """The encoder of that name, loaded once a process: searchers come and go, an 8B model should not."""
+    bare_name, _ = parse_encoder_name(name)
+    if is_card(bare_name):
+        name = f"{find_card(bare_name).name}{name.removeprefix(bare_name)}"  # aliases and capitals are one encoder
     with _loading.setdefault(name, threading.Lock()), _one_sentence():
         return _load_encoder(name, device)
 
@@ -391,69 +395,77 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
     backend, index_type = module.SharedSearchBackend, module.INDEX_TYPE
     index_type["impact"] = _WithLocalIndexes(index_type["impact"])
     stock_ensure, stock_store, stock_close = backend._ensure_index, backend._doc_store_lucene_searcher, backend.close_all
-    stock_search, stock_fetch = backend._search_impl, backend._bulk_fetch_and_format_documents
+    stock_search, stock_shard = backend._search_impl, backend._search_single_shard
+    stock_fetch = backend._bulk_fetch_and_format_documents
+
+    def impact_index(self: Any, index_name: str) -> Any:
+        """What the configuration has of a local impact index; None: there is none of that name."""
+        local = self._local_indexes.get(index_name)
+        return local if local is not None and local.index_type == "impact" else None
 
     def java(self: Any) -> Any:
         """The lock, where an index of ours is served."""
-        ours = any(local.index_type == "impact" and is_ours(local.encoder or "") for local in self._local_indexes.values())
-        return _java if ours else nullcontext()
+        encoders = [local.encoder or "" for local in self._local_indexes.values() if local.index_type == "impact"]
+        return _java if any(is_ours(encoder) or _is_our_query_file(encoder) for encoder in encoders) else nullcontext()
 
-    @contextmanager
-    def answered() -> Iterator[None]:
-        """An InputError, also one that Pyserini has wrapped, is an answer to the client."""
-        try:
-            yield
-        except Exception as error:
-            reason: BaseException | None = error
-            while reason is not None and not isinstance(reason, InputError):
-                reason = reason.__cause__
-            if reason is None:
-                raise
-            raise module.BadSearchRequestError(str(reason)) from reason
-
-    def is_open(self: Any, index_name: str, ef_search: int | None = None, encoder: str | None = None) -> bool:
-        config = self.indexes.get(index_name)
-        if config is None or config.searcher is None:
-            return False
-        return not self._params_require_searcher_rebuild(config, ef_search=ef_search, encoder=encoder)
-
-    def prepare(self: Any, index_name: str, encoder: str | None = None) -> None:
-        """What may take minutes, before Java is locked: to download an index, and to load an encoder of ours."""
-        if is_open(self, index_name, encoder=encoder):
-            return
+    def open_config(self: Any, index_name: str, ef_search: int | None = None, encoder: str | None = None) -> Any:
+        """The index, if it is open as it is asked for; else None."""
         with self._lock_for_index_name(index_name):
-            self.resolve_index_dir(index_name)
-        local = self._local_indexes.get(index_name)
-        if local is None or local.index_type != "impact":
-            return
-        name = encoder or local.encoder
-        if name and is_ours(name):
-            refuse_mismatch(Path(local.path), _encoder_of_queries(name))  # a client may have named it: not loaded in vain
-            shared_encoder(name)
-        if local.base_index:
-            prepare(self, local.base_index)
+            config = self.indexes.get(index_name)
+            if config is None or config.searcher is None:
+                return None
+            return None if self._params_require_searcher_rebuild(config, ef_search=ef_search, encoder=encoder) else config
 
-    @functools.wraps(stock_ensure)
-    def ensure_index(self: Any, index_name: str, **kwargs: Any) -> Any:
-        encoder = kwargs.get("encoder")
+    def download(self: Any, index_name: str) -> None:
+        """An index and that of its texts, before Java is locked: it may take minutes."""
+        texts = [types[index_name].get("texts") for types in index_type.values() if index_name in types]
+        for name in (index_name, *filter(None, texts)):
+            if open_config(self, name) is None:
+                with self._lock_for_index_name(name):
+                    self.resolve_index_dir(name)
+
+    def check_encoder(self: Any, index_name: str, encoder: str | None) -> str | None:
+        """The encoder that a search of a client's is for, in the configuration's own words, so that Pyserini does not open the index again.
+
+        Raises InputError, before Pyserini closes the index for it, where the index has another.
+        """
+        local = impact_index(self, index_name)
         if encoder and not _may_name(encoder, {local.encoder for local in self._local_indexes.values()}):
-            raise module.BadSearchRequestError(
+            raise InputError(
                 f"encoder {encoder!r} is not for clients; wanted the name of a card, or an encoder of this server's configuration"
             )
-        with answered():
-            prepare(self, index_name, encoder)
-            with nullcontext() if is_open(self, index_name, kwargs.get("ef_search"), encoder) else java(self):
-                config = stock_ensure(self, index_name, **kwargs)
-        local = self._local_indexes.get(index_name)
-        if local is not None and config.index_type == "impact":
+        name = encoder or (local.encoder if local is not None else None)
+        if local is None or not name:
+            return encoder
+        refuse_mismatch(Path(local.path), _encoder_of_queries(name) or _stock_name(name))
+        if local.encoder and _same_encoder(name, local.encoder):
+            return str(local.encoder)
+        if local.encoder and _encoder_of_queries(local.encoder) is not None:
+            raise InputError(f"{index_name} is searched with {local.encoder}, not with {name}")
+        return encoder
+
+    @functools.wraps(stock_ensure)
+    def ensure_index(self: Any, index_name: str, *, encoder: str | None = None, ef_search: int | None = None, **kwargs: Any) -> Any:
+        with _answered(module.BadSearchRequestError):
+            local = impact_index(self, index_name)
+            if (config := open_config(self, index_name, ef_search, encoder)) is None:
+                encoder = check_encoder(self, index_name, encoder)
+                download(self, index_name)
+                if local is not None and (name := encoder or local.encoder) and is_ours(name):
+                    shared_encoder(name)  # may take minutes as well
+                with java(self):
+                    config = stock_ensure(self, index_name, encoder=encoder, ef_search=ef_search, **kwargs)
+        if local is not None:
             config.base_index = local.base_index
         return config
 
     @functools.wraps(stock_store)
     def doc_store(self: Any, start_index_name: str, **kwargs: Any) -> Any:
-        local = self._local_indexes.get(start_index_name)
-        if local is None or local.index_type != "impact" or local.base_index:
+        local = impact_index(self, start_index_name)
+        if local is None:
             return stock_store(self, start_index_name, **kwargs)
+        if local.base_index:
+            return stock_store(self, local.base_index, **kwargs)
         # No text index named: the impact index itself holds what there is of its documents.
         stores = self.__dict__.setdefault("_csplade_doc_stores", {})
         if local.path not in stores:
@@ -468,26 +480,56 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
 
     @functools.wraps(stock_search)
     def search(self: Any, query: Any, index_name: str, *args: Any, **kwargs: Any) -> Any:
-        local = self._local_indexes.get(index_name)
         # Impact searchers take the lock themselves, ours once the query is encoded. Sharded searches (Pyserini tells them by these words)
         # work in threads of their own, which would wait for a lock that is held here.
-        takes_it_later = (local is not None and local.index_type == "impact") or ("shard" in index_name and "msmarco" in index_name)
-        with answered():
+        takes_it_later = impact_index(self, index_name) is not None or ("shard" in index_name and "msmarco" in index_name)
+        with _answered(module.BadSearchRequestError):
             if takes_it_later:
                 return stock_search(self, query, index_name, *args, **kwargs)
-            prepare(self, index_name)
+            download(self, index_name)
             with java(self):
                 return stock_search(self, query, index_name, *args, **kwargs)
+
+    @functools.wraps(stock_shard)
+    def search_shard(self: Any, shard_name: str, *args: Any, **kwargs: Any) -> Any:
+        download(self, shard_name)
+        with java(self):
+            return stock_shard(self, shard_name, *args, **kwargs)
 
     @functools.wraps(stock_fetch)
     def fetch(self: Any, docids: list[str], start_index_name: str, **kwargs: Any) -> Any:
-        with answered():
-            prepare(self, start_index_name)
-            with java(self):
-                return stock_fetch(self, docids, start_index_name, **kwargs)
+        local = impact_index(self, start_index_name)
+        if local is None or local.base_index:
+            download(self, start_index_name if local is None else local.base_index)
+        with java(self):
+            return stock_fetch(self, docids, start_index_name, **kwargs)
 
-    backend._search_impl, backend._bulk_fetch_and_format_documents = search, fetch
     backend._ensure_index, backend._doc_store_lucene_searcher, backend.close_all = ensure_index, doc_store, close_all
+    backend._search_impl, backend._search_single_shard = search, search_shard
+    backend._bulk_fetch_and_format_documents = fetch
+
+
+@contextmanager
+def _answered(bad_request: type[Exception]) -> Iterator[None]:
+    """An InputError, also one that Pyserini has wrapped, is an answer to the client."""
+    try:
+        yield
+    except Exception as error:
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, InputError):
+            reason = reason.__cause__
+        if reason is None:
+            raise
+        raise bad_request(str(reason)) from reason
+
+
+def _same_encoder(one: str, other: str) -> bool:
+    """Whether two names are of one encoder, with the same options."""
+    if one == other:
+        return True
+    if not is_ours(one) or not is_ours(other):
+        return False
+    return (_encoder_of_queries(one), parse_encoder_name(one)[1]) == (_encoder_of_queries(other), parse_encoder_name(other)[1])
 
 
 def _may_name(encoder: str, configured: set[str | None]) -> bool:

@@ -44,6 +44,11 @@ UNICODE = {
 """Texts of every kind; some no UTF-8 can hold."""
 
 
+def holds_surrogates(text: str) -> bool:
+    """Whether UTF-8 cannot hold it."""
+    return any(0xD800 <= ord(character) < 0xE000 for character in text)
+
+
 def as_json(value: Any) -> bytes:
     """JSON in UTF-8; a lone surrogate as the bytes that a careless program writes for it."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from programs import SAMPLE
+from programs import SAMPLE, run_python
 from tiny_models import VOCABULARY, tiny_model
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -76,6 +76,24 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: 
     byte_tokenizer.save_pretrained(folder)
     write_card(EncoderCard(name="in-memory-llama", attention="bidirectional", query_max_length=16), folder / "card.toml")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sample_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample, encoded by csplade-tiny; not to be changed."""
+    output = tmp_path_factory.mktemp("sample") / "vectors"
+    done = run_python("-m", "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", output)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture(scope="session")
+def sample_index(sample_vectors: Path) -> Path:
+    """The index of it; not to be changed."""
+    index = sample_vectors.with_name("index")
+    done = run_python("-m", "csplade_pyserini.index", "--input", sample_vectors, "--index", index)
+    assert done.returncode == 0, done.stderr
+    return index
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,14 @@ SAMPLE = Path(importlib.util.find_spec("csplade_pyserini").origin).parent / "sam
 
 def run_python(*words: object, cwd: Path | None = None, seconds: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `python WORDS...` with this interpreter, offline, and return what it printed."""
+    return run_program(sys.executable, *words, cwd=cwd, seconds=seconds, **environment)
+
+
+def run_program(*words: object, cwd: Path | None = None, seconds: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program, offline, and return what it printed."""
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     return subprocess.run(
-        [sys.executable, *map(str, words)],
+        [*map(str, words)],
         cwd=cwd, env=os.environ | offline | environment, capture_output=True, text=True, check=False, timeout=seconds,
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from programs import SAMPLE, run_python
+from programs import SAMPLE, run_program, run_python
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
@@ -130,9 +130,7 @@ def run_block(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
             for path in folder.glob(f"{made}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "CSPLADE_DATA": str(folder)}
-    return run_python(
-        "-c", "import os, sys; os.execvp('bash', ['bash', '-euo', 'pipefail', '-c', sys.argv[1]])", script, cwd=folder, **environment
-    )
+    return run_program("bash", "-euo", "pipefail", "-c", script, cwd=folder, **environment)
 
 
 def test_the_reproductions_page_is_what_make_docs_writes(tmp_path):

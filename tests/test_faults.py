@@ -31,14 +31,6 @@ def index_words(collection: Path, index: Path) -> list[object]:
     return ["-m", "csplade_pyserini.index", "--input", collection, "--index", index]
 
 
-@pytest.fixture(scope="module")
-def vectors(tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("faults") / "vectors"
-    done = run_python(*encode_words(output))
-    assert done.returncode == 0, done.stderr
-    return output
-
-
 def stopped_while_it_writes(words: list[object], lock: Path) -> subprocess.Popen[bytes]:
     """A process that holds its lock and stands still."""
     process = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -67,18 +59,18 @@ def check_second_writer(words: list[object], lock: Path, target: Path, tmp_path:
     assert not lock.parent.exists()
 
 
-def test_a_second_encoder_in_one_folder_is_told_so_and_changes_nothing(vectors, tmp_path):
+def test_a_second_encoder_in_one_folder_is_told_so_and_changes_nothing(sample_vectors, tmp_path):
     output = tmp_path / "out"
     check_second_writer(encode_words(output), tmp_path / "out.partial" / "shard-0000-of-0001.lock", output, tmp_path)
-    assert [file.read_bytes() for file in output.iterdir()] == [file.read_bytes() for file in vectors.iterdir()]
+    assert [file.read_bytes() for file in output.iterdir()] == [file.read_bytes() for file in sample_vectors.iterdir()]
 
 
 @pytest.mark.jvm
-def test_a_second_build_of_one_index_is_told_so_and_changes_nothing(vectors, tmp_path):
-    check_second_writer(index_words(vectors, tmp_path / "index"), tmp_path / "index.partial" / "lock", tmp_path / "index", tmp_path)
+def test_a_second_build_of_one_index_is_told_so_and_changes_nothing(sample_vectors, tmp_path):
+    check_second_writer(index_words(sample_vectors, tmp_path / "index"), tmp_path / "index.partial" / "lock", tmp_path / "index", tmp_path)
 
 
-def test_shards_of_one_collection_do_not_lock_each_other_out(vectors, tmp_path):
+def test_shards_of_one_collection_do_not_lock_each_other_out(sample_vectors, tmp_path):
     lock = tmp_path / "out.partial" / "shard-0000-of-0002.lock"
     first = stopped_while_it_writes([*encode_words(tmp_path / "out"), "--shard-id", "0", "--shard-num", "2"], lock)
     try:
@@ -87,15 +79,15 @@ def test_shards_of_one_collection_do_not_lock_each_other_out(vectors, tmp_path):
     finally:
         first.send_signal(signal.SIGCONT)
     assert first.wait(timeout=120) == 0
-    assert read_collection_manifest(tmp_path / "out").documents == read_collection_manifest(vectors).documents
+    assert read_collection_manifest(tmp_path / "out").documents == read_collection_manifest(sample_vectors).documents
 
 
 @pytest.mark.jvm
-def test_an_index_swapped_under_its_manifest_is_refused_by_every_search(vectors, tmp_path):
+def test_an_index_swapped_under_its_manifest_is_refused_by_every_search(sample_vectors, tmp_path):
     corpus = tmp_path / "other.jsonl"
     corpus.write_text("".join((SAMPLE / "corpus.jsonl").read_text().splitlines(keepends=True)[:50]))
     other = tmp_path / "other-vectors"
-    for words in (encode_words(other, corpus), index_words(vectors, tmp_path / "index"), index_words(other, tmp_path / "other")):
+    for words in (encode_words(other, corpus), index_words(sample_vectors, tmp_path / "index"), index_words(other, tmp_path / "other")):
         done = run_python(*words)
         assert done.returncode == 0, done.stderr
     search = [*QUERY_COMMAND, "--index", tmp_path / "index", "--output", tmp_path / "run.txt"]
@@ -115,10 +107,10 @@ def test_an_index_swapped_under_its_manifest_is_refused_by_every_search(vectors,
 
 
 @pytest.mark.jvm
-def test_an_index_that_stock_indexing_built_is_known_again_too(vectors, tmp_path):
+def test_an_index_that_stock_indexing_built_is_known_again_too(sample_vectors, tmp_path):
     for target in ("a", "b"):
         built = run_python(
-            "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", vectors, "--index", tmp_path / target,
+            "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", sample_vectors, "--index", tmp_path / target,
             "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized",
         )  # fmt: skip
         assert built.returncode == 0, built.stderr
@@ -128,7 +120,7 @@ def test_an_index_that_stock_indexing_built_is_known_again_too(vectors, tmp_path
     assert (done.returncode, "is not the index that" in done.stderr) == (2, True), done.stderr
 
 
-def test_a_clock_that_goes_back_changes_no_byte_and_costs_no_work(vectors, tmp_path, monkeypatch, make_encoder):
+def test_a_clock_that_goes_back_changes_no_byte_and_costs_no_work(tmp_path, monkeypatch, make_encoder):
     encoder = make_encoder()
     loads = []
 

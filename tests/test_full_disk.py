@@ -19,14 +19,6 @@ def run(words: list[object], most_bytes: int | None = None) -> subprocess.Comple
     return subprocess.run([sys.executable, "-m", *map(str, words)], preexec_fn=limit, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def vectors(tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("whole") / "vectors"
-    done = run(encode_words(output))
-    assert done.returncode == 0, done.stderr
-    return output
-
-
 def encode_words(output: Path) -> list[object]:
     return ["csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", output]
 
@@ -38,19 +30,19 @@ def assert_told(done: subprocess.CompletedProcess[str], code: int) -> None:
 
 
 @pytest.mark.parametrize("most_bytes", [100, 20_000])
-def test_encoding_on_a_full_disk_ends_with_an_error_and_goes_on_later(vectors, tmp_path, most_bytes):
+def test_encoding_on_a_full_disk_ends_with_an_error_and_goes_on_later(sample_vectors, tmp_path, most_bytes):
     output = tmp_path / "vectors"
     assert_told(run(encode_words(output), most_bytes), 2)
     assert not list(tmp_path.glob("vectors/*"))
     assert not (tmp_path / "vectors.manifest.json").exists()
     done = run(encode_words(output))
     assert done.returncode == 0, done.stderr
-    assert [file.read_bytes() for file in output.iterdir()] == [file.read_bytes() for file in vectors.iterdir()]
+    assert [file.read_bytes() for file in output.iterdir()] == [file.read_bytes() for file in sample_vectors.iterdir()]
 
 
 @pytest.mark.jvm
-def test_indexing_on_a_full_disk_ends_with_an_error_and_goes_on_later(vectors, tmp_path):
-    words = ["csplade_pyserini.index", "--input", vectors, "--index", tmp_path / "index"]
+def test_indexing_on_a_full_disk_ends_with_an_error_and_goes_on_later(sample_vectors, tmp_path):
+    words = ["csplade_pyserini.index", "--input", sample_vectors, "--index", tmp_path / "index"]
     # Room for the JVM's own file of counters, not for the postings.
     assert_told(run(words, 40_000), 1)
     assert not (tmp_path / "index").exists()

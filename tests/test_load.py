@@ -33,14 +33,8 @@ print(len(alone), "queries")
 """
 
 
-def test_threads_that_share_a_searcher_get_what_one_thread_gets(tmp_path):
-    for words in (
-        ("encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", tmp_path / "vectors"),
-        ("index", "--input", tmp_path / "vectors", "--index", tmp_path / "index"),
-    ):
-        done = run_python("-m", f"csplade_pyserini.{words[0]}", *words[1:])
-        assert done.returncode == 0, done.stderr
-    done = run_python("-c", THREADS, tmp_path / "index", SAMPLE / "topics.tsv")
+def test_threads_that_share_a_searcher_get_what_one_thread_gets(sample_index):
+    done = run_python("-c", THREADS, sample_index, SAMPLE / "topics.tsv")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.endswith(" queries\n")
 

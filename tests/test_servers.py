@@ -46,6 +46,8 @@ def config(tmp_path_factory):
         f"indexes:\n"
         f"  swapped: {{path: {folder}/swapped, index_type: impact, encoder: csplade-tiny}}\n"
         f"  late: {{path: {folder}/impacts, index_type: impact, encoder: 'csplade-tiny:max_length=64'}}\n"
+        f"  no-weights: {{path: {folder}/impacts, index_type: impact, encoder: csplade-8b, base_index: texts}}\n"
+        f"  more-texts: {folder}/texts\n"
         f"  msmarco-shard: {folder}/texts\n"
         f"  alone: {{path: {folder}/impacts, index_type: impact, encoder: csplade-tiny}}\n"
         f"  with-texts: {{path: {folder}/impacts, index_type: impact, encoder: csplade-tiny, base_index: texts}}\n"
@@ -95,6 +97,12 @@ def test_rest_searches_a_local_impact_index(rest):
     assert all(c["doc"] == texts[c["docid"]] for c in with_texts)
 
 
+@pytest.mark.parametrize("index", ["alone", "with-texts", "swapped", "no-weights"])
+def test_rest_gives_documents_without_an_encoder(rest, index):
+    with urllib.request.urlopen(f"{rest}/v1/{index}/doc/s001", timeout=120) as answer:
+        assert json.loads(answer.read())["docid"] == "s001"
+
+
 def test_an_index_that_was_replaced_is_answered_with_what_is_wrong_and_the_server_goes_on(rest):
     with pytest.raises(urllib.error.HTTPError) as refused:
         candidates(rest, "swapped")
@@ -140,26 +148,43 @@ def docids(index):
 
 found = {"alone": docids("alone"), "status": list(served.get_status("alone"))}
 
+# What a client may name, and what comes of it; the searcher that others are using stays open.
+searcher = served.indexes["alone"].searcher
+found["named"] = {}
+for encoder in ("CSPLADE-Tiny", "naver/splade-v3", "csplade-bi-smol", "csplade-8b", "csplade-tiny:max_length=64", "/etc"):
+    try:
+        hits = served.search(query, "alone", hits=5, parse=False, encoder=encoder)["candidates"]
+        found["named"][encoder] = [hit["docid"] for hit in hits]
+    except module.BadSearchRequestError as error:
+        found["named"][encoder] = str(error)
+found["reopened"] = served.indexes["alone"].searcher is not searcher
+
 # Pyserini's sharded search: an index name with these two words, and threads that open and search the shards.
 module.SHARDS = {"texts": ""}
 found["sharded"], found["texts"] = docids("msmarco-shard"), docids("texts")
 
-loading, go_on, load = threading.Event(), threading.Event(), csplade_pyserini.model.load_encoder
+def search_others_while_one_waits(owner, step, index):
+    # The hits of an index that waits at a step for as long as other indexes are searched.
+    started, go_on, take = threading.Event(), threading.Event(), getattr(owner, step)
 
-def load_slowly(*args, **kwargs):
-    loading.set()
-    assert go_on.wait(60)
-    return load(*args, **kwargs)
+    def wait_and_take(*args, **kwargs):
+        started.set()
+        assert go_on.wait(60)
+        return take(*args, **kwargs)
 
-csplade_pyserini.model.load_encoder = load_slowly
-late = threading.Thread(target=lambda: found.update(late=docids("late")))
-late.start()
-assert loading.wait(60)
-served.search(query + " again", "alone", parse=False)
-served.search(query + " again", "texts", parse=False)
-served.get_document(found["alone"][0], "with-texts")
-go_on.set()
-late.join()
+    setattr(owner, step, wait_and_take)
+    late = threading.Thread(target=lambda: found.update({step: docids(index)}))
+    late.start()
+    assert started.wait(60)
+    served.search(f"{query} {step}", "alone", parse=False)
+    served.search(f"{query} {step}", "texts", parse=False)
+    served._get_document_impl(found["alone"][0], "with-texts")
+    setattr(owner, step, take)
+    go_on.set()
+    late.join()
+
+search_others_while_one_waits(csplade_pyserini.model, "load_encoder", "late")
+search_others_while_one_waits(served, "resolve_index_dir", "more-texts")  # it downloads those of Pyserini's
 served.close_all()
 print(json.dumps(found))
 """
@@ -173,10 +198,26 @@ def backend(config):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_nobody_waits_while_an_encoder_is_loaded(backend):
-    """The backend searched and gave a document while another index waited for its encoder; that one is answered in the end."""
-    assert backend["late"] == backend["alone"]
+def test_nobody_waits_while_an_encoder_is_loaded_or_an_index_downloaded(backend):
+    """The backend searched and gave a document while another index waited for these; that one is answered in the end."""
+    assert backend["load_encoder"] == backend["alone"]
+    assert backend["resolve_index_dir"] == backend["texts"]
     assert len(backend["alone"]) == 5
+
+
+def test_an_encoder_that_a_client_names_is_the_indexs_own_or_refused_and_nobody_elses_search_ends(backend):
+    named = backend["named"]
+    assert not backend["reopened"]
+    assert named.pop("CSPLADE-Tiny") == backend["alone"]
+    for encoder, reason in {
+        "naver/splade-v3": "was encoded by csplade-tiny@",
+        "csplade-bi-smol": "was encoded by csplade-tiny@",
+        "csplade-8b": "has no weights here",
+        "csplade-tiny:max_length=64": "alone is searched with csplade-tiny, not with csplade-tiny:max_length=64",
+        "/etc": "is not for clients",
+    }.items():
+        assert reason in named.pop(encoder)
+    assert not named
 
 
 def test_sharded_search_does_not_wait_for_itself(backend):

@@ -103,7 +103,8 @@ Manifest = CollectionManifest | IndexManifest | QueriesManifest
 
 def manifest_path(path: Path) -> Path:
     """Where the manifest of a directory or file is: beside it."""
-    return path.with_name(f"{path.name}.manifest.json")
+    named = path.resolve() if path.name in ("", "..") else path
+    return named.parent / f"{named.name}.manifest.json"
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:

@@ -2,14 +2,15 @@
 
     python run_scripts/bench/load.py [--queries 10000] [--threads 4] [--clients 8] [--seconds 120] [--growth 150]
 
-Every hit of every answer is compared with the inner products of the impacts, worked out here without Lucene; memory (the process's own
-resident memory) is taken after a tenth of the work and at the end. Ends with exit code 1 on a wrong answer, or where memory grew by more
-megabytes than --growth says.
+Every answer's scores and docids are compared with the inner products of the impacts, worked out here without Lucene, and the texts that the
+server gives with the corpus; memory (the process's own resident memory) is taken after a tenth of the work and at the end. Ends with exit
+code 1 on a wrong answer, or where memory grew by more megabytes than --growth says.
 """
 
 import argparse
 import json
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from tqdm import tqdm
 
 from csplade_pyserini.collections.corpus import read_lines
 from csplade_pyserini.command_line import positive
+from csplade_pyserini.lucene.stock import bm25_index_command
 from csplade_pyserini.model import SparseEncoder, Vector, load_encoder
 from csplade_pyserini.reproduction.collections import SAMPLE
 
@@ -37,7 +39,25 @@ BATCH = 64
 GROWTH_MB = 150
 """A JVM's heap and caches settle within that, if a tenth of the work is enough to fill them."""
 START_SECONDS = 120
-Scores = list[float]
+Hits = list[tuple[str, float]]
+
+
+class Truth(NamedTuple):
+    """What the answers should be, without Lucene."""
+
+    rows: dict[str, int]
+    """Of each docid, its number."""
+    scores: dict[str, np.ndarray]
+    """Of each query, the inner products with all documents."""
+
+    def is_right(self, query: str, hits: Hits | None) -> bool:
+        """Whether hits are the best of a query, in order, none twice, each with its own score."""
+        if hits is None:
+            return False
+        scores = self.scores[query]
+        best = np.sort(scores[scores > 0])[::-1][:HITS]
+        own = [scores[self.rows[docid]] if docid in self.rows else -1 for docid, _ in hits]
+        return own == best.tolist() == [score for _, score in hits] and len({docid for docid, _ in hits}) == len(hits)
 
 
 class Outcome(NamedTuple):
@@ -64,48 +84,55 @@ def main() -> int:
     args = parser.parse_args()
     encoder = load_encoder(args.encoder)
     with tempfile.TemporaryDirectory() as folder:
-        vectors, index = build(args.encoder, Path(folder))
+        vectors = build(args.encoder, Path(folder))
         queries = list(random_queries(args.queries))
         # Sums of floats depend on the shape of a batch, and impacts at the edge of two integers with them: each side as it encodes.
-        together = scores_by_query(lambda batch: encoder.encode_queries(batch, batch_tokens=sys.maxsize), vectors, queries)
-        good = report(args.growth, *search_in_batches(index, encoder, together, args.threads))
-        one_by_one = scores_by_query(lambda batch: [encoder.encode(query) for query in batch], vectors, queries)
-        good &= report(args.growth, *ask_server(Path(folder), index, args.encoder, one_by_one, args.clients, args.seconds))
+        together = inner_products(lambda batch: encoder.encode_queries(batch, batch_tokens=sys.maxsize), vectors, queries)
+        good = report(args.growth, *search_in_batches(Path(folder) / "index", encoder, together, args.threads))
+        one_by_one = inner_products(lambda batch: [encoder.encode(query) for query in batch], vectors, queries)
+        good &= report(args.growth, *ask_server(Path(folder), args.encoder, one_by_one, args.clients, args.seconds))
     return 0 if good else 1
 
 
-def build(encoder: str, folder: Path) -> tuple[list[Vector], Path]:
-    """The sample's vectors and index."""
-    vectors, index = folder / "vectors", folder / "index"
-    encode = ["encode", "--encoder", encoder, "--corpus", SAMPLE / "corpus.jsonl", "--output", vectors]
-    for words in (encode, ["index", "--input", vectors, "--index", index]):
-        command = [sys.executable, "-m", f"csplade_pyserini.{words[0]}", *map(str, words[1:])]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    return [json.loads(line)["vector"] for file in sorted(vectors.iterdir()) for line in read_lines(file)], index
+def sample() -> Iterator[dict[str, str]]:
+    """The sample's documents."""
+    return map(json.loads, read_lines(SAMPLE / "corpus.jsonl"))
+
+
+def build(encoder: str, folder: Path) -> dict[str, Vector]:
+    """The sample's impact index and the index of its texts, in folders `index` and `texts`. Its vectors, by docid."""
+    (folder / "corpus").mkdir()
+    corpus = Path(shutil.copy(SAMPLE / "corpus.jsonl", folder / "corpus"))
+    encode = ["encode", "--encoder", encoder, "--corpus", corpus, "--output", folder / "vectors"]
+    index = ["index", "--input", folder / "vectors", "--index", folder / "index"]
+    commands = [[sys.executable, "-m", f"csplade_pyserini.{verb}", *map(str, words)] for verb, *words in (encode, index)]
+    for command in (*commands, bm25_index_command(corpus.parent, folder / "texts", threads=1, store_raw=True)):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    records = (json.loads(line) for file in (folder / "vectors").iterdir() for line in read_lines(file))
+    return {record["id"]: record["vector"] for record in records}
 
 
 def random_queries(number: int) -> Iterator[str]:
     """Different queries of two to six words of the sample's texts."""
     chance = random.Random(0)
-    words = [word for line in read_lines(SAMPLE / "corpus.jsonl") for word in json.loads(line)["contents"].split()]
+    words = [word for record in sample() for word in record["contents"].split()]
     for query in range(number):
         yield f"{' '.join(chance.choices(words, k=chance.randint(2, 6)))} {query}"
 
 
-def scores_by_query(encode: Callable[[list[str]], list[Vector]], vectors: list[Vector], queries: list[str]) -> dict[str, Scores]:
-    """Of each query the best scores, by inner products alone."""
-    columns = {term: column for column, term in enumerate(sorted(set().union(*vectors)))}
+def inner_products(encode: Callable[[list[str]], list[Vector]], vectors: dict[str, Vector], queries: list[str]) -> Truth:
+    """Of each query with each document."""
+    columns = {term: column for column, term in enumerate(sorted(set().union(*vectors.values())))}
     documents = np.zeros((len(vectors), len(columns)), dtype=np.int64)
-    for row, vector in enumerate(vectors):
+    for row, vector in enumerate(vectors.values()):
         documents[row, [columns[term] for term in vector]] = list(vector.values())
-    best = {}
+    scores = {}
     for start in tqdm(range(0, len(queries), BATCH), desc="inner products", unit="batch"):
         batch = queries[start : start + BATCH]
         for query, vector in zip(batch, encode(batch), strict=True):
             known = {term: impact for term, impact in vector.items() if term in columns}
-            scores = documents[:, [columns[term] for term in known]] @ np.array(list(known.values()), dtype=np.int64)
-            best[query] = [float(score) for score in np.sort(scores)[::-1][:HITS] if score > 0]
-    return best
+            scores[query] = documents[:, [columns[term] for term in known]] @ np.array(list(known.values()), dtype=np.int64)
+    return Truth({docid: row for row, docid in enumerate(vectors)}, scores)
 
 
 class Memory:
@@ -126,24 +153,28 @@ class Memory:
         return int(self._process.memory_info().rss / 2**20)
 
 
-def search_in_batches(index: Path, encoder: SparseEncoder, wanted: dict[str, Scores], threads: int) -> Outcome:
+def search_in_batches(index: Path, encoder: SparseEncoder, wanted: Truth, threads: int) -> Outcome:
     """All queries through batch_search."""
     from pyserini.search.lucene import LuceneImpactSearcher
 
-    searcher, queries, wrong, memory = LuceneImpactSearcher(str(index), encoder), list(wanted), 0, Memory()
+    searcher, queries, wrong, memory = LuceneImpactSearcher(str(index), encoder), list(wanted.scores), 0, Memory()
     start = time.perf_counter()
     for first in tqdm(range(0, len(queries), BATCH), desc="batch_search", unit="batch"):
         batch = queries[first : first + BATCH]
         found = searcher.batch_search(batch, batch, k=HITS, threads=threads)
-        wrong += sum([round(hit.score) for hit in found[query]] != wanted[query] for query in batch)
+        wrong += sum(not wanted.is_right(query, [(hit.docid, hit.score) for hit in found[query]]) for query in batch)
         memory.look((first + len(batch)) / len(queries))
     return Outcome(f"batch_search, {threads} threads", len(queries), wrong, time.perf_counter() - start, memory.grown())
 
 
-def ask_server(folder: Path, index: Path, encoder: str, wanted: dict[str, Scores], clients: int, seconds: int) -> Outcome:
+def ask_server(folder: Path, encoder: str, wanted: Truth, clients: int, seconds: int) -> Outcome:
     """Clients that ask the REST server, each one query after the other."""
     config = folder / "server.yaml"
-    config.write_text(f"indexes:\n  impacts: {{path: {index}, index_type: impact, encoder: {encoder}}}\n")
+    config.write_text(
+        f"indexes:\n  impacts: {{path: {folder / 'index'}, index_type: impact, encoder: {encoder}, base_index: texts}}\n"
+        f"  texts: {folder / 'texts'}\n"
+    )
+    texts = {record["id"]: record["contents"] for record in sample()}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -153,15 +184,15 @@ def ask_server(folder: Path, index: Path, encoder: str, wanted: dict[str, Scores
     try:
         address = f"http://127.0.0.1:{port}/v1/impacts/search?hits={HITS}&query="
         wait_for_port(port, server)
-        answer(address, "the first one opens the index")
+        answer(address, "the first one opens the index", texts)
         asked, wrong, memory = [0] * clients, [0] * clients, Memory(server.pid)
         start = time.perf_counter()
 
         def ask(client: int) -> None:
-            chance, queries = random.Random(client), list(wanted)
+            chance, queries = random.Random(client), list(wanted.scores)
             while time.perf_counter() - start < seconds:
                 query = chance.choice(queries)
-                wrong[client] += answer(address, query) != wanted[query]
+                wrong[client] += not wanted.is_right(query, answer(address, query, texts))
                 asked[client] += 1
 
         threads = [threading.Thread(target=ask, args=(client,), daemon=True) for client in range(clients)]
@@ -178,12 +209,16 @@ def ask_server(folder: Path, index: Path, encoder: str, wanted: dict[str, Scores
         server.wait(timeout=60)
 
 
-def answer(address: str, query: str) -> Scores | None:
-    """The scores that the server gives; None: an error, or no answer in time."""
+def answer(address: str, query: str, texts: dict[str, str]) -> Hits | None:
+    """The hits that the server gives; None: an error, no answer in time, or a document with another's text."""
     try:
         with urllib.request.urlopen(address + urllib.parse.quote(query), timeout=60) as page:
-            return [candidate["score"] for candidate in json.load(page)["candidates"]]
-    except (OSError, HTTPException, ValueError) as error:
+            candidates = json.load(page)["candidates"]
+        foreign = [found["docid"] for found in candidates if found["doc"] != texts[found["docid"]]]
+        if foreign:
+            print(f"not the texts of {', '.join(foreign)}", file=sys.stderr)
+        return None if foreign else [(found["docid"], found["score"]) for found in candidates]
+    except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
         print(f"no answer: {error}", file=sys.stderr)
         return None
 

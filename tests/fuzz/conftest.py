@@ -1,12 +1,15 @@
-"""A verb, called as `python -m` calls it."""
+"""A verb, called as `python -m` calls it, and the one encoder that all of a file's calls have."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from csplade_pyserini.cards import EncoderOptions, find_checkpoint
 from csplade_pyserini.command_line import run
+from csplade_pyserini.model import build_encoder
 
 
 class Done(NamedTuple):
@@ -32,3 +35,12 @@ def call(monkeypatch, capsys) -> Callable[..., Done]:
         return done
 
     return call_verb
+
+
+@pytest.fixture(scope="module")
+def one_encoder(checkpoint_folder: Path) -> Iterator[None]:
+    """Loaded once: what is tried comes before the model, or goes through it."""
+    with pytest.MonkeyPatch.context() as patch:
+        encoder = build_encoder(find_checkpoint(str(checkpoint_folder)), EncoderOptions())
+        patch.setattr("csplade_pyserini.model.build_encoder", lambda *_: encoder)
+        yield

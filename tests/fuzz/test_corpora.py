@@ -5,17 +5,16 @@ import json
 from pathlib import Path
 
 import pytest
-from broken_inputs import UNICODE, as_json, broken_gzip, broken_json, broken_values
+from broken_inputs import UNICODE, as_json, broken_gzip, broken_json, broken_values, holds_surrogates
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from csplade_pyserini import encode, index
-from csplade_pyserini.cards import EncoderOptions, find_checkpoint
 from csplade_pyserini.collections.corpus import measure_corpus, open_corpus
 from csplade_pyserini.collections.manifests import read_collection_manifest, read_index_manifest
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model import build_encoder
 
+pytestmark = pytest.mark.usefixtures("one_encoder")
 GOOD = {"id": "good", "contents": "a good document"}
 LINES = (
     [(f"JSON: {name}", line) for name, line in broken_json()]
@@ -25,15 +24,6 @@ LINES = (
     + [(f"escaped text: {name}", json.dumps({"id": "x", "contents": text}).encode()) for name, text in UNICODE.items()]
     + [(f"docid: {name}", as_json({"id": text, "contents": "text"})) for name, text in UNICODE.items()]
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_encoder(checkpoint_folder):
-    """Loaded once: what is tried here comes before the model, or goes through it."""
-    with pytest.MonkeyPatch.context() as patch:
-        encoder = build_encoder(find_checkpoint(str(checkpoint_folder)), EncoderOptions())
-        patch.setattr("csplade_pyserini.model.build_encoder", lambda *_: encoder)
-        yield
 
 
 @pytest.mark.parametrize("place", ["first", "last"])
@@ -74,7 +64,7 @@ def test_a_broken_gzip_is_an_error_or_gives_all(call, checkpoint_folder, tmp_pat
 
 @pytest.mark.jvm
 def test_a_corpus_of_nothing_but_rare_texts_is_in_the_index_whole(call, checkpoint_folder, tmp_path):
-    texts = [text for text in UNICODE.values() if not any(0xD800 <= ord(character) < 0xE000 for character in text)]
+    texts = [text for text in UNICODE.values() if not holds_surrogates(text)]
     file = tmp_path / "corpus.jsonl"
     file.write_bytes(b"".join(as_json({"id": number, "contents": text}) + b"\n" for number, text in enumerate(texts)))
     done = call(encode.main, "--encoder", checkpoint_folder, "--corpus", file, "--output", tmp_path / "vectors")

@@ -4,16 +4,15 @@ import gzip
 import json
 
 import pytest
-from broken_inputs import UNICODE, as_json, broken_gzip, broken_json, broken_values
+from broken_inputs import UNICODE, as_json, broken_gzip, broken_json, broken_values, holds_surrogates
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from csplade_pyserini import encode_queries
-from csplade_pyserini.cards import EncoderOptions, find_checkpoint
 from csplade_pyserini.collections.topics import read_topics
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model import build_encoder
 
+pytestmark = pytest.mark.usefixtures("one_encoder")
 TSV = (
     [(name, line) for name, line in broken_json()]
     + [(f"text: {name}", b"x\t" + text.encode("utf-8", "surrogatepass")) for name, text in UNICODE.items()]
@@ -29,14 +28,6 @@ JSONL = (
 CASES = [("topics.tsv", b"good\ta question", name, line) for name, line in TSV] + [
     ("topics.jsonl", b'{"_id": "good", "text": "a question"}', name, line) for name, line in JSONL
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_encoder(checkpoint_folder):
-    with pytest.MonkeyPatch.context() as patch:
-        encoder = build_encoder(find_checkpoint(str(checkpoint_folder)), EncoderOptions())
-        patch.setattr("csplade_pyserini.model.build_encoder", lambda *_: encoder)
-        yield
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
@@ -89,7 +80,7 @@ def test_a_query_of_any_characters_has_a_vector_or_an_error(make_encoder, text):
         [query], [document] = encoder.encode_queries([text]), encoder.encode_documents([text])
     except InputError as error:
         assert "surrogate" in str(error)
-        assert any(0xD800 <= ord(character) < 0xE000 for character in text)
+        assert holds_surrogates(text)
         return
     for vector in (query, document):
         assert all(type(impact) is int and impact >= 1 for impact in vector.values())
