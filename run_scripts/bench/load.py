@@ -1,6 +1,6 @@
 """Many queries at once: batch_search with several threads, and Pyserini's REST server under concurrent clients.
 
-    python run_scripts/bench/load.py [--queries 10000] [--threads 4] [--clients 8] [--seconds 120] [--growth 150]
+    python run_scripts/bench/load.py [--queries 10000] [--threads 4] [--clients 8] [--seconds 120] [--growth 250]
 
 Every answer's scores and docids are compared with the inner products of the impacts, worked out here without Lucene, and the texts that the
 server gives with the corpus; memory (the process's own resident memory) is taken after a tenth of the work and at the end. Ends with exit
@@ -36,8 +36,8 @@ from csplade_pyserini.reproduction.collections import SAMPLE
 
 HITS = 10
 BATCH = 64
-GROWTH_MB = 150
-"""A JVM's heap and caches settle within that, if a tenth of the work is enough to fill them."""
+GROWTH_MB = 250
+"""A JVM's heap and caches settle within that, if a tenth of the work is enough to fill most of them."""
 START_SECONDS = 120
 Hits = list[tuple[str, float]]
 
