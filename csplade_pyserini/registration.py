@@ -49,6 +49,7 @@ GUARDED = {
         "SharedSearchBackend.close_all",
         "SharedSearchBackend.resolve_index_dir",
         "BadSearchRequestError",
+        "IndexNotAvailableError",
         "INDEX_TYPE",
         "LuceneSearcher",
     ),
@@ -59,8 +60,10 @@ _ours_on_command_line = False
 _java = threading.RLock()
 """Held while Java is called for a search. pyjnius keeps the object that a method is called on with the method, one for all threads:
 a weight of one thread's query would end up in another's. Locks of Pyserini's servers are taken inside it, never the other way round."""
-_loading: dict[str, threading.Lock] = {}
-"""By encoder's name, held while it is loaded: once, whoever else asks for it."""
+_names: dict[str, threading.Lock] = {}
+"""By encoder's name, held while it is looked up or loaded: once, whoever else asks for it."""
+_loading = threading.Lock()
+"""Held while any encoder is loaded: transformers changes globals of its own meanwhile, and two at once leave them changed."""
 
 
 def register() -> None:
@@ -117,18 +120,20 @@ def missing_symbols(module: ModuleType) -> list[str]:
 
 def shared_encoder(name: str, device: str | None = None) -> "SparseEncoder":
     """The encoder of that name, loaded once a process: searchers come and go, an 8B model should not."""
-    bare_name, _ = parse_encoder_name(name)
-    if is_card(bare_name):
-        name = f"{find_card(bare_name).name}{name.removeprefix(bare_name)}"  # aliases and capitals are one encoder
-    with _loading.setdefault(name, threading.Lock()), _one_sentence():
-        return _load_encoder(name, device)
+    with _one_sentence():
+        bare_name, _ = parse_encoder_name(name)
+        if is_card(bare_name):
+            name = f"{find_card(bare_name).name}{name.removeprefix(bare_name)}"  # aliases and capitals are one encoder
+        with _names.setdefault(name, threading.Lock()):
+            return _load_encoder(name, device)
 
 
 @functools.lru_cache(maxsize=2)
 def _load_encoder(name: str, device: str | None) -> "SparseEncoder":
     from csplade_pyserini.model import load_encoder
 
-    return load_encoder(name, device=device)
+    with _loading:
+        return load_encoder(name, device=device)
 
 
 # ---------------------------------------------------------------- command lines (module pyserini)
@@ -144,24 +149,38 @@ def _adapt_command_line(_: ModuleType) -> None:
     elif program == "pyserini.encode":
         encoder, folder = (_option(sys.argv, option) for option in ("--encoder", "--embeddings"))
         if encoder and folder and is_ours(encoder) and "--to-faiss" not in sys.argv:
-            atexit.register(_stamp, lambda: stamp_collection(encoder, Path(folder)))
+            _stamp_at_exit(Path(folder), lambda: stamp_collection(encoder, Path(folder)))
     elif program == "pyserini.index.lucene":
         words = [word.replace("--", "-", 1) if word.startswith("--") else word for word in sys.argv]
         collection, index = (_option(words, option) for option in ("-input", "-index"))
         if collection and index:
-            atexit.register(_stamp, lambda: stamp_index(Path(collection), Path(index)))
+            _stamp_at_exit(Path(index), lambda: stamp_index(Path(collection), Path(index)))
 
 
-def _stamp(write_manifest: Callable[[], str | None]) -> None:
-    """Write a manifest when the program has ended well; its own work is done, so nothing here is an error."""
-    if hasattr(sys, "last_exc"):
-        return
-    try:
-        warning = write_manifest()
-    except Exception as error:
-        warning = f"no manifest was written: {error}"
-    if warning:
-        _say(warning)
+def _stamp_at_exit(output: Path, write_manifest: Callable[[], str | None]) -> None:
+    """Write the manifest of what the program makes, once it has ended well; its own work is done then, so nothing here is an error."""
+    before = _files(output)
+
+    def stamp() -> None:
+        # A program that refused its arguments has made nothing: what lies there is another's.
+        if hasattr(sys, "last_exc") or _files(output) == before:
+            return
+        try:
+            warning = write_manifest()
+        except Exception as error:
+            warning = f"no manifest was written: {error}"
+        if warning:
+            _say(warning)
+
+    atexit.register(stamp)
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """By name, what changes when a file of a folder is written again."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        return {entry.name: (status.st_ino, status.st_size, status.st_mtime_ns) for entry in entries for status in [entry.stat()]}
 
 
 def _imply_impact(argv: list[str]) -> list[str]:
@@ -417,12 +436,17 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
             return None if self._params_require_searcher_rebuild(config, ef_search=ef_search, encoder=encoder) else config
 
     def download(self: Any, index_name: str) -> None:
-        """An index and that of its texts, before Java is locked: it may take minutes."""
-        texts = [types[index_name].get("texts") for types in index_type.values() if index_name in types]
-        for name in (index_name, *filter(None, texts)):
+        """A prebuilt index and that of its texts, before Java is locked: it may take minutes."""
+        if java(self) is not _java:
+            return  # nobody waits then, and Pyserini does it in its own time
+        known = [types[index_name] for types in index_type.values() if index_name in types]
+        texts = {index["texts"] for index in known if index.get("texts")} - {index_name}
+        for name in (index_name, *texts) if known else ():
             if open_config(self, name) is None:
                 with self._lock_for_index_name(name):
-                    self.resolve_index_dir(name)
+                    folder = self.resolve_index_dir(name)
+                if folder is None:
+                    raise module.IndexNotAvailableError(f"Unable to open index: {name}")
 
     def check_encoder(self: Any, index_name: str, encoder: str | None) -> str | None:
         """The encoder that a search of a client's is for, in the configuration's own words, so that Pyserini does not open the index again.

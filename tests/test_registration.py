@@ -2,11 +2,13 @@
 
 import importlib
 import json
+import shutil
 
 import pytest
-from programs import run_python
+from programs import SAMPLE, run_python
 
 from csplade_pyserini.autoload import PATCHED_MODULES
+from csplade_pyserini.collections.manifests import manifest_path
 from csplade_pyserini.registration import GUARDED, missing_symbols
 
 pytestmark = pytest.mark.jvm
@@ -59,6 +61,64 @@ def test_names_that_are_not_ours_reach_pyserinis_own_classes(checkpoint_folder):
         "UniCoilQueryEncoder castorini/unicoil-msmarco-passage",
         "SpladeDocumentEncoder naver/splade-v3 cpu",
     ]
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("pyserini.encode.query", ("--topics", "topics.tsv", "--output", "out.jsonl")),
+        (
+            "pyserini.encode",
+            ("input", "--corpus", "corpus.jsonl", "--fields", "text", "output", "--embeddings", "out", "encoder", "--fields", "text"),
+        ),
+    ],
+)
+def test_a_wrong_option_of_an_encoder_of_ours_is_one_sentence_of_pyserinis_commands(tmp_path, program, words):
+    (tmp_path / "corpus.jsonl").write_text('{"id": "1", "contents": "a text"}\n')
+    (tmp_path / "topics.tsv").write_text("1\ta query\n")
+    result = run_python("-m", program, *words, "--encoder", "csplade-tiny:max_length=abc", cwd=tmp_path)
+    wanted = "error: encoder 'csplade-tiny:max_length=abc': max_length is 'abc'; wanted a whole number, at least 1"
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (2, wanted)
+    assert "Traceback" not in result.stderr
+
+
+def test_pyserinis_encode_that_refuses_its_arguments_leaves_the_manifest_of_what_was_there(tmp_path, sample_vectors):
+    shutil.copytree(sample_vectors, tmp_path / "vectors")
+    manifest = shutil.copy(manifest_path(sample_vectors), manifest_path(tmp_path / "vectors"))
+    words = (
+        "input",
+        "--corpus",
+        SAMPLE / "corpus.jsonl",
+        "output",
+        "--embeddings",
+        tmp_path / "vectors",
+        "encoder",
+        "--encoder",
+        "csplade-bi-smol",
+    )
+    result = run_python("-m", "pyserini.encode", *words, "--no-such-option")
+    assert (result.returncode, "--no-such-option" in result.stderr) == (2, True)
+    assert manifest.read_bytes() == manifest_path(sample_vectors).read_bytes()
+
+
+LOADED_TOGETHER = """
+from concurrent.futures import ThreadPoolExecutor
+from csplade_pyserini import registration
+names = ("csplade-tiny:max_length=16", "csplade-tiny", "CSPLADE-Tiny")
+with ThreadPoolExecutor(3) as pool:
+    for _ in range(6):
+        registration._load_encoder.cache_clear()
+        short, whole, other_name = pool.map(registration.shared_encoder, names)
+        assert whole is other_name
+        assert whole.encode("heart attack") == short.encode("heart attack")
+"""
+
+
+def test_encoders_asked_for_at_once_are_loaded_one_after_the_other_and_each_once():
+    """transformers changes globals of its own while it loads: loaded together, both fail, and all that come after them."""
+    result = run_python("-c", LOADED_TOGETHER)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stderr.count("loading encoder csplade-tiny") == 12
 
 
 def test_register_does_by_hand_what_the_hook_does(checkpoint_folder):
@@ -129,6 +189,7 @@ def test_command_lines_are_completed_for_encoders_of_ours_alone(program, given, 
 def test_a_moved_symbol_is_reported_and_costs_nobody_their_program():
     program = """
 import types
+from csplade_pyserini.collections.manifests import manifest_path
 from csplade_pyserini.registration import patch_module
 module = types.ModuleType("pyserini.query_iterator")
 patch_module(module)

@@ -47,7 +47,7 @@ def config(tmp_path_factory):
         f"  swapped: {{path: {folder}/swapped, index_type: impact, encoder: csplade-tiny}}\n"
         f"  late: {{path: {folder}/impacts, index_type: impact, encoder: 'csplade-tiny:max_length=64'}}\n"
         f"  no-weights: {{path: {folder}/impacts, index_type: impact, encoder: csplade-8b, base_index: texts}}\n"
-        f"  more-texts: {folder}/texts\n"
+        f"  beir-v1.0.0-nfcorpus.flat: {folder}/texts\n"
         f"  msmarco-shard: {folder}/texts\n"
         f"  alone: {{path: {folder}/impacts, index_type: impact, encoder: csplade-tiny}}\n"
         f"  with-texts: {{path: {folder}/impacts, index_type: impact, encoder: csplade-tiny, base_index: texts}}\n"
@@ -184,7 +184,7 @@ def search_others_while_one_waits(owner, step, index):
     late.join()
 
 search_others_while_one_waits(csplade_pyserini.model, "load_encoder", "late")
-search_others_while_one_waits(served, "resolve_index_dir", "more-texts")  # it downloads those of Pyserini's
+search_others_while_one_waits(served, "resolve_index_dir", "beir-v1.0.0-nfcorpus.flat")  # it downloads those of Pyserini's
 served.close_all()
 print(json.dumps(found))
 """
