@@ -422,10 +422,13 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
         local = self._local_indexes.get(index_name)
         return local if local is not None and local.index_type == "impact" else None
 
+    def serves_ours(self: Any) -> bool:
+        encoders = [local.encoder or "" for local in self._local_indexes.values() if local.index_type == "impact"]
+        return any(is_ours(encoder) or _is_our_query_file(encoder) for encoder in encoders)
+
     def java(self: Any) -> Any:
         """The lock, where an index of ours is served."""
-        encoders = [local.encoder or "" for local in self._local_indexes.values() if local.index_type == "impact"]
-        return _java if any(is_ours(encoder) or _is_our_query_file(encoder) for encoder in encoders) else nullcontext()
+        return _java if serves_ours(self) else nullcontext()
 
     def open_config(self: Any, index_name: str, ef_search: int | None = None, encoder: str | None = None) -> Any:
         """The index, if it is open as it is asked for; else None."""
@@ -437,7 +440,7 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
 
     def download(self: Any, index_name: str) -> None:
         """A prebuilt index and that of its texts, before Java is locked: it may take minutes."""
-        if java(self) is not _java:
+        if not serves_ours(self):
             return  # nobody waits then, and Pyserini does it in its own time
         known = [types[index_name] for types in index_type.values() if index_name in types]
         texts = {index["texts"] for index in known if index.get("texts")} - {index_name}
@@ -458,8 +461,7 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
             raise InputError(
                 f"encoder {encoder!r} is not for clients; wanted the name of a card, or an encoder of this server's configuration"
             )
-        name = encoder or (local.encoder if local is not None else None)
-        if local is None or not name:
+        if local is None or not (name := encoder or local.encoder):
             return encoder
         refuse_mismatch(Path(local.path), _encoder_of_queries(name) or _stock_name(name))
         if local.encoder and _same_encoder(name, local.encoder):
@@ -475,11 +477,11 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
             if (config := open_config(self, index_name, ef_search, encoder)) is None:
                 encoder = check_encoder(self, index_name, encoder)
                 download(self, index_name)
-                if local is not None and (name := encoder or local.encoder) and is_ours(name):
-                    shared_encoder(name)  # may take minutes as well
+                if local is not None and encoder and is_ours(encoder):
+                    shared_encoder(encoder)  # may take minutes as well
                 with java(self):
                     config = stock_ensure(self, index_name, encoder=encoder, ef_search=ef_search, **kwargs)
-        if local is not None:
+        if local is not None and config.index_type == "impact":  # and no prebuilt index of that name
             config.base_index = local.base_index
         return config
 
@@ -523,8 +525,8 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
     @functools.wraps(stock_fetch)
     def fetch(self: Any, docids: list[str], start_index_name: str, **kwargs: Any) -> Any:
         local = impact_index(self, start_index_name)
-        if local is None or local.base_index:
-            download(self, start_index_name if local is None else local.base_index)
+        if texts := start_index_name if local is None else local.base_index:
+            download(self, texts)
         with java(self):
             return stock_fetch(self, docids, start_index_name, **kwargs)
 

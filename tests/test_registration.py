@@ -85,18 +85,10 @@ def test_a_wrong_option_of_an_encoder_of_ours_is_one_sentence_of_pyserinis_comma
 def test_pyserinis_encode_that_refuses_its_arguments_leaves_the_manifest_of_what_was_there(tmp_path, sample_vectors):
     shutil.copytree(sample_vectors, tmp_path / "vectors")
     manifest = shutil.copy(manifest_path(sample_vectors), manifest_path(tmp_path / "vectors"))
-    words = (
-        "input",
-        "--corpus",
-        SAMPLE / "corpus.jsonl",
-        "output",
-        "--embeddings",
-        tmp_path / "vectors",
-        "encoder",
-        "--encoder",
-        "csplade-bi-smol",
-    )
-    result = run_python("-m", "pyserini.encode", *words, "--no-such-option")
+    result = run_python(
+        "-m", "pyserini.encode", "input", "--corpus", SAMPLE / "corpus.jsonl", "output", "--embeddings", tmp_path / "vectors",
+        "encoder", "--encoder", "csplade-bi-smol", "--no-such-option",
+    )  # fmt: skip
     assert (result.returncode, "--no-such-option" in result.stderr) == (2, True)
     assert manifest.read_bytes() == manifest_path(sample_vectors).read_bytes()
 
@@ -189,7 +181,6 @@ def test_command_lines_are_completed_for_encoders_of_ours_alone(program, given, 
 def test_a_moved_symbol_is_reported_and_costs_nobody_their_program():
     program = """
 import types
-from csplade_pyserini.collections.manifests import manifest_path
 from csplade_pyserini.registration import patch_module
 module = types.ModuleType("pyserini.query_iterator")
 patch_module(module)

@@ -15,42 +15,35 @@ import urllib.request
 import pytest
 from programs import SAMPLE, run_python
 
+from csplade_pyserini.collections.manifests import manifest_path
+from csplade_pyserini.lucene.stock import bm25_index_command
+
 pytest.importorskip("faiss", reason="Pyserini's servers need faiss-cpu")
 pytestmark = pytest.mark.jvm
 QUERY = "heart attack symptoms"
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    """A server configuration: the impact index alone, and with the index of its texts beside it."""
+def config(sample_index, tmp_path_factory):
+    """A server configuration: the impact index alone, with the index of its texts beside it, and as owners get it wrong."""
     folder = tmp_path_factory.mktemp("server")
-    corpus = folder / "corpus"
-    corpus.mkdir()
-    (corpus / "docs.jsonl").write_bytes((SAMPLE / "corpus.jsonl").read_bytes())
-    commands = [
-        ("csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", corpus, "--output", folder / "vectors"),
-        ("csplade_pyserini.index", "--input", folder / "vectors", "--index", folder / "impacts"),
-        (
-            "pyserini.index.lucene", "--collection", "JsonCollection", "--input", corpus, "--index", folder / "texts",
-            "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--storeRaw",
-        ),
-    ]  # fmt: skip
-    for command in commands:
-        result = run_python("-m", *command)
-        assert result.returncode == 0, result.stderr
-    shutil.copytree(folder / "impacts", folder / "swapped")
-    manifest = json.loads((folder / "impacts.manifest.json").read_text())
-    (folder / "swapped.manifest.json").write_text(json.dumps(manifest | {"commit": "0" * 64}))
+    (folder / "corpus").mkdir()
+    shutil.copy(SAMPLE / "corpus.jsonl", folder / "corpus")
+    built = run_python(*bm25_index_command(folder / "corpus", folder / "texts", threads=1, store_raw=True)[1:])
+    assert built.returncode == 0, built.stderr
+    shutil.copytree(sample_index, folder / "swapped")
+    manifest = json.loads(manifest_path(sample_index).read_text())
+    manifest_path(folder / "swapped").write_text(json.dumps(manifest | {"commit": "0" * 64}))
     file = folder / "server.yaml"
     file.write_text(
         f"indexes:\n"
         f"  swapped: {{path: {folder}/swapped, index_type: impact, encoder: csplade-tiny}}\n"
-        f"  late: {{path: {folder}/impacts, index_type: impact, encoder: 'csplade-tiny:max_length=64'}}\n"
-        f"  no-weights: {{path: {folder}/impacts, index_type: impact, encoder: csplade-8b, base_index: texts}}\n"
+        f"  late: {{path: {sample_index}, index_type: impact, encoder: 'csplade-tiny:max_length=64'}}\n"
+        f"  no-weights: {{path: {sample_index}, index_type: impact, encoder: csplade-8b, base_index: texts}}\n"
         f"  beir-v1.0.0-nfcorpus.flat: {folder}/texts\n"
         f"  msmarco-shard: {folder}/texts\n"
-        f"  alone: {{path: {folder}/impacts, index_type: impact, encoder: csplade-tiny}}\n"
-        f"  with-texts: {{path: {folder}/impacts, index_type: impact, encoder: csplade-tiny, base_index: texts}}\n"
+        f"  alone: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny}}\n"
+        f"  with-texts: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny, base_index: texts}}\n"
         f"  texts: {folder}/texts\n"
     )
     return file

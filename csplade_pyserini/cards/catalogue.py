@@ -208,8 +208,9 @@ def _refuse_local_places(card: EncoderCard, name: str) -> None:
         place = getattr(card, key)
         if place.startswith(PACKAGE_PREFIX) and key != "adapter":
             continue
-        if place and (not is_hub_id(place) or os.path.exists(place)):
-            what = f"a folder or file here, {os.path.abspath(place)}" if os.path.exists(place) else "no Hugging Face id"
+        is_here = bool(place) and os.path.exists(place)
+        if is_here or (place and not is_hub_id(place)):
+            what = f"a folder or file here, {os.path.abspath(place)}" if is_here else "no Hugging Face id"
             raise InputError(f"the card of {name}: {key} is {place!r}, {what}; a card on the hub may name Hugging Face ids alone")
 
 
