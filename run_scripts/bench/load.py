@@ -1,10 +1,11 @@
 """Many queries at once: batch_search with several threads, and Pyserini's REST server under concurrent clients.
 
-    python run_scripts/bench/load.py [--queries 10000] [--threads 4] [--clients 8] [--seconds 120] [--growth 250]
+    python run_scripts/bench/load.py [--queries 10000] [--threads 4] [--clients 8] [--seconds 120] [--growth 250] [--unlocked]
 
 Every answer's scores and docids are compared with the inner products of the impacts, worked out here without Lucene, and the texts that the
 server gives with the corpus; memory (the process's own resident memory) is taken after a tenth of the work and at the end. Ends with exit
-code 1 on a wrong answer, or where memory grew by more megabytes than --growth says.
+code 1 on a wrong answer, or where memory grew by more megabytes than --growth says. --unlocked takes the lock on Java out of the server,
+and shows what it is for.
 """
 
 import argparse
@@ -40,6 +41,12 @@ GROWTH_MB = 250
 """A JVM's heap and caches settle within that, if a tenth of the work is enough to fill most of them."""
 START_SECONDS = 120
 Hits = list[tuple[str, float]]
+UNLOCKED_SERVER = """
+import contextlib, runpy
+from csplade_pyserini import registration
+registration._java = contextlib.nullcontext()
+runpy.run_module("pyserini.server.rest", run_name="__main__", alter_sys=True)
+"""
 
 
 class Truth(NamedTuple):
@@ -81,6 +88,7 @@ def main() -> int:
     parser.add_argument(
         "--growth", type=positive, default=GROWTH_MB, metavar="MB", help=f"memory may grow by so much (default {GROWTH_MB})"
     )
+    parser.add_argument("--unlocked", action="store_true", help="let the server call Java from several threads at once")
     args = parser.parse_args()
     encoder = load_encoder(args.encoder)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +98,7 @@ def main() -> int:
         together = inner_products(lambda batch: encoder.encode_queries(batch, batch_tokens=sys.maxsize), vectors, queries)
         good = report(args.growth, *search_in_batches(Path(folder) / "index", encoder, together, args.threads))
         one_by_one = inner_products(lambda batch: [encoder.encode(query) for query in batch], vectors, queries)
-        good &= report(args.growth, *ask_server(Path(folder), args.encoder, one_by_one, args.clients, args.seconds))
+        good &= report(args.growth, *ask_server(Path(folder), args.encoder, one_by_one, args.clients, args.seconds, args.unlocked))
     return 0 if good else 1
 
 
@@ -167,7 +175,7 @@ def search_in_batches(index: Path, encoder: SparseEncoder, wanted: Truth, thread
     return Outcome(f"batch_search, {threads} threads", len(queries), wrong, time.perf_counter() - start, memory.grown())
 
 
-def ask_server(folder: Path, encoder: str, wanted: Truth, clients: int, seconds: int) -> Outcome:
+def ask_server(folder: Path, encoder: str, wanted: Truth, clients: int, seconds: int, unlocked: bool) -> Outcome:
     """Clients that ask the REST server, each one query after the other."""
     config = folder / "server.yaml"
     config.write_text(
@@ -180,7 +188,8 @@ def ask_server(folder: Path, encoder: str, wanted: Truth, clients: int, seconds:
         port = probe.getsockname()[1]
     words = ["--host", "127.0.0.1", "--port", str(port), "--config", str(config), "--no-prebuilt-indexes"]
     with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "pyserini.server.rest", *words], stdout=log, stderr=log)
+        program = ["-c", UNLOCKED_SERVER] if unlocked else ["-m", "pyserini.server.rest"]
+        server = subprocess.Popen([sys.executable, *program, *words], stdout=log, stderr=log)
     try:
         address = f"http://127.0.0.1:{port}/v1/impacts/search?hits={HITS}&query="
         wait_for_port(port, server)
@@ -203,7 +212,13 @@ def ask_server(folder: Path, encoder: str, wanted: Truth, clients: int, seconds:
                 raise RuntimeError(f"the server ended with exit code {server.returncode} after {sum(asked)} queries")
             memory.look((time.perf_counter() - start) / seconds)
             time.sleep(0.1)
-        return Outcome(f"REST, {clients} clients", sum(asked), sum(wrong), time.perf_counter() - start, memory.grown())
+        return Outcome(
+            f"REST, {clients} clients{', unlocked' if unlocked else ''}",
+            sum(asked),
+            sum(wrong),
+            time.perf_counter() - start,
+            memory.grown(),
+        )
     finally:
         server.terminate()
         server.wait(timeout=60)
