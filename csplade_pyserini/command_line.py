@@ -5,7 +5,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from csplade_pyserini.cards import QUANTIZATIONS, Checkpoint, EncoderOptions, find_checkpoint, merge_options, parse_encoder_name
+from csplade_pyserini.cards import (
+    QUANTIZATIONS,
+    Checkpoint,
+    EncoderOptions,
+    find_checkpoint,
+    merge_options,
+    parse_encoder_name,
+)
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.utf8 import lone_surrogates
 
@@ -26,7 +33,8 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         sys.exit(0)
     except OSError as error:  # a disk that filled up, a share that went away: nothing of ours is broken
         print(
-            f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}; the same command resumes", file=sys.stderr
+            f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}; the same command resumes",
+            file=sys.stderr,
         )
         sys.exit(2)
     except KeyboardInterrupt:
@@ -38,19 +46,27 @@ def _refuse_other_bytes(words: Sequence[str]) -> None:
     """Raise InputError on an argument that is not UTF-8: neither JSON nor Java could hold the name of such a file."""
     for word in words:
         if lone_surrogates(word):
-            raise InputError(f"the argument {word!r} is not UTF-8; give text as UTF-8, and files and folders names that are")
+            raise InputError(
+                f"the argument {word!r} is not UTF-8; give text as UTF-8, and files and folders names that are"
+            )
 
 
 def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
-        "--encoder", required=required, metavar="NAME[:key=value,...]", help="card, alias, checkpoint folder or Hugging Face id"
+        "--encoder",
+        required=required,
+        metavar="NAME[:key=value,...]",
+        help="card, alias, checkpoint folder or Hugging Face id",
     )
 
 
 def add_corpus_arguments(parser: argparse.ArgumentParser, *, required: bool, purpose: str) -> None:
     parser.add_argument("--corpus", required=required, metavar="PATH|ir_datasets:ID", help=purpose)
     parser.add_argument(
-        "--fields", nargs="+", default=[], help="fields that make the text (default: contents, else title and text, else text)"
+        "--fields",
+        nargs="+",
+        default=[],
+        help="fields that make the text (default: contents, else title and text, else text)",
     )
     parser.add_argument("--docid-field", default="", help="field of the docid (default: id, _id or docid)")
 
@@ -61,14 +77,18 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         help="padded tokens in a forward pass, halved where memory runs out (default: 1024 on a CPU, 4096 else; auto: what is fastest)",
     )  # fmt: skip
     parser.add_argument("--max-length", type=positive, help="tokens of prefix and text (default: the card's)")
-    parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantize the backbone's weights (default none)")
+    parser.add_argument(
+        "--quantization", choices=QUANTIZATIONS, help="quantize the backbone's weights (default none)"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
 
 
 def find_encoder(args: argparse.Namespace) -> tuple[Checkpoint, EncoderOptions]:
     """What --encoder, --device, --quantization and --max-length name together. Raises InputError on an unknown name or missing weights."""
     name, options = parse_encoder_name(args.encoder)
-    options = merge_options(options, device=args.device, max_length=args.max_length, quantization=args.quantization)
+    options = merge_options(
+        options, device=args.device, max_length=args.max_length, quantization=args.quantization
+    )
     return find_checkpoint(name), options
 
 

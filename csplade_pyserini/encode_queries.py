@@ -45,8 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 empties += not vector
                 file.write(json.dumps({"contents": text, "vector": vector}, ensure_ascii=False) + "\n")
             if args.show:
-                print("\n".join(terms_line(text, vector, encoder.readable) for text, vector in zip(window, vectors, strict=True)))
-    manifest = QueriesManifest(encoder=encoder.identity, topics=args.topics, queries=len(texts), empties=empties, versions=versions())
+                print(
+                    "\n".join(
+                        terms_line(text, vector, encoder.readable)
+                        for text, vector in zip(window, vectors, strict=True)
+                    )
+                )
+    manifest = QueriesManifest(
+        encoder=encoder.identity, topics=args.topics, queries=len(texts), empties=empties, versions=versions()
+    )
     write_manifest(manifest, args.output)
     print(f"{args.output}: {len(texts)} queries, {empties} without any term", file=sys.stderr)
     return 0
@@ -58,15 +65,23 @@ def terms_line(text: str, vector: "Vector", readable: Callable[[str], str]) -> s
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.encode_queries", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m csplade_pyserini.encode_queries", description=__doc__.splitlines()[0]
+    )
     add_encoder_argument(parser)
     parser.add_argument("--topics", required=True, metavar="FILE.tsv|ir_datasets:ID", help="topics to encode")
-    parser.add_argument("--output", required=True, type=Path, metavar="FILE.jsonl", help="query file to write")
-    parser.add_argument("--show", action="store_true", help=f"print each query and its {SHOWN} heaviest terms as well")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="FILE.jsonl", help="query file to write"
+    )
+    parser.add_argument(
+        "--show", action="store_true", help=f"print each query and its {SHOWN} heaviest terms as well"
+    )
     add_batch_arguments(parser)
     args = parser.parse_args(argv)
     if args.output.suffix != ".jsonl":
-        raise InputError(f"--output is {args.output}; wanted a name that ends in .jsonl, or Pyserini would not read it")
+        raise InputError(
+            f"--output is {args.output}; wanted a name that ends in .jsonl, or Pyserini would not read it"
+        )
     return args
 
 

@@ -12,7 +12,11 @@ MOST_CHARACTERS = 1_000
 class _ShortError(Exception):
     def __str__(self) -> str:
         text = super().__str__()
-        return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS // 2]} [...] {text[-MOST_CHARACTERS // 4 :]}"
+        return (
+            text
+            if len(text) <= MOST_CHARACTERS
+            else f"{text[: MOST_CHARACTERS // 2]} [...] {text[-MOST_CHARACTERS // 4 :]}"
+        )
 
 
 class InputError(_ShortError, ValueError):

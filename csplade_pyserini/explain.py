@@ -15,7 +15,13 @@ from tqdm import tqdm
 from csplade_pyserini.cards import Checkpoint, EncoderOptions, find_checkpoint, parse_encoder_name
 from csplade_pyserini.collections.corpus import Corpus, open_corpus
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
-from csplade_pyserini.command_line import add_corpus_arguments, add_encoder_argument, positive, run, whole_number
+from csplade_pyserini.command_line import (
+    add_corpus_arguments,
+    add_encoder_argument,
+    positive,
+    run,
+    whole_number,
+)
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.lucene.matching import ImpactIndex
 
@@ -28,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint, options = find_encoder_of(args.encoder, args.index)
     refuse_mismatch(args.index, checkpoint.identity())
     index = ImpactIndex(args.index)
-    corpus = open_corpus(args.corpus, fields=args.fields, docid_field=args.docid_field) if args.corpus else None
+    corpus = (
+        open_corpus(args.corpus, fields=args.fields, docid_field=args.docid_field) if args.corpus else None
+    )
 
     from csplade_pyserini.explanation import explain_hits
     from csplade_pyserini.explanation.listing import explanation_lines
@@ -51,20 +59,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.explain", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m csplade_pyserini.explain", description=__doc__.splitlines()[0]
+    )
     add_encoder_argument(parser, required=False)
-    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="impact index; its manifest's encoder is the default one")
-    parser.add_argument("--query", required=True, metavar="TEXT", help="the query, as a searcher would get it")
+    parser.add_argument(
+        "--index",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="impact index; its manifest's encoder is the default one",
+    )
+    parser.add_argument(
+        "--query", required=True, metavar="TEXT", help="the query, as a searcher would get it"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--docid", help="explain this document, wherever it ranks")
-    which.add_argument("--hits", type=positive, default=3, metavar="K", help="explain the K best documents (default 3)")
-    add_corpus_arguments(parser, required=False, purpose="where the documents' texts are, for the tokens behind their terms")
+    which.add_argument(
+        "--hits", type=positive, default=3, metavar="K", help="explain the K best documents (default 3)"
+    )
+    add_corpus_arguments(
+        parser, required=False, purpose="where the documents' texts are, for the tokens behind their terms"
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with shaded tokens and bars")
     parser.add_argument(
-        "--terms", type=whole_number, default=TERMS, metavar="N", help=f"terms listed of each hit (default {TERMS}; 0: all)"
+        "--terms",
+        type=whole_number,
+        default=TERMS,
+        metavar="N",
+        help=f"terms listed of each hit (default {TERMS}; 0: all)",
     )
-    parser.add_argument("--raw", action="store_true", help="terms as Lucene has them: Ġmanhattan for manhattan")
-    parser.add_argument("--json", action="store_true", help="print everything as one JSON object instead of tables")
+    parser.add_argument(
+        "--raw", action="store_true", help="terms as Lucene has them: Ġmanhattan for manhattan"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print everything as one JSON object instead of tables"
+    )
     return parser.parse_args(argv)
 
 
@@ -78,7 +108,9 @@ def find_encoder_of(name: str | None, index: Path) -> tuple[Checkpoint, EncoderO
         try:
             return find_checkpoint(name), EncoderOptions()
         except InputError as error:
-            raise InputError(f"{index} was encoded by {identity}, which is no card's: --encoder names its folder ({error})") from error
+            raise InputError(
+                f"{index} was encoded by {identity}, which is no card's: --encoder names its folder ({error})"
+            ) from error
     bare, options = parse_encoder_name(name)
     return find_checkpoint(bare), options
 
@@ -93,7 +125,9 @@ def texts_of(corpus: Corpus, docids: Iterable[str]) -> dict[str, str]:
             if len(texts) == len(wanted):
                 break
     if wanted - set(texts):
-        raise InputError(f"the corpus {corpus.name} has no document {', '.join(sorted(wanted - set(texts)))}: it is not that of the index")
+        raise InputError(
+            f"the corpus {corpus.name} has no document {', '.join(sorted(wanted - set(texts)))}: it is not that of the index"
+        )
     return texts
 
 

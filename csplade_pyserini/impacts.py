@@ -48,13 +48,17 @@ def empty_term(terms: Iterable[str | None]) -> str:
     return term
 
 
-def to_vector(token_ids: Sequence[int], impacts: Sequence[int], terms: Sequence[str | None]) -> dict[str, int]:
+def to_vector(
+    token_ids: Sequence[int], impacts: Sequence[int], terms: Sequence[str | None]
+) -> dict[str, int]:
     """`{term: impact}`, heaviest first, ties by token id. Impacts are plain ints, at least 1.
 
     Raises ValueError on an impact below 1 and on a token id without a term.
     """
     vector: dict[str, int] = {}
-    for impact, token_id in sorted(zip(impacts, token_ids, strict=True), key=lambda pair: (-pair[0], pair[1])):
+    for impact, token_id in sorted(
+        zip(impacts, token_ids, strict=True), key=lambda pair: (-pair[0], pair[1])
+    ):
         term = terms[token_id]
         if impact < 1 or term is None:
             raise ValueError(f"token {token_id} ({term!r}) has impact {impact}; wanted a term and at least 1")

@@ -11,7 +11,9 @@ from csplade_pyserini.impacts import dot
 HITS, TERMS, TEXT_WIDTH = 3, 6, 90
 
 
-def print_matches(encoder_name: str, topics: Path, corpus: Path, run: Path, vectors: Path, count: int) -> None:
+def print_matches(
+    encoder_name: str, topics: Path, corpus: Path, run: Path, vectors: Path, count: int
+) -> None:
     """Print, for the first `count` topics, the top hits of `run` and the terms that score most in each."""
     from csplade_pyserini.model import load_encoder
 
@@ -49,7 +51,9 @@ def read_vectors(directory: Path, docids: set[str]) -> dict[str, dict[str, int]]
     return found
 
 
-def matching_terms(query: dict[str, int], document: dict[str, int], readable: Callable[[str], str]) -> list[str]:
+def matching_terms(
+    query: dict[str, int], document: dict[str, int], readable: Callable[[str], str]
+) -> list[str]:
     """The terms that give most of the score, as `word query x document`."""
     products = {term: impact * document[term] for term, impact in query.items() if term in document}
     best = sorted(products, key=lambda term: -products[term])[:TERMS]

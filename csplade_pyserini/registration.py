@@ -99,7 +99,9 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if _program().split(".")[0] not in ("pyserini", "csplade_pyserini") or _program().startswith("pyserini.server"):
+        if _program().split(".")[0] not in ("pyserini", "csplade_pyserini") or _program().startswith(
+            "pyserini.server"
+        ):
             raise  # a server answers its client, and goes on
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -180,14 +182,20 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
-        return {entry.name: (status.st_ino, status.st_size, status.st_mtime_ns) for entry in entries for status in [entry.stat()]}
+        return {
+            entry.name: (status.st_ino, status.st_size, status.st_mtime_ns)
+            for entry in entries
+            for status in [entry.stat()]
+        }
 
 
 def _imply_impact(argv: list[str]) -> list[str]:
     """`--impact` behind an encoder of ours: without it stock Pyserini would run BM25 and not say so."""
     global _ours_on_command_line
     encoders = _options(argv, "--encoder")  # hybrid search has a dense one as well
-    at, name = next(((at, name) for at, name in encoders if is_ours(name) or _is_our_query_file(name)), (-1, ""))
+    at, name = next(
+        ((at, name) for at, name in encoders if is_ours(name) or _is_our_query_file(name)), (-1, "")
+    )
     if not name:
         return argv
     _ours_on_command_line = True
@@ -298,12 +306,16 @@ class _PyseriniDocumentEncoder:
         self._name, self._encoder = name, shared_encoder(name, device)
         self._said_length = False
 
-    def encode(self, texts: list[str], titles: list[str] | None = None, max_length: int | None = None, **_: Any) -> list[dict[str, int]]:
+    def encode(
+        self, texts: list[str], titles: list[str] | None = None, max_length: int | None = None, **_: Any
+    ) -> list[dict[str, int]]:
         """Vectors of a batch. A document without any term gets the reserved one: Lucene would drop it."""
         wanted = self._encoder.card.document_max_length
         if max_length not in (None, wanted) and not self._said_length:
             self._said_length = True
-            _say(f"--max-length {max_length} is left out, the card's {wanted} holds; {self._name}:max_length=N changes it")
+            _say(
+                f"--max-length {max_length} is left out, the card's {wanted} holds; {self._name}:max_length=N changes it"
+            )
         pairs = zip(titles, texts, strict=True) if titles is not None else (("", text) for text in texts)
         joined = [" ".join(part for part in pair if part) for pair in pairs]
         return [vector or {self._encoder.empty_term: 1} for vector in self._encoder.encode_documents(joined)]
@@ -356,7 +368,9 @@ def _patch_impact_searcher(module: ModuleType) -> None:
             with _java:
                 return stock_batch(self, queries, *args, **kwargs)
         # --batch-size is the user's word on memory: one padded forward pass, whatever its tokens.
-        view = with_vectors(self, dict(zip(queries, encode_queries(queries, batch_tokens=sys.maxsize), strict=True)))
+        view = with_vectors(
+            self, dict(zip(queries, encode_queries(queries, batch_tokens=sys.maxsize), strict=True))
+        )
         with _java:
             return stock_batch(view, queries, *args, **kwargs)
 
@@ -413,7 +427,11 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
     """
     backend, index_type = module.SharedSearchBackend, module.INDEX_TYPE
     index_type["impact"] = _WithLocalIndexes(index_type["impact"])
-    stock_ensure, stock_store, stock_close = backend._ensure_index, backend._doc_store_lucene_searcher, backend.close_all
+    stock_ensure, stock_store, stock_close = (
+        backend._ensure_index,
+        backend._doc_store_lucene_searcher,
+        backend.close_all,
+    )
     stock_search, stock_shard = backend._search_impl, backend._search_single_shard
     stock_fetch = backend._bulk_fetch_and_format_documents
 
@@ -423,20 +441,28 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
         return local if local is not None and local.index_type == "impact" else None
 
     def serves_ours(self: Any) -> bool:
-        encoders = [local.encoder or "" for local in self._local_indexes.values() if local.index_type == "impact"]
+        encoders = [
+            local.encoder or "" for local in self._local_indexes.values() if local.index_type == "impact"
+        ]
         return any(is_ours(encoder) or _is_our_query_file(encoder) for encoder in encoders)
 
     def java(self: Any) -> Any:
         """The lock, where an index of ours is served."""
         return _java if serves_ours(self) else nullcontext()
 
-    def open_config(self: Any, index_name: str, ef_search: int | None = None, encoder: str | None = None) -> Any:
+    def open_config(
+        self: Any, index_name: str, ef_search: int | None = None, encoder: str | None = None
+    ) -> Any:
         """The index, if it is open as it is asked for; else None."""
         with self._lock_for_index_name(index_name):
             config = self.indexes.get(index_name)
             if config is None or config.searcher is None:
                 return None
-            return None if self._params_require_searcher_rebuild(config, ef_search=ef_search, encoder=encoder) else config
+            return (
+                None
+                if self._params_require_searcher_rebuild(config, ef_search=ef_search, encoder=encoder)
+                else config
+            )
 
     def download(self: Any, index_name: str) -> None:
         """A prebuilt index and that of its texts, before Java is locked: it may take minutes."""
@@ -471,7 +497,9 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
         return encoder
 
     @functools.wraps(stock_ensure)
-    def ensure_index(self: Any, index_name: str, *, encoder: str | None = None, ef_search: int | None = None, **kwargs: Any) -> Any:
+    def ensure_index(
+        self: Any, index_name: str, *, encoder: str | None = None, ef_search: int | None = None, **kwargs: Any
+    ) -> Any:
         with _answered(module.BadSearchRequestError):
             local = impact_index(self, index_name)
             if (config := open_config(self, index_name, ef_search, encoder)) is None:
@@ -508,7 +536,9 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
     def search(self: Any, query: Any, index_name: str, *args: Any, **kwargs: Any) -> Any:
         # Impact searchers take the lock themselves, ours once the query is encoded. Sharded searches (Pyserini tells them by these words)
         # work in threads of their own, which would wait for a lock that is held here.
-        takes_it_later = impact_index(self, index_name) is not None or ("shard" in index_name and "msmarco" in index_name)
+        takes_it_later = impact_index(self, index_name) is not None or (
+            "shard" in index_name and "msmarco" in index_name
+        )
         with _answered(module.BadSearchRequestError):
             if takes_it_later:
                 return stock_search(self, query, index_name, *args, **kwargs)
@@ -530,7 +560,11 @@ def _serve_local_impact_indexes(module: ModuleType) -> None:
         with java(self):
             return stock_fetch(self, docids, start_index_name, **kwargs)
 
-    backend._ensure_index, backend._doc_store_lucene_searcher, backend.close_all = ensure_index, doc_store, close_all
+    backend._ensure_index, backend._doc_store_lucene_searcher, backend.close_all = (
+        ensure_index,
+        doc_store,
+        close_all,
+    )
     backend._search_impl, backend._search_single_shard = search, search_shard
     backend._bulk_fetch_and_format_documents = fetch
 
@@ -555,7 +589,10 @@ def _same_encoder(one: str, other: str) -> bool:
         return True
     if not is_ours(one) or not is_ours(other):
         return False
-    return (_encoder_of_queries(one), parse_encoder_name(one)[1]) == (_encoder_of_queries(other), parse_encoder_name(other)[1])
+    return (_encoder_of_queries(one), parse_encoder_name(one)[1]) == (
+        _encoder_of_queries(other),
+        parse_encoder_name(other)[1],
+    )
 
 
 def _may_name(encoder: str, configured: set[str | None]) -> bool:

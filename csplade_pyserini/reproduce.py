@@ -22,7 +22,14 @@ from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
 from csplade_pyserini.reproduction.report import write_report
 from csplade_pyserini.reproduction.scores import evaluate, evaluation_commands
-from csplade_pyserini.reproduction.steps import System, bm25_system, encoder_system, folder_name, run_step, shown
+from csplade_pyserini.reproduction.steps import (
+    System,
+    bm25_system,
+    encoder_system,
+    folder_name,
+    run_step,
+    shown,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         inputs.write(collection)
         records = [run_system(system, collection, inputs) for system in systems]
-        write_report(folder / f"report.{folder_name(args.encoder)}.html", collection, systems, records, expected)
+        write_report(
+            folder / f"report.{folder_name(args.encoder)}.html", collection, systems, records, expected
+        )
         print_table(collection, records)
         failed += check(collection, records, expected)
         if args.show_topics:
@@ -57,27 +66,52 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.reproduce", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m csplade_pyserini.reproduce", description=__doc__.splitlines()[0]
+    )
     parser.add_argument(
         "--collection", required=True, metavar="NAME",
         help="sample, msmarco-v1-passage, beir (the paper's 13), beir/SET, cqadupstack, FILE.toml, or an ir_datasets id with qrels",
     )  # fmt: skip
     add_encoder_argument(parser)
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for everything; run again to resume")
-    parser.add_argument("--threads", type=positive, default=2, help="threads of indexing and searching (default 2)")
-    parser.add_argument("--expected", type=Path, metavar="DIR", help="tables of expected scores (default: those that ship)")
-    parser.add_argument("--pyserini-names", action="store_true", help="take topics and qrels by Pyserini's names for them")
-    parser.add_argument("--show-topics", type=int, default=0, metavar="N", help="print the top hits of N topics with their matching terms")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="folder for everything; run again to resume"
+    )
+    parser.add_argument(
+        "--threads", type=positive, default=2, help="threads of indexing and searching (default 2)"
+    )
+    parser.add_argument(
+        "--expected", type=Path, metavar="DIR", help="tables of expected scores (default: those that ship)"
+    )
+    parser.add_argument(
+        "--pyserini-names", action="store_true", help="take topics and qrels by Pyserini's names for them"
+    )
+    parser.add_argument(
+        "--show-topics",
+        type=int,
+        default=0,
+        metavar="N",
+        help="print the top hits of N topics with their matching terms",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
     return parser.parse_args(argv)
 
 
-def systems_of(args: argparse.Namespace, collection: TestCollection, inputs: Inputs, identity: str) -> list[System]:
+def systems_of(
+    args: argparse.Namespace, collection: TestCollection, inputs: Inputs, identity: str
+) -> list[System]:
     """BM25 and the encoder."""
     folder = inputs.folder
     return [
         bm25_system(inputs, folder / "bm25", collection, args.threads),
-        encoder_system(args.encoder, inputs, folder / folder_name(args.encoder), collection, args.threads, identity=identity),
+        encoder_system(
+            args.encoder,
+            inputs,
+            folder / folder_name(args.encoder),
+            collection,
+            args.threads,
+            identity=identity,
+        ),
     ]
 
 
@@ -87,7 +121,9 @@ def print_commands(systems: Sequence[System], collection: TestCollection, inputs
         for step in system.steps:
             print(shown(step.command))
         for topics in collection.topics:
-            for command in evaluation_commands(inputs.qrels(topics), system.run(collection.key(topics)), topics):
+            for command in evaluation_commands(
+                inputs.qrels(topics), system.run(collection.key(topics)), topics
+            ):
                 print(shown(command))
 
 
@@ -134,7 +170,9 @@ def check(collection: TestCollection, records: Sequence[Record], expected: Seque
             wrong = differences(table, key, record.scores[key])
             failed += [f"{record.system}: {sentence}" for sentence in wrong]
             if not wrong:
-                print(f"{record.system} on {key}: as expected ({table.origin}: {table.source})", file=sys.stderr)
+                print(
+                    f"{record.system} on {key}: as expected ({table.origin}: {table.source})", file=sys.stderr
+                )
     return failed
 
 
@@ -144,7 +182,14 @@ def show_topics(args: argparse.Namespace, folder: Path, collection: TestCollecti
 
     first, inputs = collection.topics[0], Inputs(folder)
     run_file = system.run(collection.key(first))
-    print_matches(args.encoder, inputs.topics_file(first), inputs.corpus, run_file, system.folder / "vectors", args.show_topics)
+    print_matches(
+        args.encoder,
+        inputs.topics_file(first),
+        inputs.corpus,
+        run_file,
+        system.folder / "vectors",
+        args.show_topics,
+    )
 
 
 if __name__ == "__main__":

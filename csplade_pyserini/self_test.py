@@ -32,7 +32,9 @@ def run_self_test(checkpoint: Checkpoint, options: EncoderOptions) -> str:
     with tempfile.TemporaryDirectory(prefix="csplade-self-test-") as name:
         folder = Path(name)
         corpus = folder / "corpus.jsonl"
-        corpus.write_text("".join(json.dumps({"id": docid, "contents": text}) + "\n" for docid, text in DOCUMENTS.items()))
+        corpus.write_text(
+            "".join(json.dumps({"id": docid, "contents": text}) + "\n" for docid, text in DOCUMENTS.items())
+        )
         encode_corpus(
             EncodingJob(
                 corpus=open_corpus(str(corpus)),
@@ -51,7 +53,9 @@ def run_self_test(checkpoint: Checkpoint, options: EncoderOptions) -> str:
         vectors = dict(zip(DOCUMENTS, encoder.encode_documents(list(DOCUMENTS.values())), strict=True))
         for query in QUERIES:
             of_query = encoder.encode_queries([query])[0]
-            wanted = {docid: dot(of_query, vector) for docid, vector in vectors.items() if dot(of_query, vector)}
+            wanted = {
+                docid: dot(of_query, vector) for docid, vector in vectors.items() if dot(of_query, vector)
+            }
             found = {hit.docid: round(hit.score) for hit in searcher.search(query, len(DOCUMENTS))}
             if found != wanted:
                 raise CheckError(f"Pyserini scores {query!r} as {found}, the inner products are {wanted}")

@@ -68,4 +68,12 @@ def describe_file(file: Path) -> ShardRecord:
     for number, line in enumerate(read_lines(file), start=1):
         vector = parse_record(line, f"{file}:{number}")["vector"]
         documents, terms, impacts = documents + 1, terms + len(vector), impacts + sum(vector.values())
-    return ShardRecord(file=file.name, first=0, documents=documents, empties=0, terms=terms, impacts=impacts, sha256=file_hash(file))
+    return ShardRecord(
+        file=file.name,
+        first=0,
+        documents=documents,
+        empties=0,
+        terms=terms,
+        impacts=impacts,
+        sha256=file_hash(file),
+    )

@@ -39,11 +39,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m csplade_pyserini.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("phase", choices=tuple(PHASES), help="what to do")
-    parser.add_argument("--config", required=True, type=Path, metavar="FILE.toml", help="configuration, as in run_scripts/train/")
-    parser.add_argument("--section", default="", help="table of the configuration to read (default: the phase's name)")
+    parser.add_argument(
+        "--config",
+        required=True,
+        type=Path,
+        metavar="FILE.toml",
+        help="configuration, as in run_scripts/train/",
+    )
+    parser.add_argument(
+        "--section", default="", help="table of the configuration to read (default: the phase's name)"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -62,7 +72,11 @@ def with_mined_negatives(settings: ContrastSettings) -> ContrastSettings:
 
     folder = Path(f"{settings.output}.mined")
     return dataclasses.replace(
-        settings, data=tuple(str(mine_examples(name, folder)) if name.startswith(IR_DATASETS_PREFIX) else name for name in settings.data)
+        settings,
+        data=tuple(
+            str(mine_examples(name, folder)) if name.startswith(IR_DATASETS_PREFIX) else name
+            for name in settings.data
+        ),
     )
 
 

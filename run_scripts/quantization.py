@@ -75,7 +75,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--collection", metavar="NAME", help="what `reproduce` takes; needed with --encoder")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD", help=f"of {', '.join(METHODS)}")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=METHODS,
+        metavar="METHOD",
+        help=f"of {', '.join(METHODS)}",
+    )
     parser.add_argument("--texts", type=positive, default=128, help="documents and queries that are timed")
     args = parser.parse_args(argv)
     if args.encoder and not args.collection:
@@ -99,7 +106,9 @@ def measure(args: argparse.Namespace, side: Side) -> dict[str, Any]:
         encoder = f"{args.encoder}:device={args.device},dtype={side.dtype},quantization={side.quantization}"
         words = ("--collection", args.collection, "--encoder", encoder, "--output", str(args.output / "runs"))
         command = [sys.executable, "-m", "csplade_pyserini.reproduce", *words]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        )
         if done.returncode:
             return {FAILED: done.stderr.strip().splitlines()[-1]}
         record = read_record(args.output / "runs" / folder_name(encoder))
@@ -117,9 +126,14 @@ def speed(args: argparse.Namespace, side: Side) -> dict[str, Any]:
     folder = args.output / "runs"
     corpus = folder / "corpus" / "docs.jsonl" if args.encoder else SAMPLE / "corpus.jsonl"
     topics = next(folder.glob("topics*.tsv")) if args.encoder else SAMPLE / "topics.tsv"
-    documents = [document.text for document in itertools.islice(open_corpus(str(corpus)).documents(), args.texts)]
+    documents = [
+        document.text for document in itertools.islice(open_corpus(str(corpus)).documents(), args.texts)
+    ]
     queries = list(itertools.islice(itertools.cycle(read_topics(str(topics)).values()), args.texts))
-    encoder.encode_documents(documents), [encoder.encode(query) for query in queries[:8]]  # warms up, and compiles
+    (
+        encoder.encode_documents(documents),
+        [encoder.encode(query) for query in queries[:8]],
+    )  # warms up, and compiles
     seconds: dict[str, list[float]] = {"queries": [], "documents": []}
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -135,12 +149,22 @@ def speed(args: argparse.Namespace, side: Side) -> dict[str, Any]:
 
 def build(args: argparse.Namespace, side: Side) -> SparseEncoder:
     if args.encoder:
-        encoder = load_encoder(args.encoder, device=args.device, dtype=side.dtype, quantization=side.quantization)
+        encoder = load_encoder(
+            args.encoder, device=args.device, dtype=side.dtype, quantization=side.quantization
+        )
     else:
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPES[args.shape]), dtype=getattr(torch, side.dtype)).eval()
+        model = AutoModelForCausalLM.from_config(
+            LlamaConfig(**SHAPES[args.shape]), dtype=getattr(torch, side.dtype)
+        ).eval()
         model = quantize(model, side.quantization, torch.device(args.device))
-        card = EncoderCard(name=args.shape, add_bos=False, query_max_length=64, document_max_length=256, document_top_terms=192)
+        card = EncoderCard(
+            name=args.shape,
+            add_bos=False,
+            query_max_length=64,
+            document_max_length=256,
+            document_top_terms=192,
+        )
         encoder = SparseEncoder(card, model, load_tokenizer(find_checkpoint("csplade-tiny")))
     if side.compiled:
         encoder.model.base_model.compile(dynamic=True)
@@ -150,7 +174,10 @@ def build(args: argparse.Namespace, side: Side) -> SparseEncoder:
 def model_bytes(model: torch.nn.Module) -> int:
     """Bytes that the weights take, quantized ones with their scales."""
     tensors = itertools.chain(model.parameters(), model.buffers())
-    return sum(part.untyped_storage().nbytes() for part in {part.data_ptr(): part for part in parts_of(tensors)}.values())
+    return sum(
+        part.untyped_storage().nbytes()
+        for part in {part.data_ptr(): part for part in parts_of(tensors)}.values()
+    )
 
 
 def parts_of(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -171,13 +198,27 @@ def write_report(args: argparse.Namespace, found: dict[str, dict[str, Any]]) -> 
     [key, *_] = [*next(iter(ran.values())).get("scores", {}), ""]
     metrics = list(next(iter(ran.values()))["scores"][key]) if key else []
     quantities = {
-        **{metric: {name: row["scores"][key][metric] for name, row in ran.items() if "scores" in row} for metric in metrics},
+        **{
+            metric: {name: row["scores"][key][metric] for name, row in ran.items() if "scores" in row}
+            for metric in metrics
+        },
         "queries a second, one by one": {name: row["queries a second"] for name, row in ran.items()},
         "documents a second": {name: row["documents a second"] for name, row in ran.items()},
         "model, MB": {name: row["model_bytes"] / 1e6 for name, row in ran.items()},
-        **({"index, MB": {name: row["index_bytes"] / 1e6 for name, row in ran.items() if "index_bytes" in row}} if key else {}),
+        **(
+            {
+                "index, MB": {
+                    name: row["index_bytes"] / 1e6 for name, row in ran.items() if "index_bytes" in row
+                }
+            }
+            if key
+            else {}
+        ),
     }
-    lines = [[name, *(cell(values, name, metric in metrics) for metric, values in quantities.items())] for name in ran]
+    lines = [
+        [name, *(cell(values, name, metric in metrics) for metric, values in quantities.items())]
+        for name in ran
+    ]
     failed = [f"- {name}: {FAILED}: {row[FAILED]}" for name, row in found.items() if FAILED in row]
     about = f"{args.encoder or args.shape}{f' on {key}' if key else ''}; {described(hardware() | versions())}; {time.strftime('%Y-%m-%d')}"
     table = "\n".join([about, "", markdown.table(["", *quantities], lines), "", *failed])
@@ -199,9 +240,15 @@ def plot(quantities: dict[str, dict[str, float]], path: Path) -> None:
     """Bars, a panel a quantity."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(quantities), figsize=(3.2 * len(quantities), 3.4), layout="constrained", squeeze=False)
+    figure, axes = pyplot.subplots(
+        1, len(quantities), figsize=(3.2 * len(quantities), 3.4), layout="constrained", squeeze=False
+    )
     for axis, (title, values) in zip(axes[0], quantities.items(), strict=True):
-        bars = axis.barh(list(values), list(values.values()), color=["#47a" if name in METHODS else "#888" for name in values])
+        bars = axis.barh(
+            list(values),
+            list(values.values()),
+            color=["#47a" if name in METHODS else "#888" for name in values],
+        )
         axis.bar_label(bars, fmt="%.3g", fontsize=8, padding=2)
         axis.margins(x=0.2)
         axis.invert_yaxis()

@@ -35,9 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--actors", type=positive, required=True, help="models at work at once")
     parser.add_argument("--gpus", type=float, default=1.0, help="GPUs an actor has (default 1; 0 on CPUs)")
-    parser.add_argument("--shard-num", type=positive, required=True, help="number of shards; a few for each actor even out their ends")
+    parser.add_argument(
+        "--shard-num",
+        type=positive,
+        required=True,
+        help="number of shards; a few for each actor even out their ends",
+    )
     parser.add_argument("--address", help="of a running Ray cluster (default: one of this machine alone)")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="collection directory to write")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="collection directory to write"
+    )
     args, flags = parser.parse_known_args(argv)
     try:
         import ray
@@ -60,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ray.exceptions.RayActorError as error:
             deaths[shard_id] += 1
             if deaths[shard_id] >= MOST_DEATHS:
-                raise CheckError(f"shard {shard_id}: its actor died {MOST_DEATHS} times; the last time: {error}") from error
+                raise CheckError(
+                    f"shard {shard_id}: its actor died {MOST_DEATHS} times; the last time: {error}"
+                ) from error
             print(f"shard {shard_id}: its actor died; another one goes on with it", file=sys.stderr)
             waiting.insert(0, shard_id)
         except ray.exceptions.RayTaskError as error:

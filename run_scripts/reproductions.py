@@ -37,7 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(entry(read_record(args.record)), end="")
         return 0
     tables = read_expected()
-    words = {"measured": measured(tables), "commands": commands(tables), "msmarco": msmarco(tables), "beir": beir(tables)}
+    words = {
+        "measured": measured(tables),
+        "commands": commands(tables),
+        "msmarco": msmarco(tables),
+        "beir": beir(tables),
+    }
     template = string.Template((HERE / "reproductions.md").read_text(encoding="utf-8"))
     with whole_file(args.output) as file:
         file.write(template.substitute(words))
@@ -47,14 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry(record: Record) -> str:
     """A run's scores and sizes as they stand in the tables."""
-    versions = ", ".join(f"{name} {record.versions[name]}" for name in SHOWN_VERSIONS if name in record.versions)
+    versions = ", ".join(
+        f"{name} {record.versions[name]}" for name in SHOWN_VERSIONS if name in record.versions
+    )
     place = record.hardware.get("gpus", "CPU")
-    commit = subprocess.run(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    commit = subprocess.run(
+        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout
     source = f"commit {commit.strip()}, {versions}, {place}, {record.date}"
     lines = ["[[expected]]", f'encoder = "{record.system}"', 'origin = "measured"', f'source = "{source}"']
     lines.append(f"tolerance = {TOLERANCES.get(record.system, TOLERANCE)}")
     for key, scores in record.scores.items():
-        lines += [f'[expected.scores."{key}"]', *(f'"{metric}" = {value:.4f}' for metric, value in scores.items())]
+        lines += [
+            f'[expected.scores."{key}"]',
+            *(f'"{metric}" = {value:.4f}' for metric, value in scores.items()),
+        ]
     for key in record.scores:
         sizes: dict[str, float] = {"index_bytes": record.index_bytes}
         if record.postings:
@@ -72,7 +84,16 @@ def measured(tables: Sequence[ScoreTable]) -> str:
     for key in keys_of(tables, "measured"):
         rows = [table for table in tables if table.origin == "measured" and key in table.scores]
         metrics = list(dict.fromkeys(metric for table in rows for metric in table.scores[key]))
-        head = ["encoder", *metrics, "index bytes", "GB", "bytes a posting", "terms a document", "terms a query", "measured with"]
+        head = [
+            "encoder",
+            *metrics,
+            "index bytes",
+            "GB",
+            "bytes a posting",
+            "terms a document",
+            "terms a query",
+            "measured with",
+        ]
         lines = []
         for table in rows:
             sizes = table.sizes.get(key, {})
@@ -98,13 +119,17 @@ def commands(tables: Sequence[ScoreTable]) -> str:
         for table in tables:
             if table.origin == "measured" and key in table.scores and table.encoder != "BM25":
                 output = f"runs/{Path(name).stem if name == POOL else name.replace('/', '-')}"
-                lines.append(f"python -m csplade_pyserini.reproduce --collection {name} --encoder {table.encoder} --output {output}")
+                lines.append(
+                    f"python -m csplade_pyserini.reproduce --collection {name} --encoder {table.encoder} --output {output}"
+                )
     return "\n".join(dict.fromkeys(lines))
 
 
 def collection_of(key: str) -> str:
     """What --collection takes for a key of the tables."""
-    return POOL if key in POOL_KEYS else next(c.name for c in known_collections() if key in map(c.key, c.topics))
+    return (
+        POOL if key in POOL_KEYS else next(c.name for c in known_collections() if key in map(c.key, c.topics))
+    )
 
 
 def keys_of(tables: Sequence[ScoreTable], origin: str) -> list[str]:
@@ -116,23 +141,43 @@ def msmarco(tables: Sequence[ScoreTable]) -> str:
     [collection] = find_collections("msmarco-v1-passage")
     columns = [(collection.key(topics), metric) for topics in collection.topics for metric in topics.metrics]
     rows = [
-        [table.encoder, *(score(table, key, metric, 3) for key, metric in columns), f"{table.index_gb or ''}", whence(table)]
+        [
+            table.encoder,
+            *(score(table, key, metric, 3) for key, metric in columns),
+            f"{table.index_gb or ''}",
+            whence(table),
+        ]
         for table in tables
         if table.origin != "measured" and any(key in table.scores for key, _ in columns)
     ]
-    return markdown.table(["encoder", *(f"{key.partition('/')[2]} {metric}" for key, metric in columns), "index GB", "from"], rows)
+    return markdown.table(
+        ["encoder", *(f"{key.partition('/')[2]} {metric}" for key, metric in columns), "index GB", "from"],
+        rows,
+    )
 
 
 def beir(tables: Sequence[ScoreTable]) -> str:
     """nDCG@10 of the paper's 13, a column a source, and their average where a source has all."""
     collections = find_collections("beir")
-    sources = [table for table in tables if table.origin != "measured" and any(key.startswith("beir/") for key in table.scores)]
+    sources = [
+        table
+        for table in tables
+        if table.origin != "measured" and any(key.startswith("beir/") for key in table.scores)
+    ]
     rows = []
     for collection in collections:
-        rows.append([collection.name, *(score(table, collection.key(collection.topics[0]), "nDCG@10", 3) for table in sources)])
+        rows.append(
+            [
+                collection.name,
+                *(score(table, collection.key(collection.topics[0]), "nDCG@10", 3) for table in sources),
+            ]
+        )
     averages = []
     for table in sources:
-        values = [table.scores.get(collection.key(collection.topics[0]), {}).get("nDCG@10") for collection in collections]
+        values = [
+            table.scores.get(collection.key(collection.topics[0]), {}).get("nDCG@10")
+            for collection in collections
+        ]
         averages.append(f"{sum(values) / len(values):.3f}" if None not in values else "")
     rows.append([f"average of {len(collections)}", *averages])
     names = [f"{table.encoder} ({table.origin})" for table in sources]

@@ -18,7 +18,8 @@ OUTSIDE = {
     "CHANGELOG.md": "CHANGELOG.md",
     "csplade_pyserini/sample/README.md": "sample.md",
 } | {
-    f"encoders/{folder.parent.name}/README.md": f"encoders/{folder.parent.name}.md" for folder in sorted(ROOT.glob("encoders/*/README.md"))
+    f"encoders/{folder.parent.name}/README.md": f"encoders/{folder.parent.name}.md"
+    for folder in sorted(ROOT.glob("encoders/*/README.md"))
 }
 """Path in the repository to that of the page on the site."""
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")

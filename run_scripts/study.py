@@ -31,7 +31,12 @@ from csplade_pyserini.reproduction.steps import folder_name
 
 WORK = Path("work/train")
 STUDY = WORK / "study"
-CARD: dict[str, Any] = {"attention": "bidirectional", "add_bos": False, "query_max_length": 32, "document_max_length": 128}
+CARD: dict[str, Any] = {
+    "attention": "bidirectional",
+    "add_bos": False,
+    "query_max_length": 32,
+    "document_max_length": 128,
+}
 
 SCALE = 0.25
 """Lion-SP's logit scale, hidden_size ** -0.25, of a hidden size of 256."""
@@ -87,12 +92,23 @@ COLOURS = ("#d62728", "#1f77b4", "#ff7f0e", "#2ca02c")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the development data")
-    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of study.md and study/ (default: docs)")
-    parser.add_argument("--parts", nargs="+", choices=("stability", "attention"), default=["stability", "attention"])
+    parser.add_argument(
+        "--output", type=Path, default=Path("docs"), help="folder of study.md and study/ (default: docs)"
+    )
+    parser.add_argument(
+        "--parts", nargs="+", choices=("stability", "attention"), default=["stability", "attention"]
+    )
     args = parser.parse_args(argv)
-    for needed in (args.data / "ir_datasets", args.data / "msmarco-dl", WORK / "tiny-language", WORK / "data/teacher-tiny"):
+    for needed in (
+        args.data / "ir_datasets",
+        args.data / "msmarco-dl",
+        WORK / "tiny-language",
+        WORK / "data/teacher-tiny",
+    ):
         if not needed.is_dir():
-            raise InputError(f"no {needed}; wanted the development data as --data, and csplade-tiny trained by run_scripts/train_small.sh")
+            raise InputError(
+                f"no {needed}; wanted the development data as --data, and csplade-tiny trained by run_scripts/train_small.sh"
+            )
     STUDY.mkdir(parents=True, exist_ok=True)
     run_adaptation()
     if "stability" in args.parts:
@@ -144,13 +160,25 @@ def run_attention(data: Path) -> None:
             continue
         for collection, names in COLLECTIONS.items():
             output = model.with_suffix(f".{Path(collection).stem}")
-            call("csplade_pyserini.reproduce", "--collection", collection, "--encoder", model, "--output", output, **environment)
+            call(
+                "csplade_pyserini.reproduce",
+                "--collection",
+                collection,
+                "--encoder",
+                model,
+                "--output",
+                output,
+                **environment,
+            )
             record = read_record(output / folder_name(str(model)))
             sizes = {"index bytes": record.index_bytes, "terms": record.terms_per_document}
             rows |= {name: row | sizes for name, row in zip(names, record.scores.values(), strict=True)}
         write_json(scores, rows)
     if not (STUDY / "encoding.json").is_file():
-        write_json(STUDY / "encoding.json", encoding_cost(STUDY / "attention-causal.msmarco-pool" / "corpus" / "docs.jsonl"))
+        write_json(
+            STUDY / "encoding.json",
+            encoding_cost(STUDY / "attention-causal.msmarco-pool" / "corpus" / "docs.jsonl"),
+        )
 
 
 def phase(name: str, folder: Path, card: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -166,7 +194,9 @@ def table(name: str, values: Mapping[str, Any]) -> str:
     """A TOML table; JSON's numbers, strings, booleans and lists are TOML's too."""
     inner = {key: value for key, value in values.items() if not isinstance(value, dict)}
     lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in inner.items()), "", ""]
-    return "\n".join(lines) + "".join(table(f"{name}.{key}", value) for key, value in values.items() if isinstance(value, dict))
+    return "\n".join(lines) + "".join(
+        table(f"{name}.{key}", value) for key, value in values.items() if isinstance(value, dict)
+    )
 
 
 def call(module: str, *words: object, **environment: str) -> None:
@@ -176,7 +206,9 @@ def call(module: str, *words: object, **environment: str) -> None:
 
 def encoding_cost(corpus: Path) -> dict[str, float]:
     """Passages a second of each mode, in one process, in turn."""
-    texts = [document.text for document, _ in zip(open_corpus(str(corpus)).documents(), range(TIMED), strict=False)]
+    texts = [
+        document.text for document, _ in zip(open_corpus(str(corpus)).documents(), range(TIMED), strict=False)
+    ]
     encoders = {mode: load_encoder(str(STUDY / f"attention-{mode}")) for mode in MODES}
     rates: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(3):
@@ -232,26 +264,56 @@ def stability_table(logs: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str
     rows = []
     for (condition, variant), runs in logs.items():
         cells = [condition, variant]
-        for key in ("contrast", "document_terms", "query_terms", "empty_documents", "empty_queries", "dead_vocabulary"):
+        for key in (
+            "contrast",
+            "document_terms",
+            "query_terms",
+            "empty_documents",
+            "empty_queries",
+            "dead_vocabulary",
+        ):
             ends = [statistics.mean(line[key] for line in run[-10:]) for run in runs]
             cells.append(f"{statistics.mean(ends):.3g} ({min(ends):.3g} to {max(ends):.3g})")
         rows.append(cells)
-    head = ["condition", "start", "InfoNCE", "terms a document", "terms a query", "empty documents", "empty queries", "dead vocabulary"]
+    head = [
+        "condition",
+        "start",
+        "InfoNCE",
+        "terms a document",
+        "terms a query",
+        "empty documents",
+        "empty queries",
+        "dead vocabulary",
+    ]
     return markdown.table(head, rows)
 
 
-def attention_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], rates: Mapping[str, float]) -> str:
+def attention_table(
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]], rates: Mapping[str, float]
+) -> str:
     rows = []
     for mode, sets in scores.items():
         cells = [mode, *(f"{sets[name]['nDCG@10']:.4f}" for name in sets)]
         cells += [f"{sets['NFCorpus test']['terms']:.0f}", f"{sets[POOLS[0]]['terms']:.0f}"]
         cells += [f"{sets[name]['index bytes'] / 1e6:.2f} MB" for name in ("NFCorpus test", POOLS[0])]
         rows.append([*cells, f"{rates['causal'] / rates[mode]:.2f}"])
-    head = ["mode", "NFCorpus test", "DL19 pool", "DL20 pool", "terms, NFCorpus", "terms, pool", "index, NFCorpus", "index, pool", "time"]
+    head = [
+        "mode",
+        "NFCorpus test",
+        "DL19 pool",
+        "DL20 pool",
+        "terms, NFCorpus",
+        "terms, pool",
+        "index, NFCorpus",
+        "index, pool",
+        "time",
+    ]
     return markdown.table(head, rows)
 
 
-def plot_stability(logs: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str, float]]]], path: Path) -> None:
+def plot_stability(
+    logs: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str, float]]]], path: Path
+) -> None:
     """A column a condition, a row a quantity, a line a seed."""
     from matplotlib import pyplot
 
@@ -259,14 +321,23 @@ def plot_stability(logs: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str,
         "contrast": "InfoNCE", "document_terms": "active terms a document", "query_terms": "active terms a query",
         "empty_documents": "share of empty documents", "dead_vocabulary": "dead share of the vocabulary, a batch",
     }  # fmt: skip
-    figure, axes = pyplot.subplots(len(quantities), len(CONDITIONS), figsize=(11, 15), sharex=True, squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        len(quantities), len(CONDITIONS), figsize=(11, 15), sharex=True, squeeze=False, layout="constrained"
+    )
     for column, condition in enumerate(CONDITIONS):
         for row, (key, title) in enumerate(quantities.items()):
             axis = axes[row][column]
             for colour, variant in zip(COLOURS, VARIANTS, strict=True):
                 for number, run in enumerate(logs[condition, variant]):
                     label = variant if number == 0 else None
-                    axis.plot(range(1, len(run) + 1), [line[key] for line in run], color=colour, alpha=0.7, linewidth=1.2, label=label)
+                    axis.plot(
+                        range(1, len(run) + 1),
+                        [line[key] for line in run],
+                        color=colour,
+                        alpha=0.7,
+                        linewidth=1.2,
+                        label=label,
+                    )
             if key.endswith("terms") or key == "contrast":
                 axis.set_yscale("symlog", linthresh=1)
             axis.set_ylabel(title)
@@ -286,9 +357,13 @@ def plot_attention(scores: Mapping[str, Mapping[str, Mapping[str, float]]], path
     names = list(next(iter(scores.values())))
     for number, (mode, sets) in enumerate(scores.items()):
         places = [place + 0.27 * (number - 1) for place in range(len(names))]
-        bars = axis.bar(places, [sets[name]["nDCG@10"] for name in names], width=0.25, label=mode, color=COLOURS[number])
+        bars = axis.bar(
+            places, [sets[name]["nDCG@10"] for name in names], width=0.25, label=mode, color=COLOURS[number]
+        )
         axis.bar_label(bars, fmt="%.3f", fontsize=8)
-    axis.set_xticks(range(len(names)), [name if name not in POOLS else f"{name.upper()}, 30k pool" for name in names])
+    axis.set_xticks(
+        range(len(names)), [name if name not in POOLS else f"{name.upper()}, 30k pool" for name in names]
+    )
     axis.set_ylabel("nDCG@10")
     axis.legend()
     figure.savefig(path, dpi=100)

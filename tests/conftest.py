@@ -18,7 +18,14 @@ from csplade_pyserini.model import SparseEncoder
 MakeEncoder = Callable[..., SparseEncoder]
 
 
-LONGEST = ("test_pool.py", "test_killed.py", "test_nfcorpus.py", "test_docs.py", "test_pyserini_commands.py", "test_scale_out.py")
+LONGEST = (
+    "test_pool.py",
+    "test_killed.py",
+    "test_nfcorpus.py",
+    "test_docs.py",
+    "test_pyserini_commands.py",
+    "test_scale_out.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,14 +61,22 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train([str(SAMPLE / "corpus.jsonl")], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
 
 
 @pytest.fixture(scope="session")
 def make_encoder(byte_tokenizer: PreTrainedTokenizerFast) -> MakeEncoder:
     """make_encoder("llama", attention="bidirectional", ...): an encoder with that card over a tiny model."""
 
-    def make(architecture: str = "llama", *, dtype: torch.dtype = torch.float32, config: dict | None = None, **card: object):
+    def make(
+        architecture: str = "llama",
+        *,
+        dtype: torch.dtype = torch.float32,
+        config: dict | None = None,
+        **card: object,
+    ):
         model = tiny_model(architecture, **(config or {})).to(dtype)
         return SparseEncoder(EncoderCard(name=architecture, **card), model, byte_tokenizer)
 
@@ -69,12 +84,17 @@ def make_encoder(byte_tokenizer: PreTrainedTokenizerFast) -> MakeEncoder:
 
 
 @pytest.fixture(scope="session")
-def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: PreTrainedTokenizerFast) -> Path:
+def checkpoint_folder(
+    tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: PreTrainedTokenizerFast
+) -> Path:
     """A checkpoint folder as users have them: safetensors, tokenizer, card.toml."""
     folder = tmp_path_factory.mktemp("checkpoint") / "any-name"
     tiny_model("llama").save_pretrained(folder)
     byte_tokenizer.save_pretrained(folder)
-    write_card(EncoderCard(name="in-memory-llama", attention="bidirectional", query_max_length=16), folder / "card.toml")
+    write_card(
+        EncoderCard(name="in-memory-llama", attention="bidirectional", query_max_length=16),
+        folder / "card.toml",
+    )
     return folder
 
 
@@ -82,7 +102,16 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: 
 def sample_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample, encoded by csplade-tiny; not to be changed."""
     output = tmp_path_factory.mktemp("sample") / "vectors"
-    done = run_python("-m", "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", output)
+    done = run_python(
+        "-m",
+        "csplade_pyserini.encode",
+        "--encoder",
+        "csplade-tiny",
+        "--corpus",
+        SAMPLE / "corpus.jsonl",
+        "--output",
+        output,
+    )
     assert done.returncode == 0, done.stderr
     return output
 

@@ -12,12 +12,16 @@ import pytest
 SAMPLE = Path(importlib.util.find_spec("csplade_pyserini").origin).parent / "sample"
 
 
-def run_python(*words: object, cwd: Path | None = None, seconds: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(
+    *words: object, cwd: Path | None = None, seconds: float = 600, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run `python WORDS...` with this interpreter, offline, and return what it printed."""
     return run_program(sys.executable, *words, cwd=cwd, seconds=seconds, **environment)
 
 
-def run_program(*words: object, cwd: Path | None = None, seconds: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_program(
+    *words: object, cwd: Path | None = None, seconds: float = 600, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a program, offline, and return what it printed."""
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     return subprocess.run(
@@ -41,5 +45,13 @@ def shown_by_browser(page: Path, profile: Path) -> str:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("install chromium or google-chrome to run this")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={profile}",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout

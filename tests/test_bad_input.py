@@ -33,7 +33,11 @@ def write(file: Path, *lines: str) -> Path:
 
 def call(verb: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a verb offline, in `folder`, with no weights in $CSPLADE_HOME."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "CSPLADE_HOME": str(folder / "home"), "HF_HOME": str(folder / "hub")}
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "CSPLADE_HOME": str(folder / "home"),
+        "HF_HOME": str(folder / "hub"),
+    }
     command = [sys.executable, "-m", f"csplade_pyserini.{verb}", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
 
@@ -53,27 +57,46 @@ def error_of(verb: str, *arguments: object, folder: Path) -> str:
 
 
 def encode_error(folder: Path, encoder: object, corpus: object, *more: object) -> str:
-    return error_of("encode", "--encoder", encoder, "--corpus", corpus, "--output", folder / "out", *more, folder=folder)
+    return error_of(
+        "encode", "--encoder", encoder, "--corpus", corpus, "--output", folder / "out", *more, folder=folder
+    )
 
 
 def test_an_unknown_encoder_is_an_error_of_every_verb_that_lists_the_known_ones(tmp_path, corpus):
     topics = write(tmp_path / "topics.tsv", "1\ta")
     errors = [
         encode_error(tmp_path, "nope", corpus),
-        error_of("encode_queries", "--encoder", "nope", "--topics", topics, "--output", tmp_path / "q.jsonl", folder=tmp_path),
+        error_of(
+            "encode_queries",
+            "--encoder",
+            "nope",
+            "--topics",
+            topics,
+            "--output",
+            tmp_path / "q.jsonl",
+            folder=tmp_path,
+        ),
         error_of("cards", "--encoder", "nope", folder=tmp_path),
     ]
     known = ", ".join(shipped_cards())
-    assert errors == [f"unknown encoder 'nope'; known: {known}; or a folder or Hugging Face id that holds a card.toml"] * 3
+    assert (
+        errors
+        == [f"unknown encoder 'nope'; known: {known}; or a folder or Hugging Face id that holds a card.toml"]
+        * 3
+    )
 
 
 def test_pyserinis_own_encoders_are_unknown_to_our_verbs_and_no_network_is_needed_to_say_so(tmp_path, corpus):
-    assert encode_error(tmp_path, "naver/splade-v3", corpus).startswith("unknown encoder 'naver/splade-v3'; known: csplade-1b, ")
+    assert encode_error(tmp_path, "naver/splade-v3", corpus).startswith(
+        "unknown encoder 'naver/splade-v3'; known: csplade-1b, "
+    )
 
 
 def test_missing_weights_are_an_error_that_says_how_to_get_them(tmp_path, corpus):
     message = encode_error(tmp_path, "csplade-8b", corpus)
-    assert message.startswith(f"encoder 'csplade-8b' has no weights here: {shipped_cards()['csplade-8b'].install} Looked in ")
+    assert message.startswith(
+        f"encoder 'csplade-8b' has no weights here: {shipped_cards()['csplade-8b'].install} Looked in "
+    )
     assert str(tmp_path / "home" / "encoders" / "csplade-8b") in message
 
 
@@ -84,7 +107,10 @@ def test_wrong_options_are_an_error_that_lists_the_right_ones(tmp_path, corpus):
 
 def test_a_card_with_an_unknown_key_is_an_error_that_names_file_and_key(tmp_path, checkpoint, corpus):
     card = write(checkpoint / "card.toml", 'name = "mine"', "ecko = true")
-    for message in (encode_error(tmp_path, checkpoint, corpus), error_of("cards", "--encoder", checkpoint, folder=tmp_path)):
+    for message in (
+        encode_error(tmp_path, checkpoint, corpus),
+        error_of("cards", "--encoder", checkpoint, folder=tmp_path),
+    ):
         assert message.startswith(f"{card}: unknown key 'ecko'; known: ")
 
 
@@ -107,18 +133,25 @@ def test_a_bad_corpus_is_an_error_that_names_its_place(tmp_path, checkpoint, lin
 
 def test_a_corpus_that_is_not_there_is_an_error(tmp_path, checkpoint):
     message = encode_error(tmp_path, checkpoint, "nowhere")
-    assert message == "the corpus nowhere does not exist; wanted a JSONL file, a folder of them, or ir_datasets:ID"
+    assert (
+        message
+        == "the corpus nowhere does not exist; wanted a JSONL file, a folder of them, or ir_datasets:ID"
+    )
 
 
 def test_the_output_of_another_encoder_is_an_error_that_names_both(tmp_path, checkpoint, corpus):
     output = tmp_path / "out"
     output.mkdir()
     write(output / "shard.jsonl", '{"id": "1", "contents": "", "vector": {"a": 1}}')
-    write_manifest(CollectionManifest(encoder="yours@1", card={}, arguments={}, versions={}, shards=()), output)
+    write_manifest(
+        CollectionManifest(encoder="yours@1", card={}, arguments={}, versions={}, shards=()), output
+    )
     before = manifest_path(output).read_bytes()
     message = encode_error(tmp_path, checkpoint, corpus)
     identity = find_checkpoint(str(checkpoint)).identity()
-    assert message.startswith(f"{manifest_path(output)} was made with encoder 'yours@1', this command has '{identity}': ")
+    assert message.startswith(
+        f"{manifest_path(output)} was made with encoder 'yours@1', this command has '{identity}': "
+    )
     assert manifest_path(output).read_bytes() == before
     assert [path.name for path in output.iterdir()] == ["shard.jsonl"]
 
@@ -127,7 +160,10 @@ def test_an_output_with_something_else_in_it_is_an_error(tmp_path, checkpoint, c
     (tmp_path / "out").mkdir()
     write(tmp_path / "out" / "notes.txt", "mine")
     message = encode_error(tmp_path, checkpoint, corpus)
-    assert message == f"{tmp_path / 'out'} is not empty and has no manifest: choose another --output, or remove it"
+    assert (
+        message
+        == f"{tmp_path / 'out'} is not empty and has no manifest: choose another --output, or remove it"
+    )
 
 
 def test_a_shard_that_does_not_exist_is_an_error(tmp_path, checkpoint, corpus):
@@ -139,19 +175,33 @@ def test_a_shard_that_does_not_exist_is_an_error(tmp_path, checkpoint, corpus):
 def test_encode_queries_wants_a_name_that_pyserini_reads(tmp_path, checkpoint):
     topics = write(tmp_path / "topics.tsv", "1\ta")
     output = tmp_path / "queries.json"
-    message = error_of("encode_queries", "--encoder", checkpoint, "--topics", topics, "--output", output, folder=tmp_path)
-    assert message == f"--output is {output}; wanted a name that ends in .jsonl, or Pyserini would not read it"
+    message = error_of(
+        "encode_queries", "--encoder", checkpoint, "--topics", topics, "--output", output, folder=tmp_path
+    )
+    assert (
+        message == f"--output is {output}; wanted a name that ends in .jsonl, or Pyserini would not read it"
+    )
 
 
 def test_bad_topics_are_an_error_that_names_the_place(tmp_path, checkpoint):
     topics = write(tmp_path / "topics.tsv", "1\ta", "2 b")
-    command = ("encode_queries", "--encoder", checkpoint, "--topics", topics, "--output", tmp_path / "queries.jsonl")
+    command = (
+        "encode_queries",
+        "--encoder",
+        checkpoint,
+        "--topics",
+        topics,
+        "--output",
+        tmp_path / "queries.jsonl",
+    )
     assert error_of(*command, folder=tmp_path) == f"{topics}:2: got '2 b'; wanted qid<TAB>text"
 
 
 def test_what_argparse_refuses_ends_with_the_same_exit_code(tmp_path, checkpoint, corpus):
     for wrong in (["--batch-tokens", "0"], ["--max-length", "many"], ["--no-such-flag"]):
-        done = call("encode", "--encoder", checkpoint, "--corpus", corpus, "--output", "out", *wrong, folder=tmp_path)
+        done = call(
+            "encode", "--encoder", checkpoint, "--corpus", corpus, "--output", "out", *wrong, folder=tmp_path
+        )
         assert done.returncode == 2
         assert done.stdout == ""
         assert wrong[0] in done.stderr.splitlines()[-1]
@@ -172,7 +222,12 @@ def test_cards_prints_a_card_on_stdout_and_nothing_else(tmp_path):
     done = call("cards", "--encoder", "csplade-echo-8b:max_length=77", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert {'name = "csplade-echo-8b"', "echo = true", "query_max_length = 77", "document_max_length = 77"} <= set(lines)
+    assert {
+        'name = "csplade-echo-8b"',
+        "echo = true",
+        "query_max_length = 77",
+        "document_max_length = 77",
+    } <= set(lines)
 
 
 def test_cards_lists_every_card_and_where_its_weights_are(tmp_path):

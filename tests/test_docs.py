@@ -12,7 +12,12 @@ import pytest
 from programs import SAMPLE, run_program, run_python
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))),
+)
 DOCUMENTS, TOPICS = 40, 5
 
 ELSEWHERE = {
@@ -35,7 +40,10 @@ REPLACED = [
     (r"^(python -m csplade_pyserini\.reproduce (?!.*--show-topics).*)$", r"\1 --dry-run"),
     (r"^head -c 400 work/quickstart/csplade-tiny/", "head -c 400 "),
     (r"^(run_scripts/(?:beir|msmarco-v1-passage)\.sh .*)$", r"\1 --dry-run"),
-    (r"^(python -m csplade_pyserini\.encode --encoder untrained-smol) .*$", r"python -m csplade_pyserini.cards --encoder ./untrained-smol"),
+    (
+        r"^(python -m csplade_pyserini\.encode --encoder untrained-smol) .*$",
+        r"python -m csplade_pyserini.cards --encoder ./untrained-smol",
+    ),
 ]
 """What needs weights or hours that a test has not: the shipped encoder's, a dry run, or the arguments parsed and nothing done."""
 
@@ -65,7 +73,9 @@ class Block(NamedTuple):
 def blocks(language: str) -> list[Block]:
     found = []
     for page in PAGES:
-        texts = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.S | re.M)
+        texts = re.findall(
+            rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.S | re.M
+        )
         found += [Block(page, number, language, text) for number, text in enumerate(texts, start=1)]
     return found
 
@@ -97,7 +107,9 @@ def workplace(tmp_path_factory) -> Path:
         with (folder / "texts" / "docs.jsonl").open("a") as file:
             file.write(json.dumps({"id": record["id"], "contents": record["contents"]}) + "\n")
     (folder / "parse.py").write_text(PARSE)
-    shutil.copytree(ROOT / "encoders" / "csplade-tiny", folder / "finetuned", ignore=shutil.ignore_patterns("*.md"))
+    shutil.copytree(
+        ROOT / "encoders" / "csplade-tiny", folder / "finetuned", ignore=shutil.ignore_patterns("*.md")
+    )
     shutil.copytree(folder / "finetuned", folder / "my-encoder")
     (folder / "my-encoder" / "card.toml").write_text('name = "my-encoder"\nattention = "bidirectional"\n')
     for name in ("run_scripts", "encoders"):
@@ -125,7 +137,10 @@ def reader(workplace, tmp_path) -> Path:
 
 
 def run_block(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    for made, by in (("vectors", r"\.encode (input|--encoder)"), ("index", r"\.index(\.lucene)? .*--index index\b")):
+    for made, by in (
+        ("vectors", r"\.encode (input|--encoder)"),
+        ("index", r"\.index(\.lucene)? .*--index index\b"),
+    ):
         if re.search(by, script):  # the block makes it itself
             for path in folder.glob(f"{made}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -136,18 +151,26 @@ def run_block(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_reproductions_page_is_what_make_docs_writes(tmp_path):
     made = run_python(ROOT / "run_scripts" / "reproductions.py", "--output", tmp_path / "reproductions.md")
     assert made.returncode == 0, made.stderr
-    assert (tmp_path / "reproductions.md").read_text() == (ROOT / "docs" / "reproductions.md").read_text(), "stale: run make docs"
+    assert (tmp_path / "reproductions.md").read_text() == (ROOT / "docs" / "reproductions.md").read_text(), (
+        "stale: run make docs"
+    )
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-    pytest.importorskip("mkdocs", reason="the site needs mkdocs and mkdocstrings-python: pip install 'csplade_pyserini[dev]'")
-    made = run_python("-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path / "site", cwd=ROOT)
+    pytest.importorskip(
+        "mkdocs", reason="the site needs mkdocs and mkdocstrings-python: pip install 'csplade_pyserini[dev]'"
+    )
+    made = run_python(
+        "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path / "site", cwd=ROOT
+    )
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
     api = (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
     assert "encode_documents" in api
     assert "Raises InputError" in api
     for page in (tmp_path / "site").rglob("*.html"):
-        assert not re.search(r'(src|href)="https?://[^"]*\.(js|css|woff2?)"', page.read_text(encoding="utf-8")), "it needs a network"
+        assert not re.search(
+            r'(src|href)="https?://[^"]*\.(js|css|woff2?)"', page.read_text(encoding="utf-8")
+        ), "it needs a network"
 
 
 @pytest.mark.jvm
@@ -167,6 +190,10 @@ def test_what_a_page_has_in_python_runs(reader, block):
 
 def test_every_pattern_is_of_a_command_that_stands_on_a_page():
     """Patterns that match nothing hide nothing."""
-    commands = [re.sub(r"\s+", " ", line).strip() for block in blocks("bash") for line in block.text.replace("\\\n", " ").splitlines()]
+    commands = [
+        re.sub(r"\s+", " ", line).strip()
+        for block in blocks("bash")
+        for line in block.text.replace("\\\n", " ").splitlines()
+    ]
     for pattern in (*ELSEWHERE, *(pattern for pattern, _ in REPLACED)):
         assert any(re.search(pattern, re.sub(r"\s#.*$", "", command)) for command in commands), pattern

@@ -45,7 +45,9 @@ def doctor(*words: object, **environment: str) -> subprocess.CompletedProcess[st
 def test_a_healthy_machine_proves_itself_with_a_run():
     found = lines(doctor(), 0)
     assert {state for state, _ in found.values()} == {"ok"}
-    assert found["self-test"][1].startswith("5 documents encoded by csplade-tiny, indexed and searched; scores are the inner products (")
+    assert found["self-test"][1].startswith(
+        "5 documents encoded by csplade-tiny, indexed and searched; scores are the inner products ("
+    )
     assert found["Python"][1].endswith(sys.executable)
 
 
@@ -89,15 +91,22 @@ def test_a_java_that_does_not_start_is_found_out(tmp_path):
     (broken / "bin" / "java").write_text("#!/bin/sh\nexit 127\n")
     found = lines(doctor(PATH=f"{broken / 'bin'}:/usr/bin:/bin", JAVA_HOME=str(broken)), 1)
     assert failed(found) == ["Java"]
-    assert found["Java"][1] == f"Java 21 at {broken} (JAVA_HOME) does not start; install it anew, or set JAVA_HOME to another one"
+    assert (
+        found["Java"][1]
+        == f"Java 21 at {broken} (JAVA_HOME) does not start; install it anew, or set JAVA_HOME to another one"
+    )
 
 
 def test_a_pyserini_that_wants_a_network_gives_way_to_one_that_does_not(tmp_path):
     """As 2.4.0 does: it opens a URL while it is being imported. Checked by hand against 2.4.0 itself, 2026-11-25."""
     (tmp_path / "pyserini").mkdir()
-    (tmp_path / "pyserini" / "__init__.py").write_text("import urllib.error\nraise urllib.error.URLError('Name or service not known')\n")
+    (tmp_path / "pyserini" / "__init__.py").write_text(
+        "import urllib.error\nraise urllib.error.URLError('Name or service not known')\n"
+    )
     (tmp_path / "pyserini-2.4.0.dist-info").mkdir()
-    (tmp_path / "pyserini-2.4.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: pyserini\nVersion: 2.4.0\n")
+    (tmp_path / "pyserini-2.4.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: pyserini\nVersion: 2.4.0\n"
+    )
     found = lines(doctor(PYTHONPATH=str(tmp_path)), 1)
     assert failed(found) == ["Pyserini"]
     assert found["Pyserini"][1] == (
@@ -110,7 +119,9 @@ def test_without_cuda_it_runs_on_the_cpu_and_says_so(tmp_path):
     command.write_text("#!/bin/sh\n")
     command.chmod(0o755)
     plain = lines(doctor("--skip-self-test", CUDA_VISIBLE_DEVICES=""), 0)["torch"][1]
-    with_driver = lines(doctor("--skip-self-test", CUDA_VISIBLE_DEVICES="", PATH=f"{tmp_path}:/usr/bin:/bin"), 0)["torch"][1]
+    with_driver = lines(
+        doctor("--skip-self-test", CUDA_VISIBLE_DEVICES="", PATH=f"{tmp_path}:/usr/bin:/bin"), 0
+    )["torch"][1]
     assert "no CUDA device: encoders run on the CPU" in plain
     assert "there is an NVIDIA driver, but this torch, built " in with_driver
 

@@ -46,7 +46,11 @@ def explained(*words):
 
 def vectors(folder):
     files = sorted((folder / "vectors").glob("*.jsonl"))
-    return {record["id"]: record["vector"] for file in files for record in map(json.loads, file.read_text().splitlines())}
+    return {
+        record["id"]: record["vector"]
+        for file in files
+        for record in map(json.loads, file.read_text().splitlines())
+    }
 
 
 @pytest.mark.parametrize("index", ["index", "stock"])
@@ -54,7 +58,9 @@ def test_the_terms_sum_to_the_score_and_are_those_of_the_vectors(folder, index):
     done = explained("--index", folder / index, "--query", QUERY, "--hits", 30, "--corpus", CORPUS)
     documents, query = vectors(folder), done["query"]["vector"]
     searched = run_python("-c", STOCK_SEARCH, folder / index, QUERY)
-    assert [[hit["docid"], hit["lucene_score"]] for hit in done["hits"]] == json.loads(searched.stdout.splitlines()[-1])
+    assert [[hit["docid"], hit["lucene_score"]] for hit in done["hits"]] == json.loads(
+        searched.stdout.splitlines()[-1]
+    )
     assert [hit["rank"] for hit in done["hits"]] == list(range(1, 31))
     for hit in done["hits"]:
         document = documents[hit["docid"]]
@@ -80,7 +86,9 @@ def test_one_document_is_explained_wherever_it_ranks(folder):
 
 def test_texts_are_taken_from_the_index_where_it_stores_them(folder):
     [stored] = explained("--index", folder / "stock", "--query", QUERY, "--hits", 1)["hits"]
-    [given] = explained("--index", folder / "stock", "--query", QUERY, "--hits", 1, "--corpus", CORPUS)["hits"]
+    [given] = explained("--index", folder / "stock", "--query", QUERY, "--hits", 1, "--corpus", CORPUS)[
+        "hits"
+    ]
     assert stored == given
     [without] = explained("--index", folder / "index", "--query", QUERY, "--hits", 1)["hits"]
     assert without["document"] is None
@@ -99,7 +107,10 @@ def test_expansions_are_terms_that_are_no_words_of_the_text(folder):
 
 
 def test_another_text_than_the_indexed_one_is_noticed(folder, tmp_path):
-    records = [json.loads(line) | {"contents": "Bananas are rich in potassium."} for line in CORPUS.read_text().splitlines()]
+    records = [
+        json.loads(line) | {"contents": "Bananas are rich in potassium."}
+        for line in CORPUS.read_text().splitlines()
+    ]
     other = tmp_path / "corpus.jsonl"
     other.write_text("".join(json.dumps(record) + "\n" for record in records))
     done = explain("--index", folder / "index", "--query", QUERY, "--hits", 1, "--corpus", other)
@@ -109,7 +120,20 @@ def test_another_text_than_the_indexed_one_is_noticed(folder, tmp_path):
 
 def test_the_listing_is_readable_and_raw_on_demand(folder, tmp_path):
     page = tmp_path / "why.html"
-    words = ("--encoder", "csplade-tiny", "--index", folder / "index", "--query", QUERY, "--corpus", CORPUS, "--hits", 2, "--terms", 4)
+    words = (
+        "--encoder",
+        "csplade-tiny",
+        "--index",
+        folder / "index",
+        "--query",
+        QUERY,
+        "--corpus",
+        CORPUS,
+        "--hits",
+        2,
+        "--terms",
+        4,
+    )
     plain, raw = explain(*words, "--html", page), explain(*words, "--raw")
     assert plain.returncode == raw.returncode == 0, plain.stderr + raw.stderr
     lines = plain.stdout.splitlines()
@@ -123,9 +147,15 @@ def test_the_listing_is_readable_and_raw_on_demand(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("--index", "{folder}/index", "--query", "x", "--docid", "nope"), "has no documents with the docid 'nope'; wanted one"),
+        (
+            ("--index", "{folder}/index", "--query", "x", "--docid", "nope"),
+            "has no documents with the docid 'nope'; wanted one",
+        ),
         (("--index", "{folder}/vectors", "--query", "x", "--encoder", "csplade-tiny"), "is no Lucene index"),
-        (("--index", "{folder}", "--query", "x"), "has no manifest that names its encoder: --encoder names it"),
+        (
+            ("--index", "{folder}", "--query", "x"),
+            "has no manifest that names its encoder: --encoder names it",
+        ),
     ],
 )
 def test_what_cannot_be_explained_ends_with_one_sentence(folder, words, problem):
@@ -151,18 +181,24 @@ def test_more_hits_than_documents_are_all_of_them(folder):
 
 def test_an_index_that_stores_something_else_than_json_has_no_texts(tmp_path):
     (tmp_path / "trec").mkdir()
-    (tmp_path / "trec" / "docs.txt").write_text("<DOC>\n<DOCNO>d1</DOCNO>\n<TEXT>\nheart attack\n</TEXT>\n</DOC>\n")
+    (tmp_path / "trec" / "docs.txt").write_text(
+        "<DOC>\n<DOCNO>d1</DOCNO>\n<TEXT>\nheart attack\n</TEXT>\n</DOC>\n"
+    )
     built = run_python(
         "-m", "pyserini.index.lucene", "--collection", "TrecCollection", "--input", tmp_path / "trec", "--index", tmp_path / "index",
         "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized", "--storeRaw",
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
-    [hit] = explained("--encoder", "csplade-tiny", "--index", tmp_path / "index", "--query", "heart", "--docid", "d1")["hits"]
+    [hit] = explained(
+        "--encoder", "csplade-tiny", "--index", tmp_path / "index", "--query", "heart", "--docid", "d1"
+    )["hits"]
     assert hit["document"] is None
 
 
 def test_the_terms_of_a_text(tmp_path):
-    done = run_python("-m", "csplade_pyserini.cards", "--encoder", "csplade-tiny", "--encode", QUERY, "--terms", 3)
+    done = run_python(
+        "-m", "csplade_pyserini.cards", "--encoder", "csplade-tiny", "--encode", QUERY, "--terms", 3
+    )
     assert done.returncode == 0, done.stderr
     head, *rows = done.stdout.splitlines()
     assert head.split() == ["impact", "term", "raw", "token"]
@@ -170,7 +206,15 @@ def test_the_terms_of_a_text(tmp_path):
     assert len(rows) == 4
     topics = tmp_path / "topics.tsv"
     topics.write_text(f"1\t{QUERY}\n2\tbanana\n")
-    words = ("--encoder", "csplade-tiny", "--topics", topics, "--output", tmp_path / "queries.jsonl", "--show")
+    words = (
+        "--encoder",
+        "csplade-tiny",
+        "--topics",
+        topics,
+        "--output",
+        tmp_path / "queries.jsonl",
+        "--show",
+    )
     done = run_python("-m", "csplade_pyserini.encode_queries", *words)
     assert done.returncode == 0, done.stderr
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [QUERY, "banana"]

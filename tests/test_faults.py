@@ -20,11 +20,29 @@ from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus
 from csplade_pyserini.collections.manifests import read_collection_manifest, refuse_mismatch
 from csplade_pyserini.errors import InputError
 
-QUERY_COMMAND = ("-m", "pyserini.search.lucene", "--topics", SAMPLE / "topics.tsv", "--encoder", "csplade-tiny", "--hits", "3")
+QUERY_COMMAND = (
+    "-m",
+    "pyserini.search.lucene",
+    "--topics",
+    SAMPLE / "topics.tsv",
+    "--encoder",
+    "csplade-tiny",
+    "--hits",
+    "3",
+)
 
 
 def encode_words(output: Path, corpus: Path = SAMPLE / "corpus.jsonl") -> list[object]:
-    return ["-m", "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", corpus, "--output", output]
+    return [
+        "-m",
+        "csplade_pyserini.encode",
+        "--encoder",
+        "csplade-tiny",
+        "--corpus",
+        corpus,
+        "--output",
+        output,
+    ]
 
 
 def index_words(collection: Path, index: Path) -> list[object]:
@@ -33,7 +51,9 @@ def index_words(collection: Path, index: Path) -> list[object]:
 
 def stopped_while_it_writes(words: list[object], lock: Path) -> subprocess.Popen[bytes]:
     """A process that holds its lock and stands still."""
-    process = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while not lock.exists():
         assert process.poll() is None, "it ended before it wrote"
         time.sleep(0.002)
@@ -49,7 +69,9 @@ def check_second_writer(words: list[object], lock: Path, target: Path, tmp_path:
         assert second.returncode == 2, second.stderr
         wanted = f"error: another process is writing {target} (it holds {lock}): wait for it, or stop it; the same command then goes on"
         assert second.stderr.splitlines()[-1] == wanted
-        assert sorted(path for path in tmp_path.rglob("*") if path != lock) == before, "the second writer changed something"
+        assert sorted(path for path in tmp_path.rglob("*") if path != lock) == before, (
+            "the second writer changed something"
+        )
     finally:
         first.kill()
         first.wait()
@@ -61,25 +83,39 @@ def check_second_writer(words: list[object], lock: Path, target: Path, tmp_path:
 
 def test_a_second_encoder_in_one_folder_is_told_so_and_changes_nothing(sample_vectors, tmp_path):
     output = tmp_path / "out"
-    check_second_writer(encode_words(output), tmp_path / "out.partial" / "shard-0000-of-0001.lock", output, tmp_path)
-    assert [file.read_bytes() for file in output.iterdir()] == [file.read_bytes() for file in sample_vectors.iterdir()]
+    check_second_writer(
+        encode_words(output), tmp_path / "out.partial" / "shard-0000-of-0001.lock", output, tmp_path
+    )
+    assert [file.read_bytes() for file in output.iterdir()] == [
+        file.read_bytes() for file in sample_vectors.iterdir()
+    ]
 
 
 @pytest.mark.jvm
 def test_a_second_build_of_one_index_is_told_so_and_changes_nothing(sample_vectors, tmp_path):
-    check_second_writer(index_words(sample_vectors, tmp_path / "index"), tmp_path / "index.partial" / "lock", tmp_path / "index", tmp_path)
+    check_second_writer(
+        index_words(sample_vectors, tmp_path / "index"),
+        tmp_path / "index.partial" / "lock",
+        tmp_path / "index",
+        tmp_path,
+    )
 
 
 def test_shards_of_one_collection_do_not_lock_each_other_out(sample_vectors, tmp_path):
     lock = tmp_path / "out.partial" / "shard-0000-of-0002.lock"
-    first = stopped_while_it_writes([*encode_words(tmp_path / "out"), "--shard-id", "0", "--shard-num", "2"], lock)
+    first = stopped_while_it_writes(
+        [*encode_words(tmp_path / "out"), "--shard-id", "0", "--shard-num", "2"], lock
+    )
     try:
         other = run_python(*encode_words(tmp_path / "out"), "--shard-id", "1", "--shard-num", "2")
         assert other.returncode == 0, other.stderr
     finally:
         first.send_signal(signal.SIGCONT)
     assert first.wait(timeout=120) == 0
-    assert read_collection_manifest(tmp_path / "out").documents == read_collection_manifest(sample_vectors).documents
+    assert (
+        read_collection_manifest(tmp_path / "out").documents
+        == read_collection_manifest(sample_vectors).documents
+    )
 
 
 @pytest.mark.jvm
@@ -87,11 +123,24 @@ def test_an_index_swapped_under_its_manifest_is_refused_by_every_search(sample_v
     corpus = tmp_path / "other.jsonl"
     corpus.write_text("".join((SAMPLE / "corpus.jsonl").read_text().splitlines(keepends=True)[:50]))
     other = tmp_path / "other-vectors"
-    for words in (encode_words(other, corpus), index_words(sample_vectors, tmp_path / "index"), index_words(other, tmp_path / "other")):
+    for words in (
+        encode_words(other, corpus),
+        index_words(sample_vectors, tmp_path / "index"),
+        index_words(other, tmp_path / "other"),
+    ):
         done = run_python(*words)
         assert done.returncode == 0, done.stderr
     search = [*QUERY_COMMAND, "--index", tmp_path / "index", "--output", tmp_path / "run.txt"]
-    explain = ["-m", "csplade_pyserini.explain", "--index", tmp_path / "index", "--query", "heart attack", "--encoder", "csplade-tiny"]
+    explain = [
+        "-m",
+        "csplade_pyserini.explain",
+        "--index",
+        tmp_path / "index",
+        "--query",
+        "heart attack",
+        "--encoder",
+        "csplade-tiny",
+    ]
     assert run_python(*search).returncode == 0
     (tmp_path / "index").rename(tmp_path / "kept")
     (tmp_path / "other").rename(tmp_path / "index")
@@ -99,7 +148,10 @@ def test_an_index_swapped_under_its_manifest_is_refused_by_every_search(sample_v
         done = run_python(*words)
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
-        assert f"{tmp_path / 'index'} is not the index that {tmp_path / 'index.manifest.json'} tells of" in done.stderr
+        assert (
+            f"{tmp_path / 'index'} is not the index that {tmp_path / 'index.manifest.json'} tells of"
+            in done.stderr
+        )
     for unknown in (None, "", "someone-elses-encoder"):
         with pytest.raises(InputError, match="is not the index that"):
             refuse_mismatch(tmp_path / "index", unknown)
@@ -141,7 +193,9 @@ def test_a_clock_that_goes_back_changes_no_byte_and_costs_no_work(tmp_path, monk
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     encode_corpus(job("back"))
     for number, file in enumerate(sorted((tmp_path / "back").iterdir())):
-        os.utime(file, (86_400 * number, 86_400 * number))  # as after a copy, or with the clock set right again
+        os.utime(
+            file, (86_400 * number, 86_400 * number)
+        )  # as after a copy, or with the clock set right again
         assert file.read_bytes() == (tmp_path / "steady" / file.name).read_bytes()
     encode_corpus(job("back"))
     assert loads == ["steady", "back"]

@@ -16,11 +16,25 @@ def run(words: list[object], most_bytes: int | None = None) -> subprocess.Comple
         if most_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
-    return subprocess.run([sys.executable, "-m", *map(str, words)], preexec_fn=limit, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, words)],
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def encode_words(output: Path) -> list[object]:
-    return ["csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", output]
+    return [
+        "csplade_pyserini.encode",
+        "--encoder",
+        "csplade-tiny",
+        "--corpus",
+        SAMPLE / "corpus.jsonl",
+        "--output",
+        output,
+    ]
 
 
 def assert_told(done: subprocess.CompletedProcess[str], code: int) -> None:
@@ -37,7 +51,9 @@ def test_encoding_on_a_full_disk_ends_with_an_error_and_goes_on_later(sample_vec
     assert not (tmp_path / "vectors.manifest.json").exists()
     done = run(encode_words(output))
     assert done.returncode == 0, done.stderr
-    assert [file.read_bytes() for file in output.iterdir()] == [file.read_bytes() for file in sample_vectors.iterdir()]
+    assert [file.read_bytes() for file in output.iterdir()] == [
+        file.read_bytes() for file in sample_vectors.iterdir()
+    ]
 
 
 @pytest.mark.jvm

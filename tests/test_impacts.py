@@ -10,7 +10,9 @@ from csplade_pyserini.impacts import LUCENE_MAX_TERM_LENGTH, dot, empty_term, to
 
 TEXT = st.text(max_size=300)
 # Java's Character.isWhitespace, where Lucene's whitespace tokenizers cut: java.lang.Character, Java 21.
-JAVA_WHITE_SPACE = {*"\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \u1680\u2028\u2029\u205f\u3000"} | {chr(c) for c in range(0x2000, 0x200B)} - {"\u2007"}
+JAVA_WHITE_SPACE = {*"\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \u1680\u2028\u2029\u205f\u3000"} | {
+    chr(c) for c in range(0x2000, 0x200B)
+} - {"\u2007"}
 VECTORS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 500))
 
 
@@ -73,7 +75,13 @@ def test_a_vocabulary_keeps_its_order_and_its_gaps():
 
 
 @settings(deadline=None)
-@given(st.lists(st.none() | st.text(max_size=8), max_size=20, unique_by=lambda token: object() if token is None else token))
+@given(
+    st.lists(
+        st.none() | st.text(max_size=8),
+        max_size=20,
+        unique_by=lambda token: object() if token is None else token,
+    )
+)
 def test_the_terms_of_a_vocabulary_are_distinct_or_refused(tokens):
     singles = [None if token is None else to_term(token) for token in tokens]
     present = [term for term in singles if term is not None]
@@ -118,7 +126,9 @@ def test_a_vector_does_not_depend_on_the_order_it_is_given_in(impacts, shuffler:
     pairs = list(impacts.items())
     shuffler.shuffle(pairs)
     vector = to_vector([i for i, _ in pairs], [n for _, n in pairs], terms)
-    assert list(vector.items()) == [(terms[i], n) for i, n in sorted(impacts.items(), key=lambda pair: (-pair[1], pair[0]))]
+    assert list(vector.items()) == [
+        (terms[i], n) for i, n in sorted(impacts.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
 
 
 def test_impacts_are_plain_ints():
@@ -127,7 +137,9 @@ def test_impacts_are_plain_ints():
     assert {type(impact) for impact in vector.values()} == {int}
 
 
-@pytest.mark.parametrize(("token_id", "impact", "shown"), [(0, 0, "0 ('a')"), (0, -3, "0 ('a')"), (1, 5, "1 (None)")])
+@pytest.mark.parametrize(
+    ("token_id", "impact", "shown"), [(0, 0, "0 ('a')"), (0, -3, "0 ('a')"), (1, 5, "1 (None)")]
+)
 def test_an_impact_below_one_or_a_token_without_a_term_is_an_error(token_id, impact, shown):
     with pytest.raises(ValueError, match="wanted a term and at least 1") as error:
         to_vector([token_id], [impact], ["a", None])
@@ -152,4 +164,6 @@ def test_the_score_is_the_inner_product():
 @given(VECTORS, VECTORS)
 def test_the_score_is_symmetric_and_sums_the_shared_terms(query, document):
     assert dot(query, document) == dot(document, query)
-    assert dot(query, document) == sum(query[term] * document[term] for term in query.keys() & document.keys())
+    assert dot(query, document) == sum(
+        query[term] * document[term] for term in query.keys() & document.keys()
+    )

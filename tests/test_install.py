@@ -18,7 +18,9 @@ PARTS = (
 IS_HOOKED = "import sys; print(any(type(finder).__name__ == 'PatchingFinder' for finder in sys.meta_path))"
 HOOK = "csplade_pyserini.pth"
 
-pytestmark = pytest.mark.skipif(not (REPOSITORY / "setup.py").is_file(), reason="needs the repository's setup.py")
+pytestmark = pytest.mark.skipif(
+    not (REPOSITORY / "setup.py").is_file(), reason="needs the repository's setup.py"
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,13 @@ def environment(tmp_path_factory) -> Path:
 
 
 def ask(python: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([python, *words], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin", **variables})
+    return subprocess.run(
+        [python, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", **variables},
+    )
 
 
 def test_the_wheel_carries_hook_cards_weights_and_sample_and_no_tests(build):
@@ -67,7 +75,9 @@ def test_the_wheel_carries_hook_cards_weights_and_sample_and_no_tests(build):
         "expected/measured.toml", "reproduction/collections.toml",
     ):  # fmt: skip
         assert f"csplade_pyserini/{name}" in names
-    assert not [name for name in names if "tests/" in name or "/test_" in name or name.endswith((".pyc", ".log"))]
+    assert not [
+        name for name in names if "tests/" in name or "/test_" in name or name.endswith((".pyc", ".log"))
+    ]
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
@@ -92,10 +102,21 @@ def test_what_is_released_installs_in_an_empty_environment_and_proves_itself(bui
     python = tmp_path / "empty" / "bin" / "python"
     [site] = (tmp_path / "empty").glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    words = ("-m", "pip", "install", "--no-deps", "--no-index", "--no-build-isolation", "--force-reinstall", str(build(kind)))
+    words = (
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "--force-reinstall",
+        str(build(kind)),
+    )
     installed = ask(python, *words)
     assert installed.returncode == 0, installed.stderr
-    proved = ask(python, "-m", "csplade_pyserini.doctor", HF_HUB_OFFLINE="1", CSPLADE_HOME=str(tmp_path / "home"))
+    proved = ask(
+        python, "-m", "csplade_pyserini.doctor", HF_HUB_OFFLINE="1", CSPLADE_HOME=str(tmp_path / "home")
+    )
     assert proved.returncode == 0, proved.stdout + proved.stderr[-2000:]
     assert f"at {site / 'csplade_pyserini' / 'encoders' / 'csplade-tiny'}" in proved.stdout
     assert "scores are the inner products" in proved.stdout
@@ -120,5 +141,7 @@ def test_a_broken_package_never_stops_an_interpreter(environment, broken):
 def test_importing_the_package_loads_nothing_heavy():
     heavy = ("torch", "transformers", "pyserini", "jnius", "peft", "typing")
     program = f"import sys, csplade_pyserini; print([m for m in {heavy} if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-S", "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert result.stdout == "[]\n"

@@ -50,7 +50,9 @@ def test_encoding_killed_at_random_moments_ends_byte_for_byte_as_if_it_had_not_b
     chance, output, in_the_middle = random.Random(5), tmp_path / "killed-0", 0
     for number in range(KILLS):
         before = finished_files(output)
-        process = subprocess.Popen(encode_command(corpus, output), stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            encode_command(corpus, output), stderr=subprocess.DEVNULL, start_new_session=True
+        )
         if number % 4 == 0:  # at any moment, starting included
             time.sleep(chance.uniform(0, 0.5) * duration)
         else:  # while it works: after a file, and before the second one after it has to be whole

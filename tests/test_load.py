@@ -42,6 +42,8 @@ def test_threads_that_share_a_searcher_get_what_one_thread_gets(sample_index):
 def test_the_server_and_batch_search_give_no_wrong_answer_under_load():
     """A short run of the script that docs/speed.md reports a long one of: too short to say anything about memory."""
     pytest.importorskip("faiss", reason="Pyserini's servers need faiss-cpu")
-    done = run_python(ROOT / "run_scripts" / "bench" / "load.py", "--queries", "640", "--seconds", "6", "--growth", "1000")
+    done = run_python(
+        ROOT / "run_scripts" / "bench" / "load.py", "--queries", "640", "--seconds", "6", "--growth", "1000"
+    )
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert done.stdout.count(" 0 wrong") == 2

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from programs import run_python
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc/self/status and RLIMIT_AS")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs Linux's /proc/self/status and RLIMIT_AS"
+)
 
 LIMITED = """
 import re, resource, sys
@@ -30,7 +32,10 @@ def write_documents(file: Path, documents: int) -> None:
     """Records of a megabyte, most of it in a field that is no text, so that the model has little to do."""
     with file.open("w", encoding="utf-8") as out:
         for number in range(documents):
-            out.write(json.dumps({"id": f"d{number}", "text": f"document {number}", "page": "x" * RECORD_BYTES}) + "\n")
+            out.write(
+                json.dumps({"id": f"d{number}", "text": f"document {number}", "page": "x" * RECORD_BYTES})
+                + "\n"
+            )
 
 
 def encode(limit: int, corpus: Path, output: Path, script: str = LIMITED) -> subprocess.CompletedProcess[str]:
@@ -49,6 +54,8 @@ def test_a_corpus_larger_than_the_memory_is_encoded(tmp_path):
     bounded = encode(limit, many, tmp_path / "bounded")
     assert bounded.returncode == 0, bounded.stderr
     assert json.loads((tmp_path / "bounded.manifest.json").read_text())["shards"][0]["documents"] == RECORDS
-    holding = LIMITED.replace("code = main(words)", f"code = main(words); held = Path({str(many)!r}).read_bytes()")
+    holding = LIMITED.replace(
+        "code = main(words)", f"code = main(words); held = Path({str(many)!r}).read_bytes()"
+    )
     held = encode(limit, few, tmp_path / "held", holding)
     assert "MemoryError" in held.stderr, "the limit would let the whole corpus in: the test shows nothing"

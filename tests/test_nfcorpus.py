@@ -51,7 +51,15 @@ def test_topics_and_qrels_by_pyserinis_names_give_the_same_run_and_scores(nfcorp
     shutil.copytree(data_folder / "pyserini-cache", tmp_path / "cache")
     before = {name: (nfcorpus / name).read_text() for name in ("bm25/run.txt", "csplade-tiny/run.txt")}
     records = [read_record(nfcorpus / name) for name in ("bm25", "csplade-tiny")]
-    command = ("--collection", "beir/nfcorpus/test", "--encoder", "csplade-tiny", "--output", nfcorpus, "--pyserini-names")
+    command = (
+        "--collection",
+        "beir/nfcorpus/test",
+        "--encoder",
+        "csplade-tiny",
+        "--output",
+        nfcorpus,
+        "--pyserini-names",
+    )
     result = run_python("-m", "csplade_pyserini.reproduce", *command, PYSERINI_CACHE=str(tmp_path / "cache"))
     assert result.returncode == 0, result.stderr
     assert "--topics beir-v1.0.0-nfcorpus-test --output" in result.stderr
@@ -66,7 +74,9 @@ def test_the_index_is_the_one_that_pyserini_itself_builds(nfcorpus, tmp_path):
     """Documents, terms, impacts, and every hit of every query: docid, order, score."""
     ours = nfcorpus / "csplade-tiny" / "index"
     vectors = nfcorpus / "csplade-tiny" / "vectors"
-    built = run_python("-m", "csplade_pyserini.index", "--stock", "--input", vectors, "--index", tmp_path / "stock")
+    built = run_python(
+        "-m", "csplade_pyserini.index", "--stock", "--input", vectors, "--index", tmp_path / "stock"
+    )
     assert built.returncode == 0, built.stderr
     runs = []
     for index in (ours, tmp_path / "stock"):

@@ -18,7 +18,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from csplade_pyserini.cards import find_card
 
-LACONIC = {"laconic-1b": "utahnlp/laconic-1b", "laconic-3b": "utahnlp/laconic-3b", "laconic-8b": "utahnlp/laconic-8b"}
+LACONIC = {
+    "laconic-1b": "utahnlp/laconic-1b",
+    "laconic-3b": "utahnlp/laconic-3b",
+    "laconic-8b": "utahnlp/laconic-8b",
+}
 LION = {
     "lion-sp-1b": ("hzeng/Lion-SP-1B-llama3-marco-mntp", "meta-llama/Llama-3.2-1B"),
     "lion-sp-8b": ("hzeng/Lion-SP-8B-llama3-marco-mntp", "meta-llama/Meta-Llama-3-8B"),
@@ -52,7 +56,9 @@ def llama_tokenizer(byte_tokenizer, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     byte_tokenizer.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
     tokenizer.save_pretrained(folder)
     assert AutoTokenizer.from_pretrained(folder)("a")["input_ids"][0] == tokenizer.bos_token_id
     return folder
@@ -63,14 +69,20 @@ def hub(tmp_path_factory, llama_tokenizer) -> Path:
     """$HF_HOME with all repositories that the cards name."""
     cache = tmp_path_factory.mktemp("hf")
     for seed, name in enumerate(LACONIC.values()):  # full weights, no tokenizer files
-        tiny_model("llama", seed=seed, tie_word_embeddings=False).to(torch.bfloat16).save_pretrained(snapshot(cache, name))
+        tiny_model("llama", seed=seed, tie_word_embeddings=False).to(torch.bfloat16).save_pretrained(
+            snapshot(cache, name)
+        )
     shutil.copytree(llama_tokenizer, snapshot(cache, "unsloth/Llama-3.2-1B"), dirs_exist_ok=True)
     tiny_model("llama").config.save_pretrained(files_of(cache, "unsloth/Llama-3.2-1B"))
-    for seed, (adapter, base) in enumerate(LION.values()):  # an adapter over gated weights, with the tokenizer beside it
+    for seed, (adapter, base) in enumerate(
+        LION.values()
+    ):  # an adapter over gated weights, with the tokenizer beside it
         model = tiny_model("llama", seed=10 + seed)
         model.save_pretrained(snapshot(cache, base))
         torch.manual_seed(seed)
-        lora = LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS, init_lora_weights=False, task_type="CAUSAL_LM")
+        lora = LoraConfig(
+            r=4, lora_alpha=8, target_modules=TARGETS, init_lora_weights=False, task_type="CAUSAL_LM"
+        )
         folder = snapshot(cache, adapter)
         get_peft_model(model, lora).save_pretrained(folder)
         model.config.save_pretrained(folder)
@@ -122,7 +134,9 @@ def assert_same(vectors: list[dict[str, int]], weights: torch.Tensor, tokenizer,
 
 @pytest.mark.parametrize("name", LACONIC)
 def test_laconic_has_no_bos_prefixes_and_another_repositorys_tokenizer(hub, encoded, name):
-    model = AutoModelForCausalLM.from_pretrained(files_of(hub, LACONIC[name]), dtype=torch.float32, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        files_of(hub, LACONIC[name]), dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     tokenizer = AutoTokenizer.from_pretrained(files_of(hub, "unsloth/Llama-3.2-1B"))
     assert not list(files_of(hub, LACONIC[name]).glob("*token*"))
     for prefix, vectors in zip(("passage: ", "query: "), encoded[name], strict=True):
@@ -136,7 +150,9 @@ def test_laconic_has_no_bos_prefixes_and_another_repositorys_tokenizer(hub, enco
 @pytest.mark.parametrize("name", LION)
 def test_lion_sp_keeps_bos_scales_its_logits_and_finds_its_base(hub, encoded, name):
     adapter, base = LION[name]
-    model = AutoModelForCausalLM.from_pretrained(files_of(hub, base), dtype=torch.float32, attn_implementation="eager")
+    model = AutoModelForCausalLM.from_pretrained(
+        files_of(hub, base), dtype=torch.float32, attn_implementation="eager"
+    )
     model = PeftModel.from_pretrained(model, str(files_of(hub, adapter))).eval()
     tokenizer = AutoTokenizer.from_pretrained(files_of(hub, adapter))
     rows = [tokenizer(text)["input_ids"] for text in TEXTS]
@@ -166,7 +182,9 @@ def test_lengths_are_those_of_their_own_code():
 
 
 def test_without_the_base_the_name_of_what_is_missing_is_told(hub, tmp_path):
-    shutil.copytree(hub, tmp_path / "hf", ignore=shutil.ignore_patterns("models--meta-llama--Meta-Llama-3-8B"))
+    shutil.copytree(
+        hub, tmp_path / "hf", ignore=shutil.ignore_patterns("models--meta-llama--Meta-Llama-3-8B")
+    )
     result = run_python("-c", ENCODE, json.dumps([["lion-sp-8b"], []]), HF_HOME=str(tmp_path / "hf"))
     assert result.returncode
     assert "cannot load the weights of meta-llama/Meta-Llama-3-8B" in result.stderr

@@ -26,7 +26,9 @@ def succeed(*words, **environment):
 
 
 def read_collection(folder: Path) -> dict[str, dict[str, int]]:
-    lines = [line for file in sorted(folder.iterdir()) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = [
+        line for file in sorted(folder.iterdir()) for line in file.read_text(encoding="utf-8").splitlines()
+    ]
     return {record["id"]: record["vector"] for record in map(json.loads, lines)}
 
 
@@ -39,7 +41,18 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
 
 
 def search(index, output, *words, encoder=ENCODER, topics=TOPICS):
-    command = ("-m", "pyserini.search.lucene", "--index", index, "--topics", topics, "--output", output, "--encoder", encoder)
+    command = (
+        "-m",
+        "pyserini.search.lucene",
+        "--index",
+        index,
+        "--topics",
+        topics,
+        "--output",
+        output,
+        "--encoder",
+        encoder,
+    )
     return succeed(*command, *words)
 
 
@@ -91,7 +104,16 @@ def differences(one: dict[str, int], other: dict[str, int]) -> set[int]:
 
 def test_a_document_has_one_vector_from_every_side(collection, encoder, documents, tmp_path):
     """From `pyserini.encode`, from `encode` and from Python; one unit apart at most, at rounding boundaries."""
-    succeed("-m", "csplade_pyserini.encode", "--encoder", ENCODER, "--corpus", SAMPLE / "corpus.jsonl", "--output", tmp_path / "vectors")
+    succeed(
+        "-m",
+        "csplade_pyserini.encode",
+        "--encoder",
+        ENCODER,
+        "--corpus",
+        SAMPLE / "corpus.jsonl",
+        "--output",
+        tmp_path / "vectors",
+    )
     stock, ours = read_collection(collection), read_collection(tmp_path / "vectors")
     python = dict(zip(documents, encoder.encode_documents(list(documents.values())), strict=True))
     assert stock.keys() == ours.keys() == python.keys()
@@ -119,15 +141,28 @@ def test_lucenes_score_is_exact_for_random_queries_and_no_document_is_forgotten(
 
     rng, vectors = random.Random(0), read_collection(collection)
     terms = sorted({term for vector in vectors.values() for term in vector})
-    queries = {f"q{i}": {term: rng.randint(1, 300) for term in rng.sample(terms, rng.randint(1, 60))} for i in range(50)}
+    queries = {
+        f"q{i}": {term: rng.randint(1, 300) for term in rng.sample(terms, rng.randint(1, 60))}
+        for i in range(50)
+    }
     lines = [json.dumps({"contents": f"text of {qid}", "vector": vector}) for qid, vector in queries.items()]
     (tmp_path / "queries.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "topics.tsv").write_text("".join(f"{qid}\ttext of {qid}\n" for qid in queries))
-    search(index, tmp_path / "run.txt", "--impact", "--min-idf", "-1", encoder=tmp_path / "queries.jsonl", topics=tmp_path / "topics.tsv")
+    search(
+        index,
+        tmp_path / "run.txt",
+        "--impact",
+        "--min-idf",
+        "-1",
+        encoder=tmp_path / "queries.jsonl",
+        topics=tmp_path / "topics.tsv",
+    )
     found = read_run(tmp_path / "run.txt")
     for qid, query in queries.items():
         expected = {docid: score for docid, vector in vectors.items() if (score := dot(query, vector))}
-        assert found.get(qid, {}) == pytest.approx(expected, abs=0.01)  # Anserini moves ties apart by 1e-6 steps
+        assert found.get(qid, {}) == pytest.approx(
+            expected, abs=0.01
+        )  # Anserini moves ties apart by 1e-6 steps
 
 
 @pytest.mark.parametrize("words", [("--batch-size", "32", "--threads", "2"), ("--impact",)])
@@ -141,7 +176,16 @@ def test_batched_search_gives_the_run_of_one_by_one_search(run, index, tmp_path,
 
 
 def test_a_query_file_gives_the_run_of_its_encoder(run, index, tmp_path):
-    succeed("-m", "csplade_pyserini.encode_queries", "--encoder", ENCODER, "--topics", TOPICS, "--output", tmp_path / "q.jsonl")
+    succeed(
+        "-m",
+        "csplade_pyserini.encode_queries",
+        "--encoder",
+        ENCODER,
+        "--topics",
+        TOPICS,
+        "--output",
+        tmp_path / "q.jsonl",
+    )
     result = search(index, tmp_path / "run.txt", "--hits", "300", encoder=tmp_path / "q.jsonl")
     assert "implies --impact" in result.stderr
     found = read_run(tmp_path / "run.txt")
@@ -151,7 +195,16 @@ def test_a_query_file_gives_the_run_of_its_encoder(run, index, tmp_path):
 
 def test_encode_query_writes_each_term_as_often_as_its_impact(encoder, tmp_path):
     (tmp_path / "topics.tsv").write_text("7\theart attack symptoms\n")
-    succeed("-m", "pyserini.encode.query", "--topics", tmp_path / "topics.tsv", "--encoder", ENCODER, "--output", tmp_path / "out.tsv")
+    succeed(
+        "-m",
+        "pyserini.encode.query",
+        "--topics",
+        tmp_path / "topics.tsv",
+        "--encoder",
+        ENCODER,
+        "--output",
+        tmp_path / "out.tsv",
+    )
     qid, _, words = (tmp_path / "out.tsv").read_text(encoding="utf-8").rstrip("\n").partition("\t")
     [vector] = encoder.encode_queries(["heart attack symptoms"])
     assert qid == "7"
@@ -159,7 +212,15 @@ def test_encode_query_writes_each_term_as_often_as_its_impact(encoder, tmp_path)
 
 
 def test_pyserinis_trec_eval_runs_on_our_java(run, index):
-    result = succeed("-m", "pyserini.eval.trec_eval", "-c", "-m", "ndcg_cut.10", SAMPLE / "qrels.txt", index.with_name("run.txt"))
+    result = succeed(
+        "-m",
+        "pyserini.eval.trec_eval",
+        "-c",
+        "-m",
+        "ndcg_cut.10",
+        SAMPLE / "qrels.txt",
+        index.with_name("run.txt"),
+    )
     metric, _, score = result.stdout.split()
     assert metric == "ndcg_cut_10"
     assert float(score) > 0.4  # csplade-tiny is trained; a random ranking scores 0.03
@@ -198,7 +259,11 @@ for searcher in (by_name, by_object):
 
 
 def test_the_python_api_takes_a_name_or_an_encoder(run, index):
-    hits = [json.loads(line) for line in succeed("-c", PYTHON_API, index).stdout.splitlines() if line.startswith("{")]
+    hits = [
+        json.loads(line)
+        for line in succeed("-c", PYTHON_API, index).stdout.splitlines()
+        if line.startswith("{")
+    ]
     assert len(hits) == 4
     for found in hits:
         assert len(found) == 10
@@ -225,14 +290,33 @@ def test_a_batch_of_queries_is_one_forward_pass(index):
 
 def test_numeric_qids_behave_with_remove_query(tmp_path):
     """As in ArguAna: the query is a document of the corpus, and must not be its own hit."""
-    corpus = [json.loads(line) for line in (SAMPLE / "corpus.jsonl").read_text(encoding="utf-8").splitlines()][:20]
-    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"id": i, "contents": d["contents"]}) + "\n" for i, d in enumerate(corpus)))
+    corpus = [
+        json.loads(line) for line in (SAMPLE / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    ][:20]
+    (tmp_path / "corpus.jsonl").write_text(
+        "".join(json.dumps({"id": i, "contents": d["contents"]}) + "\n" for i, d in enumerate(corpus))
+    )
     (tmp_path / "topics.tsv").write_text("".join(f"{i}\t{d['contents']}\n" for i, d in enumerate(corpus[:5])))
-    succeed("-m", "csplade_pyserini.encode", "--encoder", ENCODER, "--corpus", tmp_path / "corpus.jsonl", "--output", tmp_path / "vectors")
+    succeed(
+        "-m",
+        "csplade_pyserini.encode",
+        "--encoder",
+        ENCODER,
+        "--corpus",
+        tmp_path / "corpus.jsonl",
+        "--output",
+        tmp_path / "vectors",
+    )
     succeed("-m", "csplade_pyserini.index", "--input", tmp_path / "vectors", "--index", tmp_path / "index")
     for words in ((), ("--batch-size", "2", "--threads", "2")):
         search(tmp_path / "index", tmp_path / "kept.txt", *words, topics=tmp_path / "topics.tsv")
-        search(tmp_path / "index", tmp_path / "removed.txt", "--remove-query", *words, topics=tmp_path / "topics.tsv")
+        search(
+            tmp_path / "index",
+            tmp_path / "removed.txt",
+            "--remove-query",
+            *words,
+            topics=tmp_path / "topics.tsv",
+        )
         kept, removed = read_run(tmp_path / "kept.txt"), read_run(tmp_path / "removed.txt")
         assert all(max(hits, key=hits.get) == qid for qid, hits in kept.items())
         assert removed == {qid: {d: s for d, s in hits.items() if d != qid} for qid, hits in kept.items()}
@@ -243,7 +327,10 @@ def test_more_than_1024_query_terms_do_not_kill_the_batch(checkpoint_folder, tmp
     terms = [f"t{i}" for i in range(3000)]
     collection = tmp_path / "vectors"
     collection.mkdir()
-    records = [{"id": "a", "contents": "", "vector": dict.fromkeys(terms, 2)}, {"id": "b", "contents": "", "vector": {"t0": 1}}]
+    records = [
+        {"id": "a", "contents": "", "vector": dict.fromkeys(terms, 2)},
+        {"id": "b", "contents": "", "vector": {"t0": 1}},
+    ]
     (collection / "docs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     succeed(
         "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", collection, "--index", tmp_path / "index",
@@ -277,7 +364,11 @@ def test_hybrid_search_fuses_our_scores_with_dense_ones(run, index, documents, t
     faiss.write_index(flat, str(dense / "index"))
     (dense / "docid").write_text("\n".join(documents) + "\n")
     (tmp_path / "encoded").mkdir()
-    rows = {"id": list(topics), "text": list(topics.values()), "embedding": list(rng.standard_normal((50, 8), dtype=np.float32))}
+    rows = {
+        "id": list(topics),
+        "text": list(topics.values()),
+        "embedding": list(rng.standard_normal((50, 8), dtype=np.float32)),
+    }
     with (tmp_path / "encoded" / "embedding.pkl").open("wb") as file:
         pickle.dump(pd.DataFrame(rows), file)
     result = succeed(

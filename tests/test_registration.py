@@ -69,7 +69,19 @@ def test_names_that_are_not_ours_reach_pyserinis_own_classes(checkpoint_folder):
         ("pyserini.encode.query", ("--topics", "topics.tsv", "--output", "out.jsonl")),
         (
             "pyserini.encode",
-            ("input", "--corpus", "corpus.jsonl", "--fields", "text", "output", "--embeddings", "out", "encoder", "--fields", "text"),
+            (
+                "input",
+                "--corpus",
+                "corpus.jsonl",
+                "--fields",
+                "text",
+                "output",
+                "--embeddings",
+                "out",
+                "encoder",
+                "--fields",
+                "text",
+            ),
         ),
     ],
 )
@@ -77,12 +89,16 @@ def test_a_wrong_option_of_an_encoder_of_ours_is_one_sentence_of_pyserinis_comma
     (tmp_path / "corpus.jsonl").write_text('{"id": "1", "contents": "a text"}\n')
     (tmp_path / "topics.tsv").write_text("1\ta query\n")
     result = run_python("-m", program, *words, "--encoder", "csplade-tiny:max_length=abc", cwd=tmp_path)
-    wanted = "error: encoder 'csplade-tiny:max_length=abc': max_length is 'abc'; wanted a whole number, at least 1"
+    wanted = (
+        "error: encoder 'csplade-tiny:max_length=abc': max_length is 'abc'; wanted a whole number, at least 1"
+    )
     assert (result.returncode, result.stderr.splitlines()[-1]) == (2, wanted)
     assert "Traceback" not in result.stderr
 
 
-def test_pyserinis_encode_that_refuses_its_arguments_leaves_the_manifest_of_what_was_there(tmp_path, sample_vectors):
+def test_pyserinis_encode_that_refuses_its_arguments_leaves_the_manifest_of_what_was_there(
+    tmp_path, sample_vectors
+):
     shutil.copytree(sample_vectors, tmp_path / "vectors")
     manifest = shutil.copy(manifest_path(sample_vectors), manifest_path(tmp_path / "vectors"))
     result = run_python(
@@ -155,10 +171,22 @@ print(json.dumps(sys.argv[1:]))
 @pytest.mark.parametrize(
     ("program", "given", "adapted"),
     [
-        ("pyserini.search.lucene", "--index i --encoder csplade-8b", "--index i --encoder csplade-8b --impact"),
-        ("pyserini.search.lucene", "--encoder=CSPLADE-8B:device=cpu --index i", "--encoder=CSPLADE-8B:device=cpu --impact --index i"),
+        (
+            "pyserini.search.lucene",
+            "--index i --encoder csplade-8b",
+            "--index i --encoder csplade-8b --impact",
+        ),
+        (
+            "pyserini.search.lucene",
+            "--encoder=CSPLADE-8B:device=cpu --index i",
+            "--encoder=CSPLADE-8B:device=cpu --impact --index i",
+        ),
         ("pyserini.search.lucene", "--impact --encoder csplade-8b", "--impact --encoder csplade-8b"),
-        ("pyserini.search.lucene", "--encoder naver/splade-v3 --index i", "--encoder naver/splade-v3 --index i"),
+        (
+            "pyserini.search.lucene",
+            "--encoder naver/splade-v3 --index i",
+            "--encoder naver/splade-v3 --index i",
+        ),
         (
             "pyserini.search.hybrid",
             "dense --encoder facebook/contriever sparse --encoder csplade-8b --index i run --hits 5",
@@ -169,7 +197,11 @@ print(json.dumps(sys.argv[1:]))
             "--encoder csplade-8b --weight-range 5",
             "--encoder csplade-8b --weight-range 5 --weight-range 1 --quant-range 1",
         ),
-        ("pyserini.encode.query", "--encoder naver/splade-v3 --weight-range 5", "--encoder naver/splade-v3 --weight-range 5"),
+        (
+            "pyserini.encode.query",
+            "--encoder naver/splade-v3 --weight-range 5",
+            "--encoder naver/splade-v3 --weight-range 5",
+        ),
         ("pyserini.eval.trec_eval", "--encoder csplade-8b", "--encoder csplade-8b"),
     ],
 )

@@ -46,14 +46,20 @@ def test_the_sample_has_the_expected_scores(done):
     assert record["documents"] == 259
     scores = record["topics"]["sample"]["nDCG@10"]
     topics = (output / "topics.beir.tsv").read_text(encoding="utf-8").splitlines()
-    assert sum(scores.values()) / len(topics) == pytest.approx(record["scores"]["sample"]["nDCG@10"], abs=1e-4)
+    assert sum(scores.values()) / len(topics) == pytest.approx(
+        record["scores"]["sample"]["nDCG@10"], abs=1e-4
+    )
     assert "csplade-tiny on sample" in (output / "report.csplade-tiny.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.jvm
 def test_run_again_it_verifies_and_does_nothing_again(done):
     output, first = done
-    before = {file: file.stat().st_mtime_ns for file in output.rglob("*") if file.is_file() and "record" not in file.name}
+    before = {
+        file: file.stat().st_mtime_ns
+        for file in output.rglob("*")
+        if file.is_file() and "record" not in file.name
+    }
     again = run_python(*command(output))
     assert again.returncode == 0, again.stderr
     assert again.stdout == first.stdout
@@ -70,7 +76,9 @@ def test_a_wrong_expected_score_is_exit_code_1_with_the_difference(done, tmp_pat
     (tmp_path / "wrong.toml").write_text(WRONG)
     result = run_python(*command(output, "--expected", tmp_path))
     assert result.returncode == 1
-    assert "sample nDCG@10 is 0.5595; expected 0.5695 within 0.0020 (measured: a wrong table)" in result.stderr
+    assert (
+        "sample nDCG@10 is 0.5595; expected 0.5695 within 0.0020 (measured: a wrong table)" in result.stderr
+    )
     assert "BM25 on sample: no expected score" in result.stderr
     assert "Traceback" not in result.stderr
     assert "0.5595" in result.stdout
@@ -81,7 +89,9 @@ def test_a_killed_run_goes_on_to_the_same_run(done, tmp_path):
     reference, _ = done
     output = tmp_path / "sample"
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen([sys.executable, *command(output)], stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, *command(output)], stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+    )
     vectors = output / "csplade-tiny" / "vectors.partial"
     deadline = time.monotonic() + 300
     while process.poll() is None and not vectors.exists() and time.monotonic() < deadline:
@@ -98,7 +108,16 @@ def test_a_killed_run_goes_on_to_the_same_run(done, tmp_path):
 
 def test_an_output_folder_holds_one_collection(done):
     output, _ = done
-    result = run_python("-m", "csplade_pyserini.reproduce", "--collection", "beir/scifact", "--encoder", "csplade-tiny", "--output", output)
+    result = run_python(
+        "-m",
+        "csplade_pyserini.reproduce",
+        "--collection",
+        "beir/scifact",
+        "--encoder",
+        "csplade-tiny",
+        "--output",
+        output,
+    )
     assert result.returncode == 2
     assert "holds the collection 'sample', not 'beir/scifact/test': choose another --output" in result.stderr
 
@@ -109,7 +128,18 @@ def test_an_output_folder_holds_one_collection(done):
         (("bash", SCRIPTS / "msmarco-v1-passage.sh", "csplade-bi-8b"), 24),
         (("bash", SCRIPTS / "beir.sh", "csplade-bi-8b"), 13 * 8),
         (("bash", SCRIPTS / "beir.sh", "csplade-bi-8b", "nfcorpus", "scifact"), 2 * 8),
-        ((sys.executable, SCRIPTS / "beir.py", "--encoder", "csplade-tiny", "--datasets", "scifact", "cqadupstack"), 13 * 8),
+        (
+            (
+                sys.executable,
+                SCRIPTS / "beir.py",
+                "--encoder",
+                "csplade-tiny",
+                "--datasets",
+                "scifact",
+                "cqadupstack",
+            ),
+            13 * 8,
+        ),
     ],
 )
 def test_a_dry_run_prints_every_command_and_makes_nothing(tmp_path, words, commands):

@@ -16,7 +16,11 @@ FLAGS = ["--encoder", "csplade-tiny", "--corpus", str(SAMPLE / "corpus.jsonl"), 
 
 
 def records(collection: Path) -> list[str]:
-    return [line for file in sorted(collection.iterdir()) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [
+        line
+        for file in sorted(collection.iterdir())
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,9 @@ def test_an_array_of_slurm_tasks_encodes_what_one_process_does(one_process, tmp_
 
 
 def test_the_slurm_script_run_by_hand_says_what_it_wants(tmp_path):
-    done = subprocess.run(["bash", RUN_SCRIPTS / "slurm_encode.sbatch"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", RUN_SCRIPTS / "slurm_encode.sbatch"], capture_output=True, text=True, check=False
+    )
     assert done.returncode != 0
     assert "submit this with sbatch" in done.stderr
 
@@ -53,16 +59,33 @@ def test_processes_of_torchrun_encode_a_shard_each(one_process, tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert records(tmp_path / "vectors") == one_process
-    assert {file.name.rsplit("-", 1)[0] for file in (tmp_path / "vectors").iterdir()} == {"shard-0000-of-0002", "shard-0001-of-0002"}
+    assert {file.name.rsplit("-", 1)[0] for file in (tmp_path / "vectors").iterdir()} == {
+        "shard-0000-of-0002",
+        "shard-0001-of-0002",
+    }
 
 
 def test_the_shard_of_a_killed_ray_actor_is_done_by_another(one_process, tmp_path):
     if importlib.util.find_spec("ray") is None:
         pytest.skip("needs ray: pip install 'csplade_pyserini[ray]'")
     output = tmp_path / "vectors"
-    command = [sys.executable, RUN_SCRIPTS / "ray_encode.py", "--actors", 2, "--gpus", 0, "--shard-num", 4, "--output", output, *FLAGS]
+    command = [
+        sys.executable,
+        RUN_SCRIPTS / "ray_encode.py",
+        "--actors",
+        2,
+        "--gpus",
+        0,
+        "--shard-num",
+        4,
+        "--output",
+        output,
+        *FLAGS,
+    ]
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+        )
         try:
             while not output.is_dir() and process.poll() is None:
                 time.sleep(0.05)
@@ -77,7 +100,10 @@ def test_the_shard_of_a_killed_ray_actor_is_done_by_another(one_process, tmp_pat
 
 def kill_an_actor(ancestor: int) -> bool:
     """SIGKILL one of the ancestor's processes that Ray has named after what it does."""
-    parents = {int(folder.name): int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1]) for folder in Path("/proc").glob("[0-9]*")}
+    parents = {
+        int(folder.name): int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        for folder in Path("/proc").glob("[0-9]*")
+    }
     for pid in parents:
         above = pid
         while above not in (0, 1, ancestor):

@@ -14,7 +14,9 @@ for script in sys.argv[2:]:
 """
 
 
-@pytest.mark.parametrize("folder", [SCRIPTS, SCRIPTS / "bench", SCRIPTS / "train"], ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder", [SCRIPTS, SCRIPTS / "bench", SCRIPTS / "train"], ids=lambda folder: folder.name
+)
 def test_every_script_loads(folder):
     scripts = sorted(map(str, folder.glob("*.py")))
     assert scripts

@@ -42,7 +42,9 @@ def corpus(tmp_path) -> Path:
 
 
 def encode(encoder: Path, corpus: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    return run_python("-m", "csplade_pyserini.encode", "--encoder", encoder, "--corpus", corpus, "--output", output, *QUICK)
+    return run_python(
+        "-m", "csplade_pyserini.encode", "--encoder", encoder, "--corpus", corpus, "--output", output, *QUICK
+    )
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
@@ -51,13 +53,17 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("weights", ["pytorch_model.bin", "adapter_model.bin", "model.safetensors", "adapter_model.safetensors"])
+@pytest.mark.parametrize(
+    "weights", ["pytorch_model.bin", "adapter_model.bin", "model.safetensors", "adapter_model.safetensors"]
+)
 def test_planted_pickles_are_refused_and_not_run(folder, corpus, tmp_path, weights):
     mark = tmp_path / "planted"
     (folder / "model.safetensors").unlink()
     (folder / weights).write_bytes(pickle.dumps(Planted(mark)))
     if weights.startswith("adapter"):
-        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"]}))
+        (folder / "adapter_config.json").write_text(
+            json.dumps({"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"]})
+        )
         base = tmp_path / "base"
         shutil.copytree(folder, base)
         with (folder / "card.toml").open("a") as card:
@@ -82,7 +88,9 @@ def test_a_checkpoint_that_wants_its_own_code_run_is_refused_with_the_reason(fol
     config = json.loads((folder / "config.json").read_text())
     names = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "of-its-own", "auto_map": names}))
-    (folder / "code.py").write_text(f"import os\nos.mkdir({str(mark)!r})\nclass Config: pass\nclass Model: pass\n")
+    (folder / "code.py").write_text(
+        f"import os\nos.mkdir({str(mark)!r})\nclass Config: pass\nclass Model: pass\n"
+    )
     error = refused(encode(folder, corpus, tmp_path / "out"))
     assert "contains custom code" in error
     assert not mark.exists()
@@ -91,7 +99,9 @@ def test_a_checkpoint_that_wants_its_own_code_run_is_refused_with_the_reason(fol
 def test_a_checkpoint_of_a_known_kind_is_loaded_by_transformers_own_code(folder, corpus, tmp_path):
     mark = tmp_path / "planted"
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "code.Model"}}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "code.Model"}})
+    )
     (folder / "code.py").write_text(f"import os\nos.mkdir({str(mark)!r})\n")
     encode(folder, corpus, tmp_path / "out")
     assert not mark.exists()
@@ -114,7 +124,9 @@ def test_a_card_leads_to_no_file_outside_its_folder(folder, key, value, reason):
 
 
 @pytest.mark.parametrize("key", ["base", "adapter", "tokenizer"])
-@pytest.mark.parametrize("place", ["/home/someone/model", "../model", "~/model", "model", "file:///model", "C:\\model"])
+@pytest.mark.parametrize(
+    "place", ["/home/someone/model", "../model", "~/model", "model", "file:///model", "C:\\model"]
+)
 def test_a_card_of_the_hub_names_no_folder_of_this_machine(tmp_path, monkeypatch, key, place):
     (tmp_path / "card.toml").write_text(f"name = 'theirs'\n{key} = '{place}'\n")
     monkeypatch.setattr("csplade_pyserini.cards.catalogue._hub_card", lambda name: tmp_path / "card.toml")
@@ -130,13 +142,17 @@ def test_a_card_of_the_hub_names_no_folder_that_looks_like_a_hub_id(tmp_path, mo
     (tmp_path / "runs" / "private").mkdir(parents=True)
     monkeypatch.setattr("csplade_pyserini.cards.catalogue._hub_card", lambda name: tmp_path / "card.toml")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=rf"{key} is 'runs/private', a folder or file here, {tmp_path}/runs/private"):
+    with pytest.raises(
+        InputError, match=rf"{key} is 'runs/private', a folder or file here, {tmp_path}/runs/private"
+    ):
         find_checkpoint("owner/repository")
 
 
 def test_a_card_of_the_hub_takes_bases_and_tokenizers_of_packages_and_no_adapters(tmp_path, monkeypatch):
     monkeypatch.setattr("csplade_pyserini.cards.catalogue._hub_card", lambda name: tmp_path / "card.toml")
-    (tmp_path / "card.toml").write_text("name = 'theirs'\nbase = 'package:some'\ntokenizer = 'package:some'\n")
+    (tmp_path / "card.toml").write_text(
+        "name = 'theirs'\nbase = 'package:some'\ntokenizer = 'package:some'\n"
+    )
     assert find_checkpoint("owner/repository").card.adapter == "owner/repository"
     (tmp_path / "card.toml").write_text("name = 'theirs'\nadapter = 'package:some'\n")
     with pytest.raises(InputError, match="adapter is 'package:some', no Hugging Face id"):
@@ -155,19 +171,27 @@ def test_a_package_that_a_card_names_is_not_imported(folder, tmp_path, monkeypat
             load_encoder(str(folder))
 
 
-NASTY = (
-    "$(touch planted) `touch planted` ; touch planted | touch planted\n{{7*7}} ${jndi:ldap://x} !!python/object/apply:os.mkdir [planted]"
-)
+NASTY = "$(touch planted) `touch planted` ; touch planted | touch planted\n{{7*7}} ${jndi:ldap://x} !!python/object/apply:os.mkdir [planted]"
 
 
 @pytest.mark.jvm
 def test_nothing_of_a_corpus_is_run_and_no_docid_is_a_path(checkpoint_folder, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
-    docids = ["../../escaped", "/tmp/escaped", "$(touch${IFS}planted)", "`touch\u00adplanted`", "<script>document.title='owned'</script>"]
+    docids = [
+        "../../escaped",
+        "/tmp/escaped",
+        "$(touch${IFS}planted)",
+        "`touch\u00adplanted`",
+        "<script>document.title='owned'</script>",
+    ]
     corpus = work / "$(touch planted);.jsonl"
     corpus.write_text(
-        "".join(json.dumps({"id": docid, "contents": f"heart {NASTY} <script>document.title='owned'</script>"}) + "\n" for docid in docids)
+        "".join(
+            json.dumps({"id": docid, "contents": f"heart {NASTY} <script>document.title='owned'</script>"})
+            + "\n"
+            for docid in docids
+        )
     )
     topics = work / "topics.tsv"
     topics.write_text("../../1\theart $(touch planted)\n")
@@ -176,13 +200,33 @@ def test_nothing_of_a_corpus_is_run_and_no_docid_is_a_path(checkpoint_folder, tm
         ("csplade_pyserini.encode", *encoder, "--corpus", corpus, "--output", "vectors", "--store-contents"),
         ("csplade_pyserini.index", "--input", "vectors", "--index", "index", "--store-raw"),
         ("pyserini.search.lucene", *encoder, "--index", "index", "--topics", topics, "--output", "run.txt"),
-        ("csplade_pyserini.explain", *encoder, "--index", "index", "--query", f"heart {NASTY}", "--corpus", corpus, "--html", "why.html"),
+        (
+            "csplade_pyserini.explain",
+            *encoder,
+            "--index",
+            "index",
+            "--query",
+            f"heart {NASTY}",
+            "--corpus",
+            corpus,
+            "--html",
+            "why.html",
+        ),
     ]
     for command in commands:
         done = run_python("-m", *command, cwd=work)
         assert done.returncode == 0, done.stderr
     assert sorted(line.split()[2] for line in (work / "run.txt").read_text().splitlines()) == sorted(docids)
-    made = {corpus.name, "topics.tsv", "vectors", "vectors.manifest.json", "index", "index.manifest.json", "run.txt", "why.html"}
+    made = {
+        corpus.name,
+        "topics.tsv",
+        "vectors",
+        "vectors.manifest.json",
+        "index",
+        "index.manifest.json",
+        "run.txt",
+        "why.html",
+    }
     assert {path.name for path in work.iterdir()} == made
     assert {path.name for path in tmp_path.iterdir()} == {"work"}
     assert len(list((work / "vectors").iterdir())) == 1
@@ -200,12 +244,22 @@ def test_a_manifest_chooses_no_file(checkpoint_folder, corpus, tmp_path):
     table = json.loads(manifest_path(tmp_path / "out").read_text())
     table["shards"][0]["file"] = "../outside.jsonl"
     manifest_path(tmp_path / "out").write_text(json.dumps(table))
-    done = run_python("-m", "csplade_pyserini.index", "--input", tmp_path / "out", "--index", tmp_path / "index")
+    done = run_python(
+        "-m", "csplade_pyserini.index", "--input", tmp_path / "out", "--index", tmp_path / "index"
+    )
     assert (done.returncode, "does not match its manifest" in done.stderr) == (1, True), done.stderr
 
 
 @pytest.mark.parametrize(
-    "encoder", ["csplade-8b", "CSPLADE-tiny", "naver/splade-v3", "ArcticEmbedL", "/srv/models/ours", "models/ours:max_length=64"]
+    "encoder",
+    [
+        "csplade-8b",
+        "CSPLADE-tiny",
+        "naver/splade-v3",
+        "ArcticEmbedL",
+        "/srv/models/ours",
+        "models/ours:max_length=64",
+    ],
 )
 def test_a_servers_client_may_name_cards_pyserinis_encoders_and_what_the_owner_named(encoder):
     assert _may_name(encoder, {None, "/srv/models/ours", "models/ours:max_length=64"})

@@ -29,7 +29,9 @@ def config(sample_index, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     (folder / "corpus").mkdir()
     shutil.copy(SAMPLE / "corpus.jsonl", folder / "corpus")
-    built = run_python(*bm25_index_command(folder / "corpus", folder / "texts", threads=1, store_raw=True)[1:])
+    built = run_python(
+        *bm25_index_command(folder / "corpus", folder / "texts", threads=1, store_raw=True)[1:]
+    )
     assert built.returncode == 0, built.stderr
     shutil.copytree(sample_index, folder / "swapped")
     manifest = json.loads(manifest_path(sample_index).read_text())
@@ -55,9 +57,21 @@ def rest(config, request):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "pyserini.server.rest", "--host", "127.0.0.1", "--port", str(port), "--config", str(config)]
+    command = [
+        sys.executable,
+        "-m",
+        "pyserini.server.rest",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--config",
+        str(config),
+    ]
     log = config.with_name("server.log").open("w")
-    server = subprocess.Popen([*command, *request.param], stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    server = subprocess.Popen(
+        [*command, *request.param], stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(120):
@@ -76,7 +90,9 @@ def rest(config, request):
 
 
 def candidates(address, index):
-    with urllib.request.urlopen(f"{address}/v1/{index}/search?query={QUERY.replace(' ', '%20')}&hits=5", timeout=120) as answer:
+    with urllib.request.urlopen(
+        f"{address}/v1/{index}/search?query={QUERY.replace(' ', '%20')}&hits=5", timeout=120
+    ) as answer:
         return json.loads(answer.read())["candidates"]
 
 
@@ -86,7 +102,9 @@ def test_rest_searches_a_local_impact_index(rest):
     assert len(alone) == 5
     assert [c["score"] for c in alone] == sorted((c["score"] for c in alone), reverse=True)
     assert alone[0]["doc"] is None  # the impact index stores no texts, and says so
-    texts = {r["id"]: r["contents"] for r in map(json.loads, (SAMPLE / "corpus.jsonl").read_text().splitlines())}
+    texts = {
+        r["id"]: r["contents"] for r in map(json.loads, (SAMPLE / "corpus.jsonl").read_text().splitlines())
+    }
     assert all(c["doc"] == texts[c["docid"]] for c in with_texts)
 
 
@@ -111,9 +129,14 @@ def ask_mcp(config, *calls):
 
     async def ask():
         words = ["-m", "pyserini.server.mcp", "--config", str(config)]
-        async with Client(StdioTransport(sys.executable, words, env=os.environ | {"HF_HUB_OFFLINE": "1"})) as client:
+        async with Client(
+            StdioTransport(sys.executable, words, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        ) as client:
             question = {"query": {"query_txt": QUERY}, "hits": 3, "index": "with-texts"}
-            return [(await client.call_tool("search", question | call, raise_on_error=False)).content[0].text for call in calls]
+            return [
+                (await client.call_tool("search", question | call, raise_on_error=False)).content[0].text
+                for call in calls
+            ]
 
     return asyncio.run(ask())
 
@@ -121,7 +144,9 @@ def ask_mcp(config, *calls):
 def test_mcp_answers_a_client_that_names_an_encoder_and_goes_on_whatever_it_named(config, checkpoint_folder):
     """REST has no field for an encoder, MCP has."""
     encoders = (str(checkpoint_folder), "csplade-8b", "csplade-bi-smol", "csplade-tiny")
-    asked, folder, without_weights, other, right = ask_mcp(config, {}, *({"encoder": name} for name in encoders))
+    asked, folder, without_weights, other, right = ask_mcp(
+        config, {}, *({"encoder": name} for name in encoders)
+    )
     assert len(set(re.findall(r"\bs\d{3}\b", asked))) == 3, asked
     assert f"encoder '{checkpoint_folder}' is not for clients" in folder
     assert "encoder 'csplade-8b' has no weights here" in without_weights
@@ -218,4 +243,12 @@ def test_sharded_search_does_not_wait_for_itself(backend):
 
 
 def test_the_status_of_an_index_tells_what_its_owner_wrote(backend):
-    assert set(backend["status"]) <= {"name", "path", "encoder", "index_type", "ef_search", "bm25_searchers", "no_prebuilt_indexes"}
+    assert set(backend["status"]) <= {
+        "name",
+        "path",
+        "encoder",
+        "index_type",
+        "ef_search",
+        "bm25_searchers",
+        "no_prebuilt_indexes",
+    }

@@ -23,9 +23,14 @@ def test_a_shipped_adapter_finds_relevant_documents(name):
     relevant = {qid: {d.docid for d in documents if qrels[qid].get(d.docid, 0) > 0} for qid in qrels}
     asked = {qid: topics[qid] for qid in relevant if relevant[qid]}
     encoder = load_encoder(name)
-    vectors = dict(zip((d.docid for d in documents), encoder.encode_documents([d.text for d in documents]), strict=True))
+    vectors = dict(
+        zip((d.docid for d in documents), encoder.encode_documents([d.text for d in documents]), strict=True)
+    )
     queries = dict(zip(asked, encoder.encode_queries(list(asked.values())), strict=True))
-    found = [max(vectors, key=lambda docid: dot(query, vectors[docid])) in relevant[qid] for qid, query in queries.items()]
+    found = [
+        max(vectors, key=lambda docid: dot(query, vectors[docid])) in relevant[qid]
+        for qid, query in queries.items()
+    ]
     assert len(found) >= 10
     assert sum(found) / len(found) == pytest.approx(FOUND_FIRST[name], abs=1.5 / len(found))
 

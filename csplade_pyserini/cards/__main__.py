@@ -16,11 +16,24 @@ TERMS = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m csplade_pyserini.cards", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m csplade_pyserini.cards", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--encoder", metavar="NAME", help="print this encoder's card, defaults included")
-    parser.add_argument("--encode", metavar="TEXT", help="print the heaviest terms of this text instead, and the token behind each")
-    parser.add_argument("--side", choices=("query", "document"), default="query", help="encode it as a query (default) or as a document")
-    parser.add_argument("--terms", type=positive, default=TERMS, metavar="N", help=f"how many terms (default {TERMS})")
+    parser.add_argument(
+        "--encode",
+        metavar="TEXT",
+        help="print the heaviest terms of this text instead, and the token behind each",
+    )
+    parser.add_argument(
+        "--side",
+        choices=("query", "document"),
+        default="query",
+        help="encode it as a query (default) or as a document",
+    )
+    parser.add_argument(
+        "--terms", type=positive, default=TERMS, metavar="N", help=f"how many terms (default {TERMS})"
+    )
     args = parser.parse_args(argv)
     if args.encode is not None:
         if args.encoder is None:

@@ -123,7 +123,9 @@ def to_toml(card: EncoderCard, *, with_defaults: bool = False) -> str:
         value = getattr(card, f.name)
         if f.name == "paper_scores":
             if value:
-                scores = "\n[paper_scores]\n" + "".join(f"{_toml(key)} = {score}\n" for key, score in value.items())
+                scores = "\n[paper_scores]\n" + "".join(
+                    f"{_toml(key)} = {score}\n" for key, score in value.items()
+                )
         elif with_defaults or f.name == "name" or value != f.default:
             lines.append(f"{f.name} = {_toml(value)}\n")
     return "".join(lines) + scores
@@ -142,8 +144,12 @@ def _check_values(card: EncoderCard, origin: str) -> None:
         if not getattr(card, key) > 0:
             raise InputError(f"{origin}: {key} is {getattr(card, key)}; wanted a finite number above 0")
     if PurePath(card.adapter).is_absolute() or ".." in PurePath(card.adapter).parts:
-        raise InputError(f"{origin}: adapter is {card.adapter!r}; wanted a folder inside that of the card, or a Hugging Face id")
+        raise InputError(
+            f"{origin}: adapter is {card.adapter!r}; wanted a folder inside that of the card, or a Hugging Face id"
+        )
     if PurePath(card.base_file).name != card.base_file:
-        raise InputError(f"{origin}: base_file is {card.base_file!r}; wanted the name of a file in the base's folder")
+        raise InputError(
+            f"{origin}: base_file is {card.base_file!r}; wanted the name of a file in the base's folder"
+        )
     if not card.name.strip():
         raise InputError(f"{origin}: name is {card.name!r}; wanted a name")

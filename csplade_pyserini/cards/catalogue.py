@@ -211,7 +211,9 @@ def _refuse_local_places(card: EncoderCard, name: str) -> None:
         is_here = bool(place) and os.path.exists(place)
         if is_here or (place and not is_hub_id(place)):
             what = f"a folder or file here, {os.path.abspath(place)}" if is_here else "no Hugging Face id"
-            raise InputError(f"the card of {name}: {key} is {place!r}, {what}; a card on the hub may name Hugging Face ids alone")
+            raise InputError(
+                f"the card of {name}: {key} is {place!r}, {what}; a card on the hub may name Hugging Face ids alone"
+            )
 
 
 def _folder_card(name: str) -> Path | None:

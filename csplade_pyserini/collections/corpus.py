@@ -93,7 +93,9 @@ class JsonlCorpus:
             if file in spans:
                 yield from span_lines(spans[file])
             elif file not in plain:
-                for number, line in itertools.islice(enumerate(read_lines(file), start=1), self.number, None, self.count):
+                for number, line in itertools.islice(
+                    enumerate(read_lines(file), start=1), self.number, None, self.count
+                ):
                     yield f"{file}:{number}", line
 
     def _docid(self, record: dict[str, Any], place: object) -> str:
@@ -122,10 +124,16 @@ class IrDatasetsCorpus:
         documents = self._data_set().docs_iter()
         first, last = shard_range(self._total(), self.number, self.count)
         # Slices of ir_datasets seek where the data set can; a plain iterator has to pass over what comes before.
-        piece = documents[first:last] if hasattr(documents, "__getitem__") else itertools.islice(documents, first, last)
+        piece = (
+            documents[first:last]
+            if hasattr(documents, "__getitem__")
+            else itertools.islice(documents, first, last)
+        )
         for number, doc in enumerate(piece, start=first + 1):
             place = f"{self.name}, document {number}"
-            yield Document(check_docid(doc.doc_id, place), join_fields(doc._asdict(), self.fields, place), place)
+            yield Document(
+                check_docid(doc.doc_id, place), join_fields(doc._asdict(), self.fields, place), place
+            )
 
     def piece(self, number: int, count: int) -> "IrDatasetsCorpus":
         return dataclasses.replace(self, number=number, count=count)
@@ -158,7 +166,9 @@ def open_corpus(name: str, *, fields: Sequence[str] = (), docid_field: str = "")
     if path.is_file():
         return JsonlCorpus(name, (path,), tuple(fields), docid_field)
     if not path.is_dir():
-        raise InputError(f"the corpus {name} does not exist; wanted a JSONL file, a folder of them, or {IR_DATASETS_PREFIX}ID")
+        raise InputError(
+            f"the corpus {name} does not exist; wanted a JSONL file, a folder of them, or {IR_DATASETS_PREFIX}ID"
+        )
     files = tuple(sorted(file for file in path.iterdir() if file.name.endswith(JSONL_ENDINGS)))
     if not files:
         raise InputError(f"the corpus {name} has no file that ends in {', '.join(JSONL_ENDINGS)}")
@@ -169,7 +179,9 @@ def write_corpus(corpus: Corpus, file: Path) -> None:
     """Write every document as a JsonCollection record, `{"id", "contents"}`, a line each."""
     with whole_file(file) as lines:
         for document in corpus.documents():
-            lines.write(json.dumps({"id": document.docid, "contents": document.text}, ensure_ascii=False) + "\n")
+            lines.write(
+                json.dumps({"id": document.docid, "contents": document.text}, ensure_ascii=False) + "\n"
+            )
 
 
 def load_ir_dataset(name: str) -> Any:
@@ -179,7 +191,9 @@ def load_ir_dataset(name: str) -> Any:
     try:
         return ir_datasets.load(name.removeprefix(IR_DATASETS_PREFIX))
     except KeyError as error:
-        raise InputError(f"{name}: ir_datasets knows no such data set; see https://ir-datasets.com") from error
+        raise InputError(
+            f"{name}: ir_datasets knows no such data set; see https://ir-datasets.com"
+        ) from error
 
 
 def read_lines(file: Path) -> Iterator[str]:
@@ -202,7 +216,9 @@ def parse_record(line: str, place: object) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({getattr(error, 'msg', error)}); wanted one object a line") from error
+        raise InputError(
+            f"{place}: not JSON ({getattr(error, 'msg', error)}); wanted one object a line"
+        ) from error
     if not isinstance(record, dict):
         raise InputError(f"{place}: got {type(record).__name__}; wanted one JSON object a line")
     return record
@@ -216,7 +232,9 @@ def join_fields(record: dict[str, Any], fields: Sequence[str], place: object) ->
     if not fields:
         fields = next((group for group in DEFAULT_FIELDS if all(field in record for field in group)), ())
         if not fields:
-            raise InputError(f"{place}: no text; wanted 'contents', 'title' and 'text', or 'text' (or name them: --fields)")
+            raise InputError(
+                f"{place}: no text; wanted 'contents', 'title' and 'text', or 'text' (or name them: --fields)"
+            )
     if "contents" in record and len(fields) > 1 and not all(field in record for field in fields):
         parts = str(record["contents"]).removesuffix("\n").split("\n")
         if len(parts) == len(fields):
@@ -240,7 +258,9 @@ def check_docid(docid: object, place: object) -> str:
     check_unicode(str(docid), place)
     size = len(str(docid).encode())
     if size > MOST_DOCID_BYTES:
-        raise InputError(f"{place}: the docid {docid!r} has {size} bytes; Lucene keeps at most {MOST_DOCID_BYTES}")
+        raise InputError(
+            f"{place}: the docid {docid!r} has {size} bytes; Lucene keeps at most {MOST_DOCID_BYTES}"
+        )
     return str(docid)
 
 
@@ -260,7 +280,9 @@ class Digest:
         self._hash = hashlib.blake2b(digest_size=8)
 
     def add(self, document: Document) -> None:
-        self._hash.update(f"{document.docid} {len(document.text)} {document.text}".encode())  # docids hold no space
+        self._hash.update(
+            f"{document.docid} {len(document.text)} {document.text}".encode()
+        )  # docids hold no space
 
     def __str__(self) -> str:
         return self._hash.hexdigest()

@@ -21,7 +21,16 @@ import numpy as np
 from tqdm import tqdm
 
 from csplade_pyserini.cards import EncoderCard
-from csplade_pyserini.collections.corpus import Corpus, Digest, Document, Extent, measure_corpus, parse_record, read_lines, refuse_repeated
+from csplade_pyserini.collections.corpus import (
+    Corpus,
+    Digest,
+    Document,
+    Extent,
+    measure_corpus,
+    parse_record,
+    read_lines,
+    refuse_repeated,
+)
 from csplade_pyserini.collections.files import sole_writer, whole_file
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
@@ -81,7 +90,11 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
 
     Raises InputError on bad input, and where the output belongs to another encoder or other arguments.
     """
-    fixed = {"corpus_size": job.corpus.size, "shard_num": job.shard_num, "documents_per_file": job.documents_per_file}
+    fixed = {
+        "corpus_size": job.corpus.size,
+        "shard_num": job.shard_num,
+        "documents_per_file": job.documents_per_file,
+    }
     piece = job.corpus.piece(job.shard_id, job.shard_num)
     job = dataclasses.replace(job, corpus=piece, arguments=job.arguments | fixed)
     extent = measure_corpus(piece)
@@ -108,19 +121,25 @@ def merge_shards(output: Path) -> CollectionManifest:
     partial = _partial(output)
     files = sorted(partial.glob("shard-*.json"))
     if not files:
-        raise InputError(f"{output} has no manifest, and {partial} no shard: wanted the output of encode with --shard-num, copied together")
+        raise InputError(
+            f"{output} has no manifest, and {partial} no shard: wanted the output of encode with --shard-num, copied together"
+        )
     tables = {file: json.loads(file.read_text(encoding="utf-8")) for file in files}
     first = tables[files[0]]
     for file, table in tables.items():
         for key, value in {"encoder": table["encoder"], **table["arguments"]}.items():
             wanted = first["encoder"] if key == "encoder" else first["arguments"].get(key)
             if value != wanted:
-                raise CheckError(f"{file} was made with {key} {value!r}, {files[0]} with {wanted!r}: they are not of one collection")
+                raise CheckError(
+                    f"{file} was made with {key} {value!r}, {files[0]} with {wanted!r}: they are not of one collection"
+                )
     shard_num = first["arguments"]["shard_num"]
     names = [_shard_name(shard_id, shard_num) for shard_id in range(shard_num)]
     missing = [name for name in names if not _is_whole(tables.get(partial / f"{name}.json"))]
     if missing:
-        raise CheckError(f"{len(missing)} of {shard_num} shards of {output} are missing or not whole: {', '.join(missing[:10])}")
+        raise CheckError(
+            f"{len(missing)} of {shard_num} shards of {output} are missing or not whole: {', '.join(missing[:10])}"
+        )
     ordered = [tables[partial / f"{name}.json"] for name in names]
     manifest = CollectionManifest(
         encoder=first["encoder"],
@@ -158,7 +177,9 @@ def _already_whole(job: EncodingJob, extent: Extent) -> CollectionManifest:
     manifest = read_collection_manifest(job.output)
     _refuse_changes(job, manifest.encoder, manifest.arguments, manifest_path(job.output))
     digests = manifest.arguments.get("digests")  # one for each shard
-    _refuse_change("corpus digest", digests[job.shard_id] if digests else None, extent.digest, manifest_path(job.output))
+    _refuse_change(
+        "corpus digest", digests[job.shard_id] if digests else None, extent.digest, manifest_path(job.output)
+    )
     verify_shards(job.output, manifest)
     shutil.rmtree(job.partial, ignore_errors=True)  # a stop right after the manifest leaves it
     print(f"{job.output} is whole already: {manifest.documents} documents", file=sys.stderr)
@@ -184,10 +205,18 @@ def _refuse_foreign_output(job: EncodingJob) -> None:
     if job.output.exists() and not job.output.is_dir():
         raise InputError(f"cannot write {job.output}: it is a file")
     if job.output.is_dir() and any(job.output.iterdir()) and not job.partial.is_dir():
-        raise InputError(f"{job.output} is not empty and has no manifest: choose another --output, or remove it")
-    foreign = [file.name for file in job.output.iterdir() if not file.name.startswith("shard-")] if job.output.is_dir() else []
+        raise InputError(
+            f"{job.output} is not empty and has no manifest: choose another --output, or remove it"
+        )
+    foreign = (
+        [file.name for file in job.output.iterdir() if not file.name.startswith("shard-")]
+        if job.output.is_dir()
+        else []
+    )
     if foreign:
-        raise InputError(f"{job.output} holds {foreign[0]}, which is not ours: Anserini would index it; move it away")
+        raise InputError(
+            f"{job.output} holds {foreign[0]}, which is not ours: Anserini would index it; move it away"
+        )
 
 
 def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, ShardRecord]:
@@ -201,7 +230,11 @@ def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, ShardRecord]:
     _refuse_change("documents", table["documents"], extent.documents, job.progress_file)
     _refuse_change("corpus digest", table["digest"], extent.digest, job.progress_file)
     records = [ShardRecord(**shard) for shard in table["shards"]]
-    whole = {r.file: r for r in records if (job.output / r.file).is_file() and file_hash(job.output / r.file) == r.sha256}
+    whole = {
+        r.file: r
+        for r in records
+        if (job.output / r.file).is_file() and file_hash(job.output / r.file) == r.sha256
+    }
     for record in records:
         if record.file not in whole:
             print(f"{job.output / record.file} is missing or has changed: encoding it again", file=sys.stderr)
@@ -210,12 +243,17 @@ def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, ShardRecord]:
 
 def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, ShardRecord]) -> None:
     starts = range(0, extent.documents, job.documents_per_file)
-    names = {start: f"{_shard_name(job.shard_id, job.shard_num)}-{part:05d}.jsonl" for part, start in enumerate(starts)}
+    names = {
+        start: f"{_shard_name(job.shard_id, job.shard_num)}-{part:05d}.jsonl"
+        for part, start in enumerate(starts)
+    }
     encoder = job.load_encoder() if any(name not in done for name in names.values()) else None
     finished = sum(record.documents for record in done.values())
     budget = encoder.token_budget(job.batch_tokens, side="document") if encoder is not None else None
     digest = Digest()
-    stream = _digested(job.corpus.documents(), digest)  # the corpus is read once, finished files are passed over
+    stream = _digested(
+        job.corpus.documents(), digest
+    )  # the corpus is read once, finished files are passed over
     with tqdm(total=extent.documents, initial=finished, desc="encoding", unit="doc", smoothing=0.05) as bar:
         for start, name in names.items():
             documents = itertools.islice(stream, job.documents_per_file)
@@ -226,7 +264,9 @@ def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, ShardRecor
                 _write_progress(job, extent, [done[name] for name in names.values() if name in done])
     deque(stream, maxlen=0)
     if str(digest) != extent.digest:
-        raise CheckError(f"the corpus {job.corpus.name} changed while it was read: remove {job.output} and {job.partial}, and encode again")
+        raise CheckError(
+            f"the corpus {job.corpus.name} changed while it was read: remove {job.output} and {job.partial}, and encode again"
+        )
     if job.shard_num > 1:
         job.partial.mkdir(exist_ok=True)
         np.save(job.partial / f"{_shard_name(job.shard_id, job.shard_num)}.docids.npy", extent.docid_hashes)
@@ -239,7 +279,9 @@ def _digested(documents: Iterator[Document], digest: Digest) -> Iterator[Documen
         yield document
 
 
-def _tokenized_windows(documents: Iterator[Document], encoder: "SparseEncoder") -> Iterator[tuple[Sequence[Document], list[list[int]]]]:
+def _tokenized_windows(
+    documents: Iterator[Document], encoder: "SparseEncoder"
+) -> Iterator[tuple[Sequence[Document], list[list[int]]]]:
     """Windows of documents with their token ids; the next one is read and tokenized while the caller works on one."""
 
     def next_window() -> tuple[Sequence[Document], list[list[int]]]:
@@ -270,7 +312,9 @@ def _encode_file(
     count = empties = terms = impacts = 0
     with whole_file(job.partial / name) as file:
         for window, rows in _tokenized_windows(documents, encoder):
-            vectors = encoder.encode_tokenized(rows, side="document", batch_tokens=budget, progress=bar.update)
+            vectors = encoder.encode_tokenized(
+                rows, side="document", batch_tokens=budget, progress=bar.update
+            )
             for document, vector in zip(window, vectors, strict=True):
                 empties += not vector
                 vector = vector or {encoder.empty_term: 1}
@@ -308,9 +352,14 @@ def _complete(job: EncodingJob) -> CollectionManifest | None:
     if manifest_path(job.output).is_file():
         return read_collection_manifest(job.output)
     files = [job.partial / f"{_shard_name(i, job.shard_num)}.json" for i in range(job.shard_num)]
-    whole = [file for file in files if file.is_file() and _is_whole(json.loads(file.read_text(encoding="utf-8")))]
+    whole = [
+        file for file in files if file.is_file() and _is_whole(json.loads(file.read_text(encoding="utf-8")))
+    ]
     if len(whole) < job.shard_num:
-        print(f"shard {job.shard_id} is whole; {job.shard_num - len(whole)} of {job.shard_num} are still missing", file=sys.stderr)
+        print(
+            f"shard {job.shard_id} is whole; {job.shard_num - len(whole)} of {job.shard_num} are still missing",
+            file=sys.stderr,
+        )
         return None
     try:
         return merge_shards(job.output)

@@ -58,8 +58,13 @@ def sole_writer(lock: Path, what: str) -> Iterator[None]:
         ) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise InputError(f"cannot write {what}: {lock}: {error.strerror or error}; another process may be writing it") from error
-        print(f"{lock.parent} cannot be locked ({error}): see to it that no other process writes {what}", file=sys.stderr)
+            raise InputError(
+                f"cannot write {what}: {lock}: {error.strerror or error}; another process may be writing it"
+            ) from error
+        print(
+            f"{lock.parent} cannot be locked ({error}): see to it that no other process writes {what}",
+            file=sys.stderr,
+        )
     try:
         yield
     finally:

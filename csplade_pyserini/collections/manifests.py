@@ -125,12 +125,16 @@ def read_collection_manifest(path: Path) -> CollectionManifest:
     shards = table.get("shards")
     if not isinstance(shards, list) or not all(isinstance(shard, dict) for shard in shards):
         raise InputError(f"{file} is no manifest of a collection: wanted a list of shards")
-    known = {f.name: table[f.name] for f in dataclasses.fields(CollectionManifest) if f.name in table}  # totals stand beside them
+    known = {
+        f.name: table[f.name] for f in dataclasses.fields(CollectionManifest) if f.name in table
+    }  # totals stand beside them
     known["shards"] = tuple(_parsed(ShardRecord, shard, file) for shard in shards)
     manifest = _parsed(CollectionManifest, known, file)
     for key, total in _totals(manifest).items():
         if table.get(key) != total:
-            raise InputError(f"{file}: {key} is {table.get(key)!r}, its shards have {total}: it was changed by hand")
+            raise InputError(
+                f"{file}: {key} is {table.get(key)!r}, its shards have {total}: it was changed by hand"
+            )
     return manifest
 
 
@@ -149,7 +153,10 @@ def refuse_mismatch(index: Path, of_query: str | None) -> None:
     if not manifest_path(index).is_file() or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
         return
     table = _read(index)
-    of_index, commit = table["encoder"], table.get("commit")  # a folder that is no index has a manifest of another kind
+    of_index, commit = (
+        table["encoder"],
+        table.get("commit"),
+    )  # a folder that is no index has a manifest of another kind
     if commit and commit != index_commit(index):
         raise InputError(
             f"{index} is not the index that {manifest_path(index)} tells of, it was changed or replaced since: build it again, "
@@ -164,7 +171,9 @@ def refuse_mismatch(index: Path, of_query: str | None) -> None:
 
 def index_commit(index: Path) -> str:
     """SHA-256 of a Lucene index's newest list of segments, or empty: it holds random ids, so that no two indexes share it."""
-    commits = sorted(index.glob("segments_*"), key=lambda file: (len(file.name), file.name))  # numbered, in base 36
+    commits = sorted(
+        index.glob("segments_*"), key=lambda file: (len(file.name), file.name)
+    )  # numbered, in base 36
     return file_hash(commits[-1]) if commits else ""
 
 
@@ -189,7 +198,9 @@ def verify_shards(directory: Path, manifest: CollectionManifest) -> None:
     there = {file.name for file in directory.iterdir()} if directory.is_dir() else set()
     if there != set(wanted):
         missing, extra = sorted(set(wanted) - there), sorted(there - set(wanted))
-        raise CheckError(f"{directory} does not match its manifest: missing {missing or 'nothing'}, not of it {extra or 'nothing'}")
+        raise CheckError(
+            f"{directory} does not match its manifest: missing {missing or 'nothing'}, not of it {extra or 'nothing'}"
+        )
     for name, shard in wanted.items():
         if file_hash(directory / name) != shard.sha256:
             raise CheckError(f"{directory / name} has changed since it was written; encode again")

@@ -18,7 +18,9 @@ def read_topics(name: str) -> Topics:
 
     Raises InputError that names the file and line, and where there are none.
     """
-    topics = _topics_of_ir_dataset(name) if name.startswith(IR_DATASETS_PREFIX) else _topics_of_file(Path(name))
+    topics = (
+        _topics_of_ir_dataset(name) if name.startswith(IR_DATASETS_PREFIX) else _topics_of_file(Path(name))
+    )
     if not topics:
         raise InputError(f"{name} has no topics")
     return topics
@@ -34,7 +36,9 @@ def write_topics(topics: Topics, path: Path) -> None:
 def read_qrels(name: str) -> Qrels:
     """Qrels of a TREC file (`qid 0 docid grade`) or of `ir_datasets:ID`. Raises InputError, also where there are none."""
     qrels: Qrels = {}
-    for qid, docid, grade in _qrels_of_ir_dataset(name) if name.startswith(IR_DATASETS_PREFIX) else _qrels_of_file(Path(name)):
+    for qid, docid, grade in (
+        _qrels_of_ir_dataset(name) if name.startswith(IR_DATASETS_PREFIX) else _qrels_of_file(Path(name))
+    ):
         qrels.setdefault(qid, {})[docid] = grade
     if not qrels:
         raise InputError(f"{name} has no qrels")

@@ -40,13 +40,20 @@ def _hit_lines(query: AttributedText, hit: ExplainedHit, *, raw: bool, terms: in
         ]
         for share in shown
     ]  # fmt: skip
-    yield from table_lines(["product", "share", "impacts", "term", "query token", "document token", ""], rows, left={3, 4, 5, 6})
+    yield from table_lines(
+        ["product", "share", "impacts", "term", "query token", "document token", ""], rows, left={3, 4, 5, 6}
+    )
     if len(shown) < len(hit.matched):
         rest = hit.matched[len(shown) :]
         yield f"{len(rest)} more terms: {sum(share.product for share in rest)}"
     if hit.unmatched:
         yield "no match:"
-        yield from _wrapped([f"{_marked(share.expands_query, _name(share, raw))} {share.query_impact}" for share in hit.unmatched])
+        yield from _wrapped(
+            [
+                f"{_marked(share.expands_query, _name(share, raw))} {share.query_impact}"
+                for share in hit.unmatched
+            ]
+        )
 
 
 def vector_lines(text: AttributedText, readable: Callable[[str], str], *, terms: int) -> Iterator[str]:
@@ -71,7 +78,8 @@ def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: set
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     for row in (head, *rows):
         cells = [
-            cell.ljust(width) if column in left else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
 

@@ -56,21 +56,29 @@ def _hit(query: AttributedText, hit: ExplainedHit, raw: bool) -> str:
         _shaded(query, hit, lambda share: share.query_position, raw),
     ]
     if hit.document is None:
-        parts.append('<p class="note">The document\'s text is not at hand: <code>--corpus</code> names where it is.</p>')
+        parts.append(
+            '<p class="note">The document\'s text is not at hand: <code>--corpus</code> names where it is.</p>'
+        )
     else:
         parts += ["<h3>document</h3>", _shaded(hit.document, hit, lambda share: share.document_position, raw)]
     if hit.text_has_changed:
-        parts.append('<p class="note">This text does not have the impacts that the index has: its shades are a guess.</p>')
+        parts.append(
+            '<p class="note">This text does not have the impacts that the index has: its shades are a guess.</p>'
+        )
     parts.append(f"<h3>score: query impact x document impact of {len(hit.matched)} terms</h3>")
     largest = max((share.product for share in hit.matched), default=1)
     parts.append(_bars(hit.matched[:BARS], largest, raw))
     if len(hit.matched) > BARS:
         rest = hit.matched[BARS:]
         total = sum(share.product for share in rest)
-        parts.append(f"<details><summary>{len(rest)} more terms: {total:,}</summary>{_bars(rest, largest, raw)}</details>")
+        parts.append(
+            f"<details><summary>{len(rest)} more terms: {total:,}</summary>{_bars(rest, largest, raw)}</details>"
+        )
     if hit.unmatched:
         names = ", ".join(f"{_name(share, raw)} {share.query_impact}" for share in hit.unmatched)
-        parts.append(f"<details><summary>{len(hit.unmatched)} terms of the query without a match</summary>{escaped(names)}</details>")
+        parts.append(
+            f"<details><summary>{len(hit.unmatched)} terms of the query without a match</summary>{escaped(names)}</details>"
+        )
     return "\n".join([*parts, "</section>"])
 
 
@@ -85,7 +93,9 @@ def _bars(shares: Iterable[TermShare], largest: int, raw: bool) -> str:
     return f'<div class="bars">{"".join(rows)}</div>'
 
 
-def _shaded(text: AttributedText, hit: ExplainedHit, position: Callable[[TermShare], int | None], raw: bool) -> str:
+def _shaded(
+    text: AttributedText, hit: ExplainedHit, position: Callable[[TermShare], int | None], raw: bool
+) -> str:
     """The text, each token as dark as its part of the score; what was cut off behind it in grey."""
     given: dict[int, list[TermShare]] = defaultdict(list)
     for share in hit.matched:
@@ -99,7 +109,9 @@ def _shaded(text: AttributedText, hit: ExplainedHit, position: Callable[[TermSha
         parts.append(escaped(text.text[shown_until:start]))
         terms = sorted((share for at in tokens for share in given[at]), key=lambda share: -share.product)
         tooltip = f' data-terms="{escaped(_tooltip(terms, total, raw))}"' if terms else ""
-        parts.append(f'<span class="token" style="--part:{total / most:.4f}"{tooltip}>{escaped(text.text[start:end] or EMPTY)}</span>')
+        parts.append(
+            f'<span class="token" style="--part:{total / most:.4f}"{tooltip}>{escaped(text.text[start:end] or EMPTY)}</span>'
+        )
         shown_until = end
     cut = text.text[shown_until:]
     parts.append(f'<span class="cut">{escaped(cut)}</span>' if cut.strip() else "")
@@ -119,7 +131,10 @@ def _units(text: AttributedText) -> list[tuple[int, int, list[int]]]:
 
 
 def _tooltip(shares: Sequence[TermShare], total: float, raw: bool) -> str:
-    lines = [f"{_name(share, raw)}  {share.query_impact} x {share.document_impact} = {share.product:,}" for share in shares[:TOOLTIP_TERMS]]
+    lines = [
+        f"{_name(share, raw)}  {share.query_impact} x {share.document_impact} = {share.product:,}"
+        for share in shares[:TOOLTIP_TERMS]
+    ]
     more = [f"{len(shares) - TOOLTIP_TERMS} more"] if len(shares) > TOOLTIP_TERMS else []
     return "\n".join([*lines, *more, f"{100 * total:.1f} % of the score"])
 

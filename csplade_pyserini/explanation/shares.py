@@ -83,7 +83,9 @@ def explain_hits(
     records may be stored. Raises InputError where the index has no such document, CheckError where the sum is not Lucene's score.
     """
     attributed = encoder.attribute(query, side="query")
-    matches = index.search(attributed.vector, hits) if docid is None else [index.find(attributed.vector, docid)]
+    matches = (
+        index.search(attributed.vector, hits) if docid is None else [index.find(attributed.vector, docid)]
+    )
     texts = find_texts([match.docid for match in matches]) if find_texts else {}
     explained = []
     for rank, match in enumerate(matches, start=1):
@@ -108,12 +110,18 @@ def _surface(term: str, readable: Callable[[str], str]) -> str:
 
 
 def _explain(
-    encoder: SparseEncoder, query: AttributedText, match: Match, document: AttributedText | None, rank: int | None
+    encoder: SparseEncoder,
+    query: AttributedText,
+    match: Match,
+    document: AttributedText | None,
+    rank: int | None,
 ) -> ExplainedHit:
     products = {term: impact * match.impacts.get(term, 0) for term, impact in query.vector.items()}
     score = sum(products.values())
     if not equals_score(score, match.score):
-        raise CheckError(f"document {match.docid}: the products sum to {score}, Lucene's score is {match.score}")
+        raise CheckError(
+            f"document {match.docid}: the products sum to {score}, Lucene's score is {match.score}"
+        )
 
     def share(term: str) -> TermShare:
         return TermShare(
@@ -134,9 +142,14 @@ def _explain(
         rank=rank,
         score=score,
         lucene_score=match.score,
-        matched=tuple(share(term) for term in sorted(match.impacts, key=lambda term: (-products[term], term))),
+        matched=tuple(
+            share(term) for term in sorted(match.impacts, key=lambda term: (-products[term], term))
+        ),
         unmatched=tuple(share(term) for term in query.vector if term not in match.impacts),
         document=document,
         text_has_changed=document is not None
-        and any(abs(document.vector.get(term, 0) - impact) > TOLERATED_IMPACT for term, impact in match.impacts.items()),
+        and any(
+            abs(document.vector.get(term, 0) - impact) > TOLERATED_IMPACT
+            for term, impact in match.impacts.items()
+        ),
     )

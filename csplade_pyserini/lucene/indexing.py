@@ -43,7 +43,14 @@ from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.lucene.parts import collection_files, collection_lines, plan_parts
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
-from csplade_pyserini.lucene.workers import PartCounts, beside, counts_of, index_part, read_record, start_worker
+from csplade_pyserini.lucene.workers import (
+    PartCounts,
+    beside,
+    counts_of,
+    index_part,
+    read_record,
+    start_worker,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +112,9 @@ def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) ->
         versions=versions(),
     )
     _check_counts(job, built, manifest)
-    write_manifest(built, job.index)  # before its index: a manifest that is left without one is in nobody's way
+    write_manifest(
+        built, job.index
+    )  # before its index: a manifest that is left without one is in nobody's way
     (job.partial / "index").rename(job.index)
     _clear(job)
     return built
@@ -125,12 +134,20 @@ def collection_identity(collection: Path) -> str:
     if manifest_path(collection).is_file():
         return manifest_hash(collection)
     stats = [(str(file.relative_to(collection)), file.stat()) for file in collection_files(collection)]
-    return hashlib.sha256(json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]).encode()
+    ).hexdigest()
 
 
 def _stock(job: IndexJob) -> postings.IndexCounts:
     _clear(job)
-    build_stock_index(job.collection, job.partial / "index", threads=job.threads, optimize=job.optimize, store_raw=job.store_raw)
+    build_stock_index(
+        job.collection,
+        job.partial / "index",
+        threads=job.threads,
+        optimize=job.optimize,
+        store_raw=job.store_raw,
+    )
     records = sum(1 for _ in collection_lines(job.collection))
     with _workers(1) as pool:
         counts = pool.submit(postings.count_index, job.partial / "index").result()
@@ -160,9 +177,14 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
         read = PartCounts.total([counts_of(folder) for folder in folders])
         _refuse_repeated(job, folders)
         if read.empties:
-            print(f"{read.empties} of {read.documents} records have an empty vector; no query finds them", file=sys.stderr)
+            print(
+                f"{read.empties} of {read.documents} records have an empty vector; no query finds them",
+                file=sys.stderr,
+            )
         print(f"merging {len(parts)} parts", file=sys.stderr)
-        merge = functools.partial(postings.merge_indexes, folders, job.partial / "index", optimize=job.optimize)
+        merge = functools.partial(
+            postings.merge_indexes, folders, job.partial / "index", optimize=job.optimize
+        )
         shutil.rmtree(job.partial / "index", ignore_errors=True)
         merged = pool.submit(merge).result()
     if manifest:
@@ -184,14 +206,22 @@ def _claim(job: IndexJob, plan: dict[str, Any]) -> None:
 
 def _workers(number: int, counter: "Synchronized[int] | None" = None) -> ProcessPoolExecutor:
     """Processes with a JVM each: never forked, since a JVM does not outlive that."""
-    return ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), initializer=start_worker, initargs=(counter,))
+    return ProcessPoolExecutor(
+        number, multiprocessing.get_context("spawn"), initializer=start_worker, initargs=(counter,)
+    )
 
 
 def _follow(
-    pool: ProcessPoolExecutor, futures: list["Future[None]"], counter: "Synchronized[int]", done: int, manifest: CollectionManifest | None
+    pool: ProcessPoolExecutor,
+    futures: list["Future[None]"],
+    counter: "Synchronized[int]",
+    done: int,
+    manifest: CollectionManifest | None,
 ) -> None:
     """Show the workers' progress until all have ended; the first error ends them all."""
-    with tqdm(total=manifest.documents if manifest else None, initial=done, desc="indexing", unit="doc") as bar:
+    with tqdm(
+        total=manifest.documents if manifest else None, initial=done, desc="indexing", unit="doc"
+    ) as bar:
         left = set(futures)
         while left:
             ended, left = wait(left, timeout=0.5)
@@ -200,7 +230,9 @@ def _follow(
                 for future in ended:
                     future.result()
             except BrokenProcessPool as error:
-                raise CheckError("a worker process died, perhaps for lack of memory: run again to go on, with fewer --threads") from error
+                raise CheckError(
+                    "a worker process died, perhaps for lack of memory: run again to go on, with fewer --threads"
+                ) from error
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -231,4 +263,6 @@ def _already_built(job: IndexJob, identity: str) -> IndexManifest:
         if built.collection == identity:
             print(f"{job.index} is whole already: {built.documents} documents", file=sys.stderr)
             return built
-    raise InputError(f"{job.index} exists and is not the index of {job.collection}: choose another --index, or remove it")
+    raise InputError(
+        f"{job.index} exists and is not the index of {job.collection}: choose another --index, or remove it"
+    )

@@ -115,7 +115,9 @@ def _release(home: Path) -> str:
 def _ask_version(command: Path) -> str:
     """What `java -version` calls itself; empty where it can't be run."""
     try:
-        answer = subprocess.run([command, "-version"], capture_output=True, text=True, timeout=30, check=False)
+        answer = subprocess.run(
+            [command, "-version"], capture_output=True, text=True, timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     version = re.search(r'version "([^"]+)"', answer.stderr)

@@ -40,7 +40,9 @@ class ImpactIndex:
     def __init__(self, folder: Path) -> None:
         """Raises InputError where there is no index, or no Java to read it with."""
         if not folder.is_dir():
-            raise InputError(f"the index {folder} does not exist; wanted a folder that `index` or Pyserini's indexer made")
+            raise InputError(
+                f"the index {folder} does not exist; wanted a folder that `index` or Pyserini's indexer made"
+            )
         prepare_java()
         import pyserini.pyclass  # noqa: F401  (before jnius: it says where the jar is)
         from jnius import JavaException, cast
@@ -75,11 +77,15 @@ class ImpactIndex:
         by_docid = java_class("lucene.search.TermQuery")(java_class("lucene.index.Term")(DOCID, docid))
         found = self._searcher.search(by_docid, 2).scoreDocs
         if len(found) != 1:
-            raise InputError(f"{self._folder} has {len(found) or 'no'} documents with the docid {docid!r}; wanted one")
+            raise InputError(
+                f"{self._folder} has {len(found) or 'no'} documents with the docid {docid!r}; wanted one"
+            )
         score = 0.0
         if vector:
             score = float(
-                self._searcher.explain(self._cast("org.apache.lucene.search.Query", self._query(vector)), found[0].doc)
+                self._searcher.explain(
+                    self._cast("org.apache.lucene.search.Query", self._query(vector)), found[0].doc
+                )
                 .getValue()
                 .floatValue()
             )
@@ -113,7 +119,12 @@ class ImpactIndex:
         raw = self._reader.storedFields().document(number).get(RAW)
         try:
             contents = json.loads(str(raw))["contents"]
-        except (ValueError, RecursionError, KeyError, TypeError):  # none stored, or what another collection class stores
+        except (
+            ValueError,
+            RecursionError,
+            KeyError,
+            TypeError,
+        ):  # none stored, or what another collection class stores
             return ""
         return contents if isinstance(contents, str) else ""
 

@@ -43,14 +43,22 @@ def mine_examples(name: str, folder: Path, *, threads: int = 2) -> Path:
     judged = {qid: topics[qid] for qid in qrels if qid in topics}
     written = 0
     with whole_file(examples) as file:
-        for qid, hits in tqdm(_hits(searcher, judged, threads), total=len(judged), desc="mining", unit="topic"):
+        for qid, hits in tqdm(
+            _hits(searcher, judged, threads), total=len(judged), desc="mining", unit="topic"
+        ):
             example = _example(searcher, qid, judged[qid], qrels, hits)
             if example:
                 written += 1
                 file.write(json.dumps(example, ensure_ascii=False) + "\n")
         if not written:
-            raise CheckError(f"{name}: no topic has a relevant document in the corpus, and a hit that is not relevant")
-    left_out = f"; {len(judged) - written} have no relevant document in the corpus, or no other hit" if written < len(judged) else ""
+            raise CheckError(
+                f"{name}: no topic has a relevant document in the corpus, and a hit that is not relevant"
+            )
+    left_out = (
+        f"; {len(judged) - written} have no relevant document in the corpus, or no other hit"
+        if written < len(judged)
+        else ""
+    )
     print(f"{examples}: {written} examples of {len(judged)} judged topics{left_out}", file=sys.stderr)
     return examples
 
@@ -80,12 +88,23 @@ def _example(searcher: Any, qid: str, query: str, qrels: Qrels, hits: list[str])
     """A record, or None where no relevant document is in the index, or BM25 finds no other."""
     relevant = {docid for docid, grade in qrels[qid].items() if grade > 0}
     positives = [passage for docid in sorted(relevant) if (passage := _passage(searcher, docid))]
-    negatives = [passage for docid in hits if docid not in relevant and (passage := _passage(searcher, docid))]
+    negatives = [
+        passage for docid in hits if docid not in relevant and (passage := _passage(searcher, docid))
+    ]
     if not positives or not negatives:
         return None
-    return {"query_id": qid, "query": query, "positive_passages": positives, "negative_passages": negatives[:NEGATIVES]}
+    return {
+        "query_id": qid,
+        "query": query,
+        "positive_passages": positives,
+        "negative_passages": negatives[:NEGATIVES],
+    }
 
 
 def _passage(searcher: Any, docid: str) -> dict[str, str] | None:
     document = searcher.doc(docid)
-    return None if document is None else {"docid": docid, "title": "", "text": json.loads(document.raw())["contents"]}
+    return (
+        None
+        if document is None
+        else {"docid": docid, "title": "", "text": json.loads(document.raw())["contents"]}
+    )

@@ -24,7 +24,9 @@ def collection_files(collection: Path) -> list[Path]:
     """
     files = sorted(Path(folder) / name for folder, _, names in os.walk(collection) for name in names)
     if not files:
-        raise InputError(f"{collection} {'has no file' if collection.is_dir() else 'does not exist'}; wanted a folder of JSONL files")
+        raise InputError(
+            f"{collection} {'has no file' if collection.is_dir() else 'does not exist'}; wanted a folder of JSONL files"
+        )
     return files
 
 

@@ -53,12 +53,22 @@ class PostingsWriter:
         self._document = java_class("lucene.document.Document")()
         self._docid_bytes = java_class("lucene.util.BytesRefBuilder")()
         self._docid_bytes.copyBytes(b"-", 0, 1)
-        self._docid = java_class("lucene.document.StringField")(DOCID, "", java_class("lucene.document.Field$Store").YES)
+        self._docid = java_class("lucene.document.StringField")(
+            DOCID, "", java_class("lucene.document.Field$Store").YES
+        )
         kind = java_class("lucene.document.FieldType")()
         kind.setIndexOptions(java_class("lucene.index.IndexOptions").DOCS_AND_FREQS)
         self._contents = java_class("lucene.document.Field")(CONTENTS, _characters(""), kind)
-        fields = [self._docid, java_class("lucene.document.BinaryDocValuesField")(DOCID, self._docid_bytes.get()), self._contents]
-        self._raw = java_class("lucene.document.StoredField")(RAW, java_class("java.lang.String")("")) if store_raw else None
+        fields = [
+            self._docid,
+            java_class("lucene.document.BinaryDocValuesField")(DOCID, self._docid_bytes.get()),
+            self._contents,
+        ]
+        self._raw = (
+            java_class("lucene.document.StoredField")(RAW, java_class("java.lang.String")(""))
+            if store_raw
+            else None
+        )
         for field in [*fields, *([self._raw] if self._raw is not None else [])]:
             self._document.add(field)
 
@@ -86,17 +96,26 @@ def raw_text(line: str) -> str:
 def postings_text(vector: dict[str, int], place: object) -> str:
     """A record's vector as the analyzer here reads it. Raises InputError on what Lucene would lose or cut."""
     if not isinstance(vector, dict):
-        raise InputError(f"{place}: the vector is {type(vector).__name__}; wanted an object of terms and impacts")
+        raise InputError(
+            f"{place}: the vector is {type(vector).__name__}; wanted an object of terms and impacts"
+        )
     text = " ".join([f"{term}{DELIMITER}{impact}" for term, impact in vector.items()])
     types = set(map(type, vector.values()))
     if types - {int} or (vector and (min(vector.values()) < 1 or max(vector.values()) > MOST_IMPACT)):
-        wrong = next(t for t, impact in vector.items() if type(impact) is not int or not 1 <= impact <= MOST_IMPACT)
+        wrong = next(
+            t for t, impact in vector.items() if type(impact) is not int or not 1 <= impact <= MOST_IMPACT
+        )
         raise InputError(
             f"{place}: the impact of {wrong!r} is {vector[wrong]!r}; wanted a whole number from 1 to {MOST_IMPACT}, as Lucene would lose it"
         )
     # Cheap signs first; Python's white space is more than Java's, and a character at most two UTF-16 units.
     words = text.split()
-    doubtful = len(words) != len(vector) or " ".join(words) != text or text.count(DELIMITER) != len(vector) or "" in vector
+    doubtful = (
+        len(words) != len(vector)
+        or " ".join(words) != text
+        or text.count(DELIMITER) != len(vector)
+        or "" in vector
+    )
     if doubtful or max(map(len, vector), default=0) > LUCENE_MAX_TERM_LENGTH // 2:
         _check_terms(vector, place)
     return text
@@ -118,7 +137,9 @@ def _check_terms(vector: dict[str, int], place: object) -> None:
         if not term or JAVA_SPACE.search(term) or DELIMITER in term:
             raise InputError(f"{place}: the term {term!r} is not one word: Lucene would cut it or lose it")
         if len(term.encode("utf-16-le", "surrogatepass")) // 2 > LUCENE_MAX_TERM_LENGTH:
-            raise InputError(f"{place}: the term {term[:20]!r}... has more than {LUCENE_MAX_TERM_LENGTH} characters: Lucene would cut it")
+            raise InputError(
+                f"{place}: the term {term[:20]!r}... has more than {LUCENE_MAX_TERM_LENGTH} characters: Lucene would cut it"
+            )
 
 
 def count_index(folder: Path) -> IndexCounts:
@@ -189,9 +210,15 @@ def _open_writer(folder: Path) -> Any:
 def _analyzer() -> Any:
     builder = java_class("lucene.analysis.custom.CustomAnalyzer").builder()
     longest, delimiter = java_class("java.util.HashMap")(), java_class("java.util.HashMap")()
-    longest.put("maxTokenLen", "1024")  # more than a term with its frequency; terms are within Lucene's own limit already
+    longest.put(
+        "maxTokenLen", "1024"
+    )  # more than a term with its frequency; terms are within Lucene's own limit already
     delimiter.put("delimiter", DELIMITER)
-    return builder.withTokenizer("whitespace", longest).addTokenFilter("delimitedTermFrequency", delimiter).build()
+    return (
+        builder.withTokenizer("whitespace", longest)
+        .addTokenFilter("delimitedTermFrequency", delimiter)
+        .build()
+    )
 
 
 def _characters(text: str) -> Any:

@@ -18,7 +18,9 @@ SHOWN = 10
 LOG_TAIL_LINES = 15
 
 
-def build_stock_index(collection: Path, index: Path, *, threads: int, optimize: bool = True, store_raw: bool = False) -> None:
+def build_stock_index(
+    collection: Path, index: Path, *, threads: int, optimize: bool = True, store_raw: bool = False
+) -> None:
     """An impact index by Pyserini's own command: terms repeated as words. Raises CheckError where it fails."""
     options = (["--optimize"] if optimize else []) + (["--storeRaw"] if store_raw else [])
     command = [
@@ -50,7 +52,9 @@ def run_stock(command: list[str]) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-LOG_TAIL_LINES:])
-        raise CheckError(f"Pyserini's indexer ended with exit code {result.returncode}; its last lines:\n{tail}")
+        raise CheckError(
+            f"Pyserini's indexer ended with exit code {result.returncode}; its last lines:\n{tail}"
+        )
 
 
 def count_documents(index: Path) -> int:

@@ -66,7 +66,11 @@ def index_part(part: Span, folder: Path, store_raw: bool, checked: bool) -> None
             docid, text = read
             writer.add(docid, text, postings.raw_text(line) if store_raw else "")
             hashes.append(docid_hash(docid))
-            documents, empties, count = documents + 1, empties + (not text), count + text.count(postings.DELIMITER)
+            documents, empties, count = (
+                documents + 1,
+                empties + (not text),
+                count + text.count(postings.DELIMITER),
+            )
             if documents % REPORTED == 0:
                 _report(REPORTED)
         writer.close()
@@ -96,7 +100,9 @@ def read_record(line: str, place: Place | str) -> tuple[str, dict[str, int]]:
     """A record's docid and vector. Raises InputError."""
     record = parse_record(line, place)
     if "id" not in record or "vector" not in record:
-        raise InputError(f"{place}: no {'vector' if 'id' in record else 'id'}; Anserini would lose this record and the rest of its file")
+        raise InputError(
+            f"{place}: no {'vector' if 'id' in record else 'id'}; Anserini would lose this record and the rest of its file"
+        )
     return check_docid(record["id"], place), record["vector"]
 
 

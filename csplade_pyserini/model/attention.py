@@ -46,5 +46,7 @@ def first_sees_last(model: PreTrainedModel) -> tuple[bool, bool]:
 
 
 def _first_state(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
-    states: Tensor = model.base_model(input_ids=ids, attention_mask=mask.to(ids.device), use_cache=False).last_hidden_state
+    states: Tensor = model.base_model(
+        input_ids=ids, attention_mask=mask.to(ids.device), use_cache=False
+    ).last_hidden_state
     return states[:, 0].float()

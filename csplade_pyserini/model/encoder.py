@@ -14,12 +14,25 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from csplade_pyserini.cards import Checkpoint, EncoderCard, EncoderOptions, find_checkpoint, merge_options, parse_encoder_name
+from csplade_pyserini.cards import (
+    Checkpoint,
+    EncoderCard,
+    EncoderOptions,
+    find_checkpoint,
+    merge_options,
+    parse_encoder_name,
+)
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.impacts import empty_term, to_terms, to_vector
 from csplade_pyserini.model import backbone
 from csplade_pyserini.model.attention import set_attention
-from csplade_pyserini.model.batching import TokenBudget, fastest_budget, longest_first, out_of_memory, usual_batch_tokens
+from csplade_pyserini.model.batching import (
+    TokenBudget,
+    fastest_budget,
+    longest_first,
+    out_of_memory,
+    usual_batch_tokens,
+)
 from csplade_pyserini.model.head import activate, peaks_and_positions, streamed_peaks
 from csplade_pyserini.model.inputs import Batch, Side, pad, token_spans, tokenize
 
@@ -79,11 +92,15 @@ class SparseEncoder:
 
     def encode_documents(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
         """A vector `{term: impact}` for each text, heaviest term first; impacts are ints >= 1."""
-        return self.encode_tokenized(self.tokenize(texts, side="document"), side="document", batch_tokens=batch_tokens)
+        return self.encode_tokenized(
+            self.tokenize(texts, side="document"), side="document", batch_tokens=batch_tokens
+        )
 
     def encode_queries(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
         """A vector for each query, in as few forward passes as `batch_tokens` allows; None: what is usual on the device."""
-        return self.encode_tokenized(self.tokenize(texts, side="query"), side="query", batch_tokens=batch_tokens)
+        return self.encode_tokenized(
+            self.tokenize(texts, side="query"), side="query", batch_tokens=batch_tokens
+        )
 
     def encode_tokenized(
         self,
@@ -98,7 +115,11 @@ class SparseEncoder:
         A batch that the device has no memory for is halved, and so are those after it; a TokenBudget keeps that
         for the next call. `progress` is called after each batch with the number of texts in it.
         """
-        budget = batch_tokens if isinstance(batch_tokens, TokenBudget) else self.token_budget(batch_tokens, side=side)
+        budget = (
+            batch_tokens
+            if isinstance(batch_tokens, TokenBudget)
+            else self.token_budget(batch_tokens, side=side)
+        )
         vectors: list[Vector] = [{}] * len(rows)
 
         def finish(batch: list[int], entries: _Entries) -> None:
@@ -134,7 +155,9 @@ class SparseEncoder:
         """Tokens of the batches that this device encodes fastest: --batch-tokens auto. Tries a few, for seconds."""
         limit = self.card.query_max_length if side == "query" else self.card.document_max_length
         copies = 2 if self.card.echo else 1
-        return copies * fastest_budget(lambda rows: _entries(self._impacts(rows, side)), limit, len(self.terms))
+        return copies * fastest_budget(
+            lambda rows: _entries(self._impacts(rows, side)), limit, len(self.terms)
+        )
 
     def encode(self, query: str, **_: object) -> Vector:
         """Pyserini's query-encoder interface: one query's vector. Pyserini's own lengths are not the card's."""
@@ -146,9 +169,13 @@ class SparseEncoder:
         [vector] = self.encode_tokenized(rows, side=side)
         seen, spans = token_spans(text, side=side, card=self.card, tokenizer=self.tokenizer)
         peaks = self._peak_positions(row) if row else []
-        positions = {term: position for term, position in zip(self.terms, peaks, strict=False) if term in vector}
+        positions = {
+            term: position for term, position in zip(self.terms, peaks, strict=False) if term in vector
+        }
         tokens = tuple(self.tokenizer.convert_ids_to_tokens(row))
-        return AttributedText(text=seen, tokens=tokens, spans=tuple(spans), vector=vector, positions=positions)
+        return AttributedText(
+            text=seen, tokens=tokens, spans=tuple(spans), vector=vector, positions=positions
+        )
 
     def readable(self, term: str) -> str:
         """A term as people read it: `Ġmanhattan` as ` manhattan`. For display only."""
@@ -166,7 +193,9 @@ class SparseEncoder:
         return streamed_peaks(self._states(batch), batch.pool_mask, self._head.weight, bias=self._head.bias)
 
     def _states(self, batch: Batch) -> Tensor:
-        output = self.model.base_model(input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False)
+        output = self.model.base_model(
+            input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False
+        )
         states: Tensor = output.last_hidden_state
         return states
 
@@ -220,7 +249,14 @@ def load_encoder(
     broken weights, a wrong card, an unavailable device.
     """
     bare_name, options = parse_encoder_name(name)
-    options = merge_options(options, device=device, dtype=dtype, quantization=quantization, max_length=max_length, top_terms=top_terms)
+    options = merge_options(
+        options,
+        device=device,
+        dtype=dtype,
+        quantization=quantization,
+        max_length=max_length,
+        top_terms=top_terms,
+    )
     return build_encoder(find_checkpoint(bare_name), options)
 
 
@@ -230,7 +266,9 @@ def build_encoder(checkpoint: Checkpoint, options: EncoderOptions | None = None)
     device = _device(options.device)
     dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     print(f"loading encoder {checkpoint.card.name} on {device}", file=sys.stderr)
-    model = backbone.load_model(checkpoint, dtype=dtype, device=device, quantization=options.quantization or "none")
+    model = backbone.load_model(
+        checkpoint, dtype=dtype, device=device, quantization=options.quantization or "none"
+    )
     tokenizer = backbone.load_tokenizer(checkpoint)
     return SparseEncoder(options.apply_to(checkpoint.card), model, tokenizer, identity=checkpoint.identity())
 

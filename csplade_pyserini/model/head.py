@@ -39,7 +39,9 @@ def streamed_peaks(
     return peaks.masked_fill_(~mask.any(dim=1, keepdim=True), -torch.inf)
 
 
-def peaks_and_positions(hidden: Tensor, mask: Tensor, head: Tensor, *, slice_bytes: int = SLICE_BYTES) -> tuple[Tensor, Tensor]:
+def peaks_and_positions(
+    hidden: Tensor, mask: Tensor, head: Tensor, *, slice_bytes: int = SLICE_BYTES
+) -> tuple[Tensor, Tensor]:
     """Largest logits, (B, V), and the positions in the text that have them, (B, V) int32; of equal ones any.
 
     Arguments as streamed_peaks has them, without a bias: it moves no maximum. A row of the mask has to have a True.
@@ -96,21 +98,31 @@ class _TrainablePeaks(torch.autograd.Function):
         dtype = hidden.dtype if hidden.is_cuda or hidden.element_size() > 2 else torch.float32
         to_hidden = to_head = None
         if ctx.needs_input_grad[0]:
-            to_hidden = _sparse_product(tokens, terms, slopes, head, batch * length, dtype).view(batch, length, size).to(hidden.dtype)
+            to_hidden = (
+                _sparse_product(tokens, terms, slopes, head, batch * length, dtype)
+                .view(batch, length, size)
+                .to(hidden.dtype)
+            )
         if ctx.needs_input_grad[2]:
             states = hidden.reshape(batch * length, size)
             to_head = _sparse_product(terms, tokens, slopes, states, head.shape[0], dtype).to(head.dtype)
         return to_hidden, None, to_head, None
 
 
-def _sparse_product(rows: Tensor, columns: Tensor, values: Tensor, dense: Tensor, height: int, dtype: torch.dtype) -> Tensor:
+def _sparse_product(
+    rows: Tensor, columns: Tensor, values: Tensor, dense: Tensor, height: int, dtype: torch.dtype
+) -> Tensor:
     """The (height, n) @ (n, H) product whose left side has `values` at (rows, columns), each pair at most once."""
-    sparse = torch.sparse_coo_tensor(torch.stack([rows, columns]), values.to(dtype), (height, dense.shape[0]), check_invariants=False)
+    sparse = torch.sparse_coo_tensor(
+        torch.stack([rows, columns]), values.to(dtype), (height, dense.shape[0]), check_invariants=False
+    )
     product: Tensor = torch.sparse.mm(sparse, dense.to(dtype))
     return product
 
 
-def _logit_slices(hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int) -> Iterator[tuple[slice, Tensor]]:
+def _logit_slices(
+    hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int
+) -> Iterator[tuple[slice, Tensor]]:
     """(columns of the vocabulary, their logits (B, L, S)); the next slice overwrites the logits of the last."""
     batch, length, size = hidden.shape
     vocabulary = head.shape[0]
@@ -126,7 +138,11 @@ def _logit_slices(hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int) 
 
 def _rows(head: Any, start: int, stop: int, dtype: torch.dtype) -> Tensor:
     """Rows of the head's weights; of a quantized one (int8 by torchao: a scale a row) in `dtype`."""
-    rows: Tensor = head[start:stop] if not hasattr(head, "qdata") else head.qdata[start:stop].to(dtype) * head.scale[start:stop].to(dtype)
+    rows: Tensor = (
+        head[start:stop]
+        if not hasattr(head, "qdata")
+        else head.qdata[start:stop].to(dtype) * head.scale[start:stop].to(dtype)
+    )
     return rows  # torchao's tensor cannot be cut itself under inference_mode
 
 
@@ -136,7 +152,9 @@ def _inside(mask: Tensor) -> Tensor:
     A position outside the mask becomes a copy of one inside it: the maximum can't tell, and the logits
     need no masking pass of their own.
     """
-    return torch.where(mask, torch.arange(mask.shape[1], device=mask.device), mask.int().argmax(dim=1, keepdim=True))
+    return torch.where(
+        mask, torch.arange(mask.shape[1], device=mask.device), mask.int().argmax(dim=1, keepdim=True)
+    )
 
 
 def naive_peaks(hidden: Tensor, mask: Tensor, head: Tensor, *, bias: Tensor | None = None) -> Tensor:

@@ -33,7 +33,9 @@ class Batch:
     """(B, L) True where logits count: every token, or with echo those of the second copy."""
 
 
-def tokenize(texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def tokenize(
+    texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase
+) -> list[list[int]]:
     """Token ids of each text, echo not yet applied. An empty or blank text has none, not even BOS.
 
     Raises InputError on a text that UTF-8 cannot hold (lone surrogates).
@@ -53,7 +55,9 @@ def tokenize(texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: 
     return [head + next(rows)[:limit] + tail if text.strip() else [] for text in texts]
 
 
-def token_spans(text: str, *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[tuple[int, int]]]:
+def token_spans(
+    text: str, *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, list[tuple[int, int]]]:
     """The text as the tokenizer sees it (prefix, case), and of each of `tokenize`'s tokens the characters it stands for.
 
     BOS, EOS and tokens without characters of their own have empty spans.
@@ -61,8 +65,12 @@ def token_spans(text: str, *, side: Side, card: EncoderCard, tokenizer: PreTrain
     [row] = tokenize([text], side=side, card=card, tokenizer=tokenizer)
     if not row:
         return "", []
-    seen = (card.query_prefix if side == "query" else card.document_prefix) + (text.lower() if card.lowercase else text)
-    offsets = tokenizer(seen, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    seen = (card.query_prefix if side == "query" else card.document_prefix) + (
+        text.lower() if card.lowercase else text
+    )
+    offsets = tokenizer(seen, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+        "offset_mapping"
+    ]
     inner = [(int(start), int(end)) for start, end in offsets[: len(row) - card.add_bos - card.add_eos]]
     last = inner[-1][1] if inner else 0
     return seen, [(0, 0)] * card.add_bos + inner + [(last, last)] * card.add_eos

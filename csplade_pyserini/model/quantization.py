@@ -22,7 +22,9 @@ BNB_OUTLIER = 6.0
 """LLM.int8's threshold: columns with larger activations stay unquantized, so that a text's vector depends on its batch a little."""
 
 
-def quantize(model: PreTrainedModel, method: str, device: torch.device, *, head: bool = False) -> PreTrainedModel:
+def quantize(
+    model: PreTrainedModel, method: str, device: torch.device, *, head: bool = False
+) -> PreTrainedModel:
     """Quantize `model`, which is on the CPU, in place, and move it to `device`, one layer at a time.
 
     Raises InputError where the method's library is missing or cannot do it on the device, in the model's dtype or with its shapes.
@@ -33,9 +35,15 @@ def quantize(model: PreTrainedModel, method: str, device: torch.device, *, head:
     try:
         importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
-        raise InputError(f"quantization={method} needs {library}: pip install csplade_pyserini[quantization]") from None
+        raise InputError(
+            f"quantization={method} needs {library}: pip install csplade_pyserini[quantization]"
+        ) from None
     output = model.get_output_embeddings()
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not output}
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not output
+    }
     if head:
         layers |= _head(model, output, method)
     for name, layer in layers.items():
@@ -51,9 +59,13 @@ def quantize(model: PreTrainedModel, method: str, device: torch.device, *, head:
 
 def _head(model: PreTrainedModel, head: Any, method: str) -> dict[str, nn.Linear]:
     if method not in HEAD_METHODS:
-        raise InputError(f"the card has quantize_head, which goes with quantization={' or '.join(HEAD_METHODS)}; got {method}")
+        raise InputError(
+            f"the card has quantize_head, which goes with quantization={' or '.join(HEAD_METHODS)}; got {method}"
+        )
     if head.weight is model.get_input_embeddings().weight:
-        raise InputError("the card has quantize_head, but the head shares its weights with the embeddings: a copy would add memory")
+        raise InputError(
+            "the card has quantize_head, but the head shares its weights with the embeddings: a copy would add memory"
+        )
     return {name: module for name, module in model.named_modules() if module is head}
 
 
@@ -81,18 +93,30 @@ def _int4(layer: nn.Linear) -> Any:
         prototype = _imported("torchao.prototype.quantization.int4")  # torchao's only int4 on a CPU
         return prototype.PrototypeInt4WeightOnlyConfig(group_size=group, set_inductor_config=False)
     torchao = _imported("torchao.quantization")
-    return torchao.Int4WeightOnlyConfig(group_size=group, int4_packing_format="tile_packed_to_4d", set_inductor_config=False)
+    return torchao.Int4WeightOnlyConfig(
+        group_size=group, int4_packing_format="tile_packed_to_4d", set_inductor_config=False
+    )
 
 
 def _bnb_int8(layer: nn.Linear) -> nn.Module:
     bnb = _imported("bitsandbytes.nn")
-    new = bnb.Linear8bitLt(layer.in_features, layer.out_features, layer.bias is not None, has_fp16_weights=False, threshold=BNB_OUTLIER)
-    return _bnb(layer, new, bnb.Int8Params(layer.weight.data.cpu(), requires_grad=False, has_fp16_weights=False))
+    new = bnb.Linear8bitLt(
+        layer.in_features,
+        layer.out_features,
+        layer.bias is not None,
+        has_fp16_weights=False,
+        threshold=BNB_OUTLIER,
+    )
+    return _bnb(
+        layer, new, bnb.Int8Params(layer.weight.data.cpu(), requires_grad=False, has_fp16_weights=False)
+    )
 
 
 def _bnb_nf4(layer: nn.Linear) -> nn.Module:
     bnb, dtype = _imported("bitsandbytes.nn"), layer.weight.dtype
-    new = bnb.Linear4bit(layer.in_features, layer.out_features, layer.bias is not None, compute_dtype=dtype, quant_type="nf4")
+    new = bnb.Linear4bit(
+        layer.in_features, layer.out_features, layer.bias is not None, compute_dtype=dtype, quant_type="nf4"
+    )
     return _bnb(layer, new, bnb.Params4bit(layer.weight.data.cpu(), requires_grad=False, quant_type="nf4"))
 
 

@@ -87,7 +87,13 @@ def known_collections() -> Sequence[TestCollection]:
     sample = TestCollection(
         name="sample",
         corpus=str(SAMPLE / "corpus.jsonl"),
-        topics=(TopicSet(topics=str(SAMPLE / "topics.tsv"), qrels=str(SAMPLE / "qrels.txt"), metrics=("nDCG@10", "R@100")),),
+        topics=(
+            TopicSet(
+                topics=str(SAMPLE / "topics.tsv"),
+                qrels=str(SAMPLE / "qrels.txt"),
+                metrics=("nDCG@10", "R@100"),
+            ),
+        ),
         documents=259,
     )
     return sample, *read_collections(Path(str(resources.files(__package__) / "collections.toml")))
@@ -97,7 +103,9 @@ def read_collections(path: Path) -> list[TestCollection]:
     """Those of a file, whose paths are relative to it and may begin with an environment variable. Raises InputError."""
     tables = read_toml(path, "table of collections").get("collection")
     if not isinstance(tables, list) or not tables:
-        raise InputError(f"{path} has no [[collection]]: see csplade_pyserini/reproduction/collections.toml for the form")
+        raise InputError(
+            f"{path} has no [[collection]]: see csplade_pyserini/reproduction/collections.toml for the form"
+        )
     return [_collection(table, path) for table in tables]
 
 
@@ -106,7 +114,10 @@ def _collection(table: dict[str, Any], path: Path) -> TestCollection:
     sets = table.get("topics")
     if not isinstance(sets, list) or not sets:
         raise InputError(f"{origin} has no [[collection.topics]]")
-    topics = tuple(parse_table(TopicSet, _placed(values, ("topics", "qrels"), path, origin), f"{origin} topics") for values in sets)
+    topics = tuple(
+        parse_table(TopicSet, _placed(values, ("topics", "qrels"), path, origin), f"{origin} topics")
+        for values in sets
+    )
     for topic_set in topics:
         if unknown := set(topic_set.metrics) - METRICS.keys():
             raise InputError(f"{origin}: unknown metric {min(unknown)!r}; known: {', '.join(METRICS)}")

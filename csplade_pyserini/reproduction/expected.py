@@ -40,7 +40,9 @@ def read_expected(folder: Path | None = None) -> list[ScoreTable]:
     folder = folder or Path(str(resources.files("csplade_pyserini.expected")))
     tables = []
     for path in sorted(folder.glob("*.toml")):
-        for number, table in enumerate(read_toml(path, "table of expected scores").get("expected", []), start=1):
+        for number, table in enumerate(
+            read_toml(path, "table of expected scores").get("expected", []), start=1
+        ):
             origin = f"{path} [[expected]] {number}"
             parsed = parse_table(ScoreTable, table, origin)
             _check_values(parsed, origin)
@@ -50,7 +52,9 @@ def read_expected(folder: Path | None = None) -> list[ScoreTable]:
 
 def expected_scores(tables: Sequence[ScoreTable], encoder: str, key: str) -> ScoreTable | None:
     """The table that a run of `encoder` on the collection `key` is held against: our own measurement before a paper's."""
-    held = [table for table in tables if table.encoder == encoder and key in table.scores and table.tolerance > 0]
+    held = [
+        table for table in tables if table.encoder == encoder and key in table.scores and table.tolerance > 0
+    ]
     return min(held, key=lambda table: table.origin != "measured", default=None)
 
 
@@ -67,10 +71,16 @@ def differences(expected: ScoreTable, key: str, scores: Scores) -> list[str]:
 def _check_values(table: ScoreTable, origin: str) -> None:
     for key, scores in table.scores.items():
         if not isinstance(scores, dict) or not scores:
-            raise InputError(f"{origin}: the scores of {key!r} are {scores!r}; wanted a table of metrics and values")
+            raise InputError(
+                f"{origin}: the scores of {key!r} are {scores!r}; wanted a table of metrics and values"
+            )
         for metric, value in scores.items():
             if type(value) is not float or not 0 <= value <= 1:
-                raise InputError(f"{origin}: {metric} of {key!r} is {value!r}; wanted a number from 0.0 to 1.0")
+                raise InputError(
+                    f"{origin}: {metric} of {key!r} is {value!r}; wanted a number from 0.0 to 1.0"
+                )
     for key, sizes in table.sizes.items():
         if key not in table.scores or not isinstance(sizes, dict) or not set(sizes) <= set(SIZES):
-            raise InputError(f"{origin}: the sizes of {key!r} are {sizes!r}; wanted those of a collection with scores: {', '.join(SIZES)}")
+            raise InputError(
+                f"{origin}: the sizes of {key!r} are {sizes!r}; wanted those of a collection with scores: {', '.join(SIZES)}"
+            )

@@ -42,7 +42,9 @@ class Inputs:
 
     def _name(self, topics: TopicSet) -> str:
         if not topics.pyserini:
-            raise InputError(f"Pyserini has no name for the topics {topics.topics}: leave --pyserini-names away")
+            raise InputError(
+                f"Pyserini has no name for the topics {topics.topics}: leave --pyserini-names away"
+            )
         return topics.pyserini
 
     def write(self, collection: TestCollection) -> None:
@@ -52,17 +54,25 @@ class Inputs:
         table says.
         """
         stamp = self.folder / "collection.json"
-        wanted = {"collection": collection.name, "topics": list(map(collection.key, collection.topics)), "corpus": _size(collection)}
+        wanted = {
+            "collection": collection.name,
+            "topics": list(map(collection.key, collection.topics)),
+            "corpus": _size(collection),
+        }
         if stamp.is_file():
             before = json.loads(stamp.read_text(encoding="utf-8"))
             for key, value in wanted.items():
                 if before[key] != value:
-                    raise InputError(f"{self.folder} holds the {key} {before[key]!r}, not {value!r}: choose another --output")
+                    raise InputError(
+                        f"{self.folder} holds the {key} {before[key]!r}, not {value!r}: choose another --output"
+                    )
             return
         corpus = open_corpus(collection.corpus)
         documents = measure_corpus(corpus).documents
         if collection.documents and documents != collection.documents:
-            raise CheckError(f"{collection.corpus} has {documents} documents; {collection.name} has {collection.documents}")
+            raise CheckError(
+                f"{collection.corpus} has {documents} documents; {collection.name} has {collection.documents}"
+            )
         write_corpus(corpus, self.corpus / "docs.jsonl")
         for topics in collection.topics:
             texts, qrels = read_topics(topics.topics), read_qrels(topics.qrels or topics.topics)

@@ -53,7 +53,10 @@ class Record:
 
 
 def make_record(
-    system: System, collection: str, evaluated: Mapping[str, Mapping[str, Mapping[str, float]]], seconds: Mapping[str, float]
+    system: System,
+    collection: str,
+    evaluated: Mapping[str, Mapping[str, Mapping[str, float]]],
+    seconds: Mapping[str, float],
 ) -> Record:
     """evaluated: by the key of collection and topics, each metric's value by topic and under ALL."""
     built = read_index_manifest(system.index) if manifest_path(system.index).is_file() else None
@@ -61,9 +64,15 @@ def make_record(
     return Record(
         system=system.name,
         collection=collection,
-        scores={key: {metric: values[ALL] for metric, values in metrics.items()} for key, metrics in evaluated.items()},
+        scores={
+            key: {metric: values[ALL] for metric, values in metrics.items()}
+            for key, metrics in evaluated.items()
+        },
         topics={
-            key: {metric: {qid: value for qid, value in values.items() if qid != ALL} for metric, values in metrics.items()}
+            key: {
+                metric: {qid: value for qid, value in values.items() if qid != ALL}
+                for metric, values in metrics.items()
+            }
             for key, metrics in evaluated.items()
         },
         index_bytes=size_in_bytes(system.index),
@@ -105,7 +114,9 @@ def hardware() -> dict[str, str | int]:
     import torch
 
     if torch.cuda.is_available():
-        found["gpus"] = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+        found["gpus"] = ", ".join(
+            torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
+        )
     return found
 
 

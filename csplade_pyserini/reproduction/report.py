@@ -25,7 +25,11 @@ text { font-size: 11px; fill: #555; } line { stroke: #999; }
 
 
 def write_report(
-    path: Path, collection: TestCollection, systems: Sequence[System], records: Sequence[Record], tables: Sequence[ScoreTable]
+    path: Path,
+    collection: TestCollection,
+    systems: Sequence[System],
+    records: Sequence[Record],
+    tables: Sequence[ScoreTable],
 ) -> None:
     """Write the page. systems, records: the baseline, then the encoder."""
     baseline, ours = records
@@ -34,7 +38,9 @@ def write_report(
         key = collection.key(topics)
         parts += [f"<h2>{escaped(key)}</h2>", _scores(key, topics.metrics, records, tables)]
         metric = topics.metrics[0]
-        parts += [_differences(metric, ours.topics[key][metric], baseline.topics[key][metric], baseline.system)]
+        parts += [
+            _differences(metric, ours.topics[key][metric], baseline.topics[key][metric], baseline.system)
+        ]
     parts += ["<h2>Index and times</h2>", _sizes(records), _times(records)]
     parts += _histograms(systems[-1].folder)
     parts += ["<h2>Commands</h2>", f"<pre>{escaped(_commands(systems))}</pre>"]
@@ -47,9 +53,18 @@ def _about(record: Record) -> str:
 
 def _scores(key: str, metrics: Sequence[str], records: Sequence[Record], tables: Sequence[ScoreTable]) -> str:
     """Systems that were run here, then what was measured before or is reported by others, never mixed."""
-    here = [[record.system, *(f"{record.scores[key][metric]:.4f}" for metric in metrics)] for record in records]
+    here = [
+        [record.system, *(f"{record.scores[key][metric]:.4f}" for metric in metrics)] for record in records
+    ]
     others = [
-        [known.encoder, *(f"{known.scores[key][metric]:.4f}" if metric in known.scores[key] else "" for metric in metrics), source]
+        [
+            known.encoder,
+            *(
+                f"{known.scores[key][metric]:.4f}" if metric in known.scores[key] else ""
+                for metric in metrics
+            ),
+            source,
+        ]
         for known in tables
         if key in known.scores
         for source in [f"{known.origin}: {known.source}"]
@@ -62,7 +77,9 @@ def _scores(key: str, metrics: Sequence[str], records: Sequence[Record], tables:
 
 def _differences(metric: str, ours: dict[str, float], baseline: dict[str, float], name: str) -> str:
     """Topics by how much better or worse they are than the baseline's: a bar each."""
-    found = sorted(((ours.get(qid, 0.0) - baseline.get(qid, 0.0), qid) for qid in ours | baseline), reverse=True)
+    found = sorted(
+        ((ours.get(qid, 0.0) - baseline.get(qid, 0.0), qid) for qid in ours | baseline), reverse=True
+    )
     better, worse = sum(d > 0 for d, _ in found), sum(d < 0 for d, _ in found)
     largest = max((abs(d) for d, _ in found), default=0) or 1
     step, middle = (WIDTH - MARGIN) / max(1, len(found)), HEIGHT / 2
@@ -98,19 +115,26 @@ def _times(records: Sequence[Record]) -> str:
     for record in records:
         for step, seconds in record.seconds.items():
             topics = len(next(iter(record.topics.get(step.partition(" ")[2], {"": {}}).values())))
-            rows.append([record.system, step, f"{seconds:,.1f}", f"{1000 * seconds / topics:,.1f}" if topics else ""])
+            rows.append(
+                [record.system, step, f"{seconds:,.1f}", f"{1000 * seconds / topics:,.1f}" if topics else ""]
+            )
     return table(["command", "step", "seconds", "ms a topic"], rows)
 
 
 def _histograms(folder: Path) -> list[str]:
     """Active terms and impacts of the encoder's documents and queries."""
     parts = []
-    for title, files in (("documents", sorted((folder / "vectors").glob("*.jsonl"))), ("queries", sorted(folder.glob("queries*.jsonl")))):
+    for title, files in (
+        ("documents", sorted((folder / "vectors").glob("*.jsonl"))),
+        ("queries", sorted(folder.glob("queries*.jsonl"))),
+    ):
         lines = itertools.islice(itertools.chain.from_iterable(map(read_lines, files)), READ)
         vectors = [json.loads(line)["vector"] for line in lines]
         if vectors:
             terms = [len(vector) for vector in vectors]
-            parts.append(f"<h2>Vectors of {len(vectors):,} {title}</h2><p>{statistics.mean(terms):.1f} terms on average</p>")
+            parts.append(
+                f"<h2>Vectors of {len(vectors):,} {title}</h2><p>{statistics.mean(terms):.1f} terms on average</p>"
+            )
             parts.append(_histogram(terms, "active terms"))
             parts.append(_histogram([impact for vector in vectors for impact in vector.values()], "impact"))
     return parts
@@ -127,9 +151,7 @@ def _histogram(values: Sequence[int], label: str) -> str:
         for number, count in sorted(counts.items())
         for tall in [count / tallest * (HEIGHT - 2 * MARGIN)]
     ]
-    scale = (
-        f'<text x="{MARGIN}" y="{HEIGHT - 10}">{least}</text><text x="{WIDTH - 40}" y="{HEIGHT - 10}">{most if most > least else ""}</text>'
-    )
+    scale = f'<text x="{MARGIN}" y="{HEIGHT - 10}">{least}</text><text x="{WIDTH - 40}" y="{HEIGHT - 10}">{most if most > least else ""}</text>'
     scale += f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}">{escaped(label)}</text><text x="0" y="12">{tallest:,}</text>'
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{"".join(bars)}{scale}</svg>'
 

@@ -54,17 +54,23 @@ def _kept_scores(kept: Path, made_of: dict[str, Any]) -> dict[str, dict[str, flo
         return {}
 
 
-def _evaluate(commands: dict[tuple[str, ...], list[str]], run: Path, topics: TopicSet) -> dict[str, dict[str, float]]:
+def _evaluate(
+    commands: dict[tuple[str, ...], list[str]], run: Path, topics: TopicSet
+) -> dict[str, dict[str, float]]:
     scores: dict[str, dict[str, float]] = {}
     for names, command in commands.items():
-        result = subprocess.run([*command[:3], "-q", *command[3:]], capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [*command[:3], "-q", *command[3:]], capture_output=True, text=True, check=False
+        )
         printed: dict[str, dict[str, float]] = {}
         for row in (line.split() for line in result.stdout.splitlines()):
             if len(row) == 3 and row[0] in {METRICS[name].printed for name in names}:
                 printed.setdefault(row[0], {})[row[1]] = float(row[2])
         missing = [name for name in names if ALL not in printed.get(METRICS[name].printed, {})]
         if result.returncode or missing:
-            raise CheckError(f"trec_eval gave no {', '.join(missing) or 'scores'} for {run}: {(result.stdout + result.stderr)[-500:]}")
+            raise CheckError(
+                f"trec_eval gave no {', '.join(missing) or 'scores'} for {run}: {(result.stdout + result.stderr)[-500:]}"
+            )
         scores |= {name: printed[METRICS[name].printed] for name in names}
     return {name: scores[name] for name in topics.metrics}
 

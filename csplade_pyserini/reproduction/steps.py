@@ -74,14 +74,24 @@ class System:
 def bm25_system(inputs: Inputs, folder: Path, collection: TestCollection, threads: int) -> System:
     """BM25 with Pyserini's defaults over title and text as one field."""
     index = folder / "index"
-    build = Step("index", bm25_index_command(inputs.corpus, index, threads=threads), index, reads=(inputs.corpus,))
+    build = Step(
+        "index", bm25_index_command(inputs.corpus, index, threads=threads), index, reads=(inputs.corpus,)
+    )
     searches: dict[str, tuple[Step, ...]] = {}
     for topics in collection.topics:
         searches[collection.key(topics)] = (_search(inputs, topics, folder, collection, threads, "--bm25"),)
     return System("BM25", folder, (build,), searches)
 
 
-def encoder_system(encoder: str, inputs: Inputs, folder: Path, collection: TestCollection, threads: int, *, identity: str = "") -> System:
+def encoder_system(
+    encoder: str,
+    inputs: Inputs,
+    folder: Path,
+    collection: TestCollection,
+    threads: int,
+    *,
+    identity: str = "",
+) -> System:
     """Our encoder, with its identity. Queries are encoded in batches, then searched by the stock command.
 
     By Pyserini's names, the stock command encodes them: the plugin alone.
@@ -91,11 +101,19 @@ def encoder_system(encoder: str, inputs: Inputs, folder: Path, collection: TestC
     build = python("csplade_pyserini.index", "--input", vectors, "--index", index, "--threads", threads)
     searches: dict[str, tuple[Step, ...]] = {}
     for topics in collection.topics:
-        key, source, queries = collection.key(topics), inputs.topics(topics), folder / f"queries{topics.infix}.jsonl"
+        key, source, queries = (
+            collection.key(topics),
+            inputs.topics(topics),
+            folder / f"queries{topics.infix}.jsonl",
+        )
         if isinstance(source, str):
-            searches[key] = (_search(inputs, topics, folder, collection, threads, "--encoder", encoder, identity=identity),)
+            searches[key] = (
+                _search(inputs, topics, folder, collection, threads, "--encoder", encoder, identity=identity),
+            )
             continue
-        command = python("csplade_pyserini.encode_queries", "--encoder", encoder, "--topics", source, "--output", queries)
+        command = python(
+            "csplade_pyserini.encode_queries", "--encoder", encoder, "--topics", source, "--output", queries
+        )
         searches[key] = (
             Step("queries", command, queries, reads=(source,), encoder=identity, atomic=True),
             _search(inputs, topics, folder, collection, threads, "--impact", "--encoder", queries),
@@ -108,7 +126,13 @@ def encoder_system(encoder: str, inputs: Inputs, folder: Path, collection: TestC
 
 
 def _search(
-    inputs: Inputs, topics: TopicSet, folder: Path, collection: TestCollection, threads: int, *how: object, identity: str = ""
+    inputs: Inputs,
+    topics: TopicSet,
+    folder: Path,
+    collection: TestCollection,
+    threads: int,
+    *how: object,
+    identity: str = "",
 ) -> Step:
     source, index, run = inputs.topics(topics), folder / "index", folder / f"run{topics.infix}.txt"
     remove = ["--remove-query"] if collection.remove_query else []
@@ -116,7 +140,13 @@ def _search(
         "pyserini.search.lucene", "--index", index, "--topics", source, "--output", run,
         *how, *SEARCH_OPTIONS, "--threads", threads, *remove,
     )  # fmt: skip
-    return Step("search", command, run, reads=(index, *(path for path in (source, *how) if isinstance(path, Path))), encoder=identity)
+    return Step(
+        "search",
+        command,
+        run,
+        reads=(index, *(path for path in (source, *how) if isinstance(path, Path))),
+        encoder=identity,
+    )
 
 
 def run_step(step: Step) -> float | None:
@@ -126,7 +156,11 @@ def run_step(step: Step) -> float | None:
     """
     print(f"$ {shown(step.command)}", file=sys.stderr)
     stamp = step.output.with_name(f".{step.output.name}.step.json")
-    if stamp.is_file() and step.output.exists() and json.loads(stamp.read_text(encoding="utf-8")) == _made(step):
+    if (
+        stamp.is_file()
+        and step.output.exists()
+        and json.loads(stamp.read_text(encoding="utf-8")) == _made(step)
+    ):
         print("  done already, and as it was", file=sys.stderr)
         return None
     step.output.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +204,9 @@ def _made(step: Step) -> dict[str, object]:
 def _content_hash(path: Path) -> str:
     """SHA-256 of a file, or of the names and hashes of all files of a folder."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    return _hash_of_files(path, tuple((file, stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]))
+    return _hash_of_files(
+        path, tuple((file, stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()])
+    )
 
 
 @functools.cache
@@ -178,7 +214,9 @@ def _hash_of_files(path: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
     """What one step makes, others read: files of the same size and time are read once in a process."""
     if path.is_file():
         return file_hash(path)
-    return hashlib.sha256("".join(f"{file.relative_to(path)} {file_hash(file)}\n" for file, _, _ in files).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{file.relative_to(path)} {file_hash(file)}\n" for file, _, _ in files).encode()
+    ).hexdigest()
 
 
 def folder_name(encoder: str) -> str:

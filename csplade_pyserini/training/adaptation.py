@@ -31,7 +31,11 @@ class AdaptationModel(nn.Module):
         states = decoder.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         head = decoder.get_output_embeddings()
         loss, clm, relu = adaptation_loss(
-            states.flatten(0, 1), ids[:, 1:].flatten(), head.weight, bias=head.bias, relu_weight=self.relu_weight
+            states.flatten(0, 1),
+            ids[:, 1:].flatten(),
+            head.weight,
+            bias=head.bias,
+            relu_weight=self.relu_weight,
         )
         self._sums.append(torch.stack([clm, relu]))
         return {"loss": loss}

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from csplade_pyserini.cards import ADAPTER_FILE, CARD_FILE, Checkpoint, EncoderCard, find_checkpoint, write_card
+from csplade_pyserini.cards import (
+    ADAPTER_FILE,
+    CARD_FILE,
+    Checkpoint,
+    EncoderCard,
+    find_checkpoint,
+    write_card,
+)
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import backbone
 from csplade_pyserini.training.settings import PhaseSettings
@@ -41,7 +48,9 @@ def load_student(card: EncoderCard, settings: PhaseSettings) -> Student:
     checkpoint = find_checkpoint(settings.start) if settings.start else Checkpoint(card, None)
     adapted = backbone.has_adapter(checkpoint) and bool(settings.start)
     if adapted and not settings.continue_adapter:
-        raise InputError(f"{settings.start} is an adapter: continue it (continue_adapter = true), or merge it first (train merge)")
+        raise InputError(
+            f"{settings.start} is an adapter: continue it (continue_adapter = true), or merge it first (train merge)"
+        )
     if settings.continue_adapter and not adapted:
         raise InputError(f"continue_adapter is true, but {settings.start or 'the base'} has no adapter")
     torch.manual_seed(settings.seed)  # a new adapter's first weights are random, and Trainer seeds only later
@@ -49,16 +58,28 @@ def load_student(card: EncoderCard, settings: PhaseSettings) -> Student:
     model.set_attn_implementation(settings.attention_kernel)
     if settings.gradient_checkpointing:
         # transformers renames it on the way to version 6.
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable = (
+            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        )
         enable({"use_reentrant": False})
     tokenizer = backbone.load_tokenizer(checkpoint)
     if adapted:
-        return Student(backbone.load_adapter(model, checkpoint, trainable=True), tokenizer, _over(card, checkpoint.card))
+        return Student(
+            backbone.load_adapter(model, checkpoint, trainable=True), tokenizer, _over(card, checkpoint.card)
+        )
     if not settings.lora_rank:
         return Student(
-            model, tokenizer, dataclasses.replace(card, base="", base_file="", layers=0, adapter="", revision="", weights="folder")
+            model,
+            tokenizer,
+            dataclasses.replace(
+                card, base="", base_file="", layers=0, adapter="", revision="", weights="folder"
+            ),
         )
-    over = dataclasses.replace(checkpoint.card, base=str(Path(settings.start).resolve())) if checkpoint.folder else checkpoint.card
+    over = (
+        dataclasses.replace(checkpoint.card, base=str(Path(settings.start).resolve()))
+        if checkpoint.folder
+        else checkpoint.card
+    )
     return Student(_new_adapter(model, settings), tokenizer, _over(card, over))
 
 
@@ -87,7 +108,9 @@ def load_weights(student: Student, folder: Path) -> None:
             state |= load_file(file)
         left = student.model.load_state_dict(state, strict=False).unexpected_keys
     if left:
-        raise InputError(f"the checkpoint {folder} does not fit: {len(left)} unknown weights, such as {left[0]}")
+        raise InputError(
+            f"the checkpoint {folder} does not fit: {len(left)} unknown weights, such as {left[0]}"
+        )
 
 
 def _new_adapter(model: Any, settings: PhaseSettings) -> Any:
@@ -103,7 +126,9 @@ def _new_adapter(model: Any, settings: PhaseSettings) -> Any:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise InputError(f"lora_targets {list(settings.lora_targets)} do not fit {type(model).__name__}: {error}") from error
+        raise InputError(
+            f"lora_targets {list(settings.lora_targets)} do not fit {type(model).__name__}: {error}"
+        ) from error
 
 
 def _over(card: EncoderCard, base: EncoderCard) -> EncoderCard:

@@ -36,7 +36,10 @@ class ContrastiveModel(nn.Module):
     def forward(self, queries: dict[str, Tensor], passages: dict[str, Tensor]) -> dict[str, Tensor]:
         """Batches as ContrastCollator makes them, N passages a query, its positive first; {"loss": scalar}."""
         terms = self._sampled_terms(queries, passages) if self.settings.sampled_terms else None
-        query_peaks, passage_peaks = self._peaks(queries, terms), self._peaks(passages, terms)  # (Q, V), (Q * N, V)
+        query_peaks, passage_peaks = (
+            self._peaks(queries, terms),
+            self._peaks(passages, terms),
+        )  # (Q, V), (Q * N, V)
         scale = self.student.card.logit_scale
         query_weights, passage_weights = activate(query_peaks, scale), activate(passage_peaks, scale)
         if self.step < self.settings.window_steps:
@@ -45,7 +48,9 @@ class ContrastiveModel(nn.Module):
         all_queries, all_passages = gather(query_weights), gather(passage_weights)
         parts = self._retrieval_losses(queries, passages, query_weights, passage_weights, all_passages)
         if self.settings.vector_weight:
-            parts["vector"] = losses.vector_error(query_peaks * scale, query_weights, _dense(queries, query_weights))
+            parts["vector"] = losses.vector_error(
+                query_peaks * scale, query_weights, _dense(queries, query_weights)
+            )
             parts["vector"] = parts["vector"] + losses.vector_error(
                 passage_peaks * scale, passage_weights, _dense(passages, passage_weights)
             )
@@ -60,7 +65,9 @@ class ContrastiveModel(nn.Module):
             "document_flops": share * self.settings.document_regulariser,
         }
         self.activity.add(all_queries, all_passages, parts)
-        return {"loss": torch.stack([factors[name] * part for name, part in parts.items() if factors[name]]).sum()}
+        return {
+            "loss": torch.stack([factors[name] * part for name, part in parts.items() if factors[name]]).sum()
+        }
 
     def take(self) -> dict[str, float]:
         """Mean losses and activity since the last call."""
@@ -69,7 +76,9 @@ class ContrastiveModel(nn.Module):
     def _sampled_terms(self, *batches: dict[str, Tensor]) -> Tensor | None:
         """Term ids in order: all that the batches' texts and teacher vectors have, and random ones; None where that is all terms."""
         vocabulary = self.student.decoder.get_output_embeddings().weight.shape[0]
-        chosen = torch.rand(vocabulary, device=batches[0]["ids"].device) < self.settings.sampled_terms / vocabulary
+        chosen = (
+            torch.rand(vocabulary, device=batches[0]["ids"].device) < self.settings.sampled_terms / vocabulary
+        )
         for batch in batches:
             for known in (batch["ids"], batch.get("teacher_terms")):
                 if known is not None:
@@ -79,7 +88,9 @@ class ContrastiveModel(nn.Module):
     def _peaks(self, batch: dict[str, Tensor], terms: Tensor | None) -> Tensor:
         """(B, V), -inf for terms that are not among `terms`, if those are given."""
         decoder = self.student.decoder
-        states = decoder.base_model(input_ids=batch["ids"], attention_mask=batch["attention_mask"], use_cache=False).last_hidden_state
+        states = decoder.base_model(
+            input_ids=batch["ids"], attention_mask=batch["attention_mask"], use_cache=False
+        ).last_hidden_state
         head = decoder.get_output_embeddings()
         if terms is None:
             return trainable_peaks(states, batch["pool_mask"], head.weight, bias=head.bias)
@@ -88,7 +99,12 @@ class ContrastiveModel(nn.Module):
         return peaks.new_full((len(peaks), len(head.weight)), float("-inf")).index_copy(1, terms, peaks)
 
     def _retrieval_losses(
-        self, queries: dict[str, Tensor], passages: dict[str, Tensor], query_weights: Tensor, passage_weights: Tensor, all_passages: Tensor
+        self,
+        queries: dict[str, Tensor],
+        passages: dict[str, Tensor],
+        query_weights: Tensor,
+        passage_weights: Tensor,
+        all_passages: Tensor,
     ) -> dict[str, Tensor]:
         """InfoNCE over the passages of all processes, and what is asked of distillation over each query's own."""
         count, each = len(query_weights), len(passage_weights) // len(query_weights)
@@ -99,11 +115,16 @@ class ContrastiveModel(nn.Module):
                 scores,
                 positives,
                 temperature=self.settings.temperature,
-                ignored=_ignored(queries["keys"], gather(queries["keys"]), gather(passages["keys"]), positives, each),
+                ignored=_ignored(
+                    queries["keys"], gather(queries["keys"]), gather(passages["keys"]), positives, each
+                ),
             )
         }
         if self.settings.kl_weight or self.settings.margin_weight:
-            own = torch.einsum("qv,qnv->qn", query_weights, passage_weights.view(count, each, -1)) / self.settings.temperature
+            own = (
+                torch.einsum("qv,qnv->qn", query_weights, passage_weights.view(count, each, -1))
+                / self.settings.temperature
+            )
             teacher = passages["scores"].view(count, each) * self.settings.teacher_scale
             if self.settings.kl_weight:
                 parts["kl"] = losses.kl_divergence(own, teacher)
@@ -116,7 +137,10 @@ class ContrastCollator:
     """Examples to batches: tokenized, padded and, with echo, repeated as the card says."""
 
     def __init__(
-        self, card: EncoderCard, tokenizer: PreTrainedTokenizerBase, teachers: tuple[TeacherVectors, TeacherVectors] | None
+        self,
+        card: EncoderCard,
+        tokenizer: PreTrainedTokenizerBase,
+        teachers: tuple[TeacherVectors, TeacherVectors] | None,
     ) -> None:
         """teachers: those of queries and of documents."""
         self.card, self.tokenizer, self.teachers = card, tokenizer, teachers
@@ -124,8 +148,12 @@ class ContrastCollator:
     def __call__(self, examples: Sequence[Example]) -> dict[str, dict[str, Tensor]]:
         """{"queries": ..., "passages": ...}, each with ids, attention_mask, pool_mask, keys, and what distillation needs."""
         passages = [passage for example in examples for passage in example.passages]
-        queries = self._batch([example.query for example in examples], [example.query_id for example in examples], "query")
-        documents = self._batch([passage.text for passage in passages], [passage.docid for passage in passages], "document")
+        queries = self._batch(
+            [example.query for example in examples], [example.query_id for example in examples], "query"
+        )
+        documents = self._batch(
+            [passage.text for passage in passages], [passage.docid for passage in passages], "document"
+        )
         if all(passage.score is not None for passage in passages):
             documents["scores"] = torch.tensor([passage.score for passage in passages], dtype=torch.float32)
         return {"queries": queries, "passages": documents}
@@ -158,16 +186,25 @@ def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
         if settings.vector_weight:
             vocabulary = student.decoder.get_output_embeddings().weight.shape[0]
             teachers = (
-                TeacherVectors(Path(settings.teacher_queries), student.tokenizer, vocabulary, card.impact_scale),
-                TeacherVectors(Path(settings.teacher_documents), student.tokenizer, vocabulary, card.impact_scale),
+                TeacherVectors(
+                    Path(settings.teacher_queries), student.tokenizer, vocabulary, card.impact_scale
+                ),
+                TeacherVectors(
+                    Path(settings.teacher_documents), student.tokenizer, vocabulary, card.impact_scale
+                ),
             )
-        lengths = {key: getattr(settings, key) or getattr(card, key) for key in ("query_max_length", "document_max_length")}
+        lengths = {
+            key: getattr(settings, key) or getattr(card, key)
+            for key in ("query_max_length", "document_max_length")
+        }
         collate = ContrastCollator(dataclasses.replace(card, **lengths), student.tokenizer, teachers)
         train(run, ContrastiveModel(student, settings), student, examples, collate)
     return run.output
 
 
-def _ignored(queries: Tensor, all_queries: Tensor, all_passages: Tensor, positives: Tensor, each: int) -> Tensor:
+def _ignored(
+    queries: Tensor, all_queries: Tensor, all_passages: Tensor, positives: Tensor, each: int
+) -> Tensor:
     """(Q, P) True where an in-batch passage is no negative: the query's own positive, or another line of the same query's.
 
     In MS MARCO that hardly happens; where queries have dozens of relevant documents it does in every batch.

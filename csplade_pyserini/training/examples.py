@@ -84,7 +84,9 @@ class ExampleDataset(Dataset[Example]):
         offsets, offset = [], 0
         with (
             file.open("rb") as lines,
-            tqdm(total=file.stat().st_size, desc=f"checking {file.name}", unit="B", unit_scale=True) as progress,
+            tqdm(
+                total=file.stat().st_size, desc=f"checking {file.name}", unit="B", unit_scale=True
+            ) as progress,
         ):
             for number, line in enumerate(lines, start=1):
                 place = f"{file}:{number}"
@@ -102,19 +104,28 @@ class ExampleDataset(Dataset[Example]):
         if not isinstance(record.get("query"), str) or not record["query"].strip():
             raise InputError(f"{place}: query is {record.get('query')!r}; wanted a text")
         check_unicode(f"{record['query']}{record.get('query_id', '')}", place)
-        for key, least, hint in (("positive_passages", 1, ""), ("negative_passages", min(1, self.negatives), " (or negatives = 0)")):
+        for key, least, hint in (
+            ("positive_passages", 1, ""),
+            ("negative_passages", min(1, self.negatives), " (or negatives = 0)"),
+        ):
             passages = record.get(key)
             if passages is None and not least:
                 continue
             if not isinstance(passages, list) or len(passages) < least:
-                raise InputError(f"{place}: {key} is {str(passages)[:60]}; wanted a list{f' of at least {least}' if least else ''}{hint}")
+                raise InputError(
+                    f"{place}: {key} is {str(passages)[:60]}; wanted a list{f' of at least {least}' if least else ''}{hint}"
+                )
             for passage in passages:
                 if not isinstance(passage, dict) or not isinstance(passage.get("text"), str):
-                    raise InputError(f"{place}: a passage of {key} is {str(passage)[:60]}; wanted an object with 'text'")
+                    raise InputError(
+                        f"{place}: a passage of {key} is {str(passage)[:60]}; wanted an object with 'text'"
+                    )
                 check_unicode(f"{passage.get('title', '')}{passage['text']}{passage.get('docid', '')}", place)
                 score: Any = passage.get("score")
                 if self.scored and (type(score) not in (int, float) or not math.isfinite(score)):
-                    raise InputError(f"{place}: a passage of {key} has the score {score!r}; distillation wants a number")
+                    raise InputError(
+                        f"{place}: a passage of {key} has the score {score!r}; distillation wants a number"
+                    )
 
     def _passage(self, record: dict[str, Any]) -> Passage:
         text = f"{record.get('title') or ''} {record['text']}".strip()

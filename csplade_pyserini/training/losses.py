@@ -14,7 +14,13 @@ CHUNK_BYTES = 64 * 2**20
 
 
 def adaptation_loss(
-    hidden: Tensor, targets: Tensor, head: Tensor, *, bias: Tensor | None = None, relu_weight: float = 1.0, chunk_bytes: int = CHUNK_BYTES
+    hidden: Tensor,
+    targets: Tensor,
+    head: Tensor,
+    *,
+    bias: Tensor | None = None,
+    relu_weight: float = 1.0,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(L_CLM + relu_weight * L_ReLU, L_CLM, L_ReLU), of which the first has a gradient.
 
@@ -27,7 +33,9 @@ def adaptation_loss(
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         hidden, head = hidden.to(dtype), head.to(dtype)
-    loss, clm, relu = _AdaptationLoss.apply(hidden, targets, head, bias, relu_weight, max(1, chunk_bytes // (4 * head.shape[0])))
+    loss, clm, relu = _AdaptationLoss.apply(
+        hidden, targets, head, bias, relu_weight, max(1, chunk_bytes // (4 * head.shape[0]))
+    )
     return loss, clm, relu
 
 
@@ -36,7 +44,13 @@ class _AdaptationLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, targets: Tensor, head: Tensor, bias: Tensor | None, relu_weight: float, rows: int
+        ctx: Any,
+        hidden: Tensor,
+        targets: Tensor,
+        head: Tensor,
+        bias: Tensor | None,
+        relu_weight: float,
+        rows: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         wanted = ctx.needs_input_grad
         to_hidden = torch.empty_like(hidden) if wanted[0] else None
@@ -52,7 +66,11 @@ class _AdaptationLoss(torch.autograd.Function):
                 chunk_relu, relu_slope = _cross_entropy(torch.log1p(torch.relu(logits)), targets[part])
                 relu = relu + chunk_relu
                 # d log1p(relu(z)) / dz = 1 / (1 + z) where z > 0, else 0
-                slope.addcmul_(relu_slope.masked_fill_(logits <= 0, 0), logits.clamp_(min=0).add_(1).reciprocal_(), value=relu_weight)
+                slope.addcmul_(
+                    relu_slope.masked_fill_(logits <= 0, 0),
+                    logits.clamp_(min=0).add_(1).reciprocal_(),
+                    value=relu_weight,
+                )
             slope /= len(hidden)
             if to_bias is not None:
                 to_bias += slope.sum(dim=0)
@@ -91,7 +109,9 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return loss, slope
 
 
-def info_nce(scores: Tensor, targets: Tensor, *, temperature: float = 1.0, ignored: Tensor | None = None) -> Tensor:
+def info_nce(
+    scores: Tensor, targets: Tensor, *, temperature: float = 1.0, ignored: Tensor | None = None
+) -> Tensor:
     """Mean cross-entropy of each query's positive among all passages.
 
     scores (Q, P); targets (Q) the positive's column; ignored (Q, P) True where a passage is no negative
@@ -113,7 +133,9 @@ def ramp(step: int, ramp_steps: int) -> float:
 
 def kl_divergence(scores: Tensor, teacher: Tensor) -> Tensor:
     """KL(teacher || student) over each query's own passages, mean over queries. scores, teacher (Q, N)."""
-    return F.kl_div(scores.log_softmax(dim=1), teacher.log_softmax(dim=1), reduction="batchmean", log_target=True)
+    return F.kl_div(
+        scores.log_softmax(dim=1), teacher.log_softmax(dim=1), reduction="batchmean", log_target=True
+    )
 
 
 def margin_mse(scores: Tensor, teacher: Tensor) -> Tensor:

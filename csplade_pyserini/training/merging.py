@@ -33,7 +33,9 @@ def merge(card: EncoderCard, settings: MergeSettings) -> Path:
         write_card(dataclasses.replace(card, **base), partial / CARD_FILE)
     else:
         model = backbone.load_model(checkpoint, dtype=torch.float32, device=torch.device("cpu")).to(dtype)
-        whole = dataclasses.replace(card, base="", base_file="", layers=0, adapter="", revision="", weights="folder")
+        whole = dataclasses.replace(
+            card, base="", base_file="", layers=0, adapter="", revision="", weights="folder"
+        )
         save_checkpoint(Student(model, backbone.load_tokenizer(checkpoint), whole), partial)
     partial.rename(output)
     return output
@@ -44,7 +46,12 @@ def _copy_adapter(source: Path, target: Path, dtype: torch.dtype, base: str) -> 
     from safetensors.torch import load_file, save_file
 
     target.mkdir(parents=True)
-    weights = {name: tensor.to(dtype).contiguous() for name, tensor in load_file(source / "adapter_model.safetensors").items()}
+    weights = {
+        name: tensor.to(dtype).contiguous()
+        for name, tensor in load_file(source / "adapter_model.safetensors").items()
+    }
     save_file(weights, target / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8")) | {"base_model_name_or_path": base}
+    config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8")) | {
+        "base_model_name_or_path": base
+    }
     (target / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

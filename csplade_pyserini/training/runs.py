@@ -34,7 +34,12 @@ except ImportError as error:
 
 RECORD = "training.json"
 """In the checkpoint folder: settings, versions and every log line."""
-DEFAULTS: dict[str, Any] = {"logging_steps": 10, "save_steps": 500, "save_total_limit": 2, "report_to": "none"}
+DEFAULTS: dict[str, Any] = {
+    "logging_steps": 10,
+    "save_steps": 500,
+    "save_total_limit": 2,
+    "report_to": "none",
+}
 """Of TrainingArguments, where `[PHASE.trainer]` says nothing else."""
 
 
@@ -54,7 +59,9 @@ class Run:
             if place.is_file():
                 self._refuse_changes(json.loads(place.read_text(encoding="utf-8")), place)
         if self.output.exists() and not self.done:
-            raise InputError(f"{self.output} exists and no training of ours wrote it: choose another output, or remove it")
+            raise InputError(
+                f"{self.output} exists and no training of ours wrote it: choose another output, or remove it"
+            )
         if self.done:
             self.say(f"{self.output} is done already")
         elif self._state.is_main_process:
@@ -63,7 +70,9 @@ class Run:
         self._state.wait_for_everyone()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None and self._state.is_main_process and self.done:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -83,7 +92,9 @@ class Run:
         if self._state.is_main_process:
             print(text, file=sys.stderr)
 
-    def finish(self, student: Student, state: dict[str, Tensor] | None, history: list[dict[str, Any]]) -> None:
+    def finish(
+        self, student: Student, state: dict[str, Tensor] | None, history: list[dict[str, Any]]
+    ) -> None:
         """Write the output under another name, then rename it. One process does so."""
         partial = self.output.with_name(f"{self.output.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -96,15 +107,25 @@ class Run:
     def _refuse_changes(self, before: dict[str, Any], place: Path) -> None:
         """Trainer options may change between two tries (loggers, save steps), what is learnt may not."""
         if before["card"] != self.record["card"]:
-            raise InputError(f"{place}: the run began with another [card]: choose another output, or remove {place.parent}")
+            raise InputError(
+                f"{place}: the run began with another [card]: choose another output, or remove {place.parent}"
+            )
         for key, value in self.record["settings"].items():
             # A record older than a setting was made as the setting's default has it.
             was = before["settings"].get(key, getattr(type(self.settings), key, None))
             if key != "trainer" and json.dumps(was) != json.dumps(value):
-                raise InputError(f"{place}: {key} was {was!r}, now it is {value!r}: choose another output, or remove {place.parent}")
+                raise InputError(
+                    f"{place}: {key} was {was!r}, now it is {value!r}: choose another output, or remove {place.parent}"
+                )
 
 
-def train(run: Run, model: Any, student: Student, dataset: Dataset[Any], collate: Callable[[list[Any]], dict[str, Any]]) -> None:
+def train(
+    run: Run,
+    model: Any,
+    student: Student,
+    dataset: Dataset[Any],
+    collate: Callable[[list[Any]], dict[str, Any]],
+) -> None:
     """Train `model` (its forward gives {"loss"}, its take() the values of a log line) and write the run's output.
 
     Resumes from the last checkpoint in the run's folder. Raises InputError on options that do not fit, CheckError
@@ -125,7 +146,9 @@ def train(run: Run, model: Any, student: Student, dataset: Dataset[Any], collate
     if last:
         run.say(f"going on from {last}")
     sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
-    run.say(f"{sum(size for size, trained in sizes if trained):,} of {sum(size for size, _ in sizes):,} parameters are trained")
+    run.say(
+        f"{sum(size for size, trained in sizes if trained):,} of {sum(size for size, _ in sizes):,} parameters are trained"
+    )
     trainer.train(resume_from_checkpoint=last)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
     if trainer.args.should_save:
@@ -161,7 +184,9 @@ class PhaseTrainer(Trainer):  # type: ignore[misc]
 class LogLines(ProgressCallback):  # type: ignore[misc]
     """Progress bar and log lines on stderr; stdout is for data."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         """One line a log, between the bar's updates."""
         if state.is_world_process_zero and self.training_bar is not None:
             shown = "  ".join(f"{name} {_short(value)}" for name, value in (logs or {}).items())
@@ -206,7 +231,9 @@ def _arguments(run: Run) -> TrainingArguments:
         ours |= {"warmup_steps": settings.warmup_ratio, "num_train_epochs": settings.epochs}
     taken = ours.keys() & settings.trainer.keys()
     if taken:
-        raise InputError(f"trainer.{min(taken)} is set by another key of the section: {', '.join(sorted(as_table(settings)))}")
+        raise InputError(
+            f"trainer.{min(taken)} is set by another key of the section: {', '.join(sorted(as_table(settings)))}"
+        )
     try:
         arguments = TrainingArguments(**DEFAULTS | settings.trainer | ours)
     except (TypeError, ValueError) as error:
@@ -224,7 +251,11 @@ def _arguments(run: Run) -> TrainingArguments:
 def _of_backbone(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
     """The entries of a gathered state that are the backbone's, under the backbone's own names."""
     prefix = "backbone."
-    return None if state is None else {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return (
+        None
+        if state is None
+        else {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    )
 
 
 def _short(value: Any) -> str:

@@ -127,7 +127,11 @@ class MergeSettings:
 
 
 Settings = AdaptSettings | ContrastSettings | MergeSettings
-PHASES: dict[str, type[Settings]] = {"adapt": AdaptSettings, "contrast": ContrastSettings, "merge": MergeSettings}
+PHASES: dict[str, type[Settings]] = {
+    "adapt": AdaptSettings,
+    "contrast": ContrastSettings,
+    "merge": MergeSettings,
+}
 
 _AT_LEAST = {
     "batch_size": 1, "device_batch_size": 1, "steps": 0, "warmup_steps": 0, "epochs": 0, "negatives": 0, "lora_rank": 0,
@@ -140,7 +144,9 @@ _AT_MOST = {"warmup_ratio": 1, "lora_dropout": 1}
 _ABOVE_ZERO = ("learning_rate", "temperature", "teacher_scale")
 
 
-def read_settings(path: Path, phase: str, *, section: str = "", changes: Sequence[str] = ()) -> tuple[EncoderCard, Settings]:
+def read_settings(
+    path: Path, phase: str, *, section: str = "", changes: Sequence[str] = ()
+) -> tuple[EncoderCard, Settings]:
     """The card and one phase's settings of a configuration file.
 
     section: the table to read, default the phase's name. changes: `SECTION.KEY=VALUE` with TOML values,
@@ -152,7 +158,9 @@ def read_settings(path: Path, phase: str, *, section: str = "", changes: Sequenc
     section = section or phase
     for wanted in ("card", section):
         if not isinstance(table.get(wanted), dict):
-            raise InputError(f"{path}: no table [{wanted}]; it has {', '.join(f'[{name}]' for name in table) or 'none'}")
+            raise InputError(
+                f"{path}: no table [{wanted}]; it has {', '.join(f'[{name}]' for name in table) or 'none'}"
+            )
     settings = parse_table(PHASES[phase], table[section], f"{path} [{section}]")
     _check_ranges(settings, f"{path} [{section}]")
     return parse_card(table["card"], f"{path} [card]"), settings
@@ -169,7 +177,9 @@ def _apply(change: str, table: dict[str, Any]) -> None:
     if not (equals and dot and section and name):
         raise InputError(f"--set {change!r}; wanted SECTION.KEY=VALUE, such as contrast.learning_rate=1e-4")
     if section != "card" and section.partition("-")[0] not in PHASES:
-        raise InputError(f"--set {change!r}: no configuration has a table [{section}]; wanted card, {', '.join(PHASES)} or a PHASE-NAME")
+        raise InputError(
+            f"--set {change!r}: no configuration has a table [{section}]; wanted card, {', '.join(PHASES)} or a PHASE-NAME"
+        )
     try:
         parsed = tomllib.loads(f"{name} = {value}")
     except ValueError as error:
@@ -202,12 +212,20 @@ def _check_ranges(settings: Settings, origin: str) -> None:
     if not settings.data:
         raise InputError(f"{origin}: data is empty; wanted files or ir_datasets ids")
     if settings.batch_size % settings.device_batch_size:
-        raise InputError(f"{origin}: batch_size is {settings.batch_size}, no multiple of device_batch_size {settings.device_batch_size}")
+        raise InputError(
+            f"{origin}: batch_size is {settings.batch_size}, no multiple of device_batch_size {settings.device_batch_size}"
+        )
     if not (settings.steps or getattr(settings, "epochs", 0)):
-        raise InputError(f"{origin}: wanted steps{' or epochs' if isinstance(settings, ContrastSettings) else ''} above 0")
+        raise InputError(
+            f"{origin}: wanted steps{' or epochs' if isinstance(settings, ContrastSettings) else ''} above 0"
+        )
     if isinstance(settings, ContrastSettings):
         if settings.vector_weight and not (settings.teacher_queries and settings.teacher_documents):
-            raise InputError(f"{origin}: vector_weight is {settings.vector_weight}, which needs teacher_queries and teacher_documents")
+            raise InputError(
+                f"{origin}: vector_weight is {settings.vector_weight}, which needs teacher_queries and teacher_documents"
+            )
         for key in ("kl_weight", "margin_weight"):
             if getattr(settings, key) and not settings.negatives:
-                raise InputError(f"{origin}: {key} is {getattr(settings, key)}, which needs negatives of at least 1")
+                raise InputError(
+                    f"{origin}: {key} is {getattr(settings, key)}, which needs negatives of at least 1"
+                )

@@ -26,9 +26,15 @@ class PackedDataset(Dataset[dict[str, Tensor]]):
 
     def __init__(self, file: Path, length: int) -> None:
         """Raises InputError where the file does not fill one sequence."""
-        tokens = np.memmap(file, dtype=np.uint32, mode="r") if file.stat().st_size else np.empty(0, dtype=np.uint32)
+        tokens = (
+            np.memmap(file, dtype=np.uint32, mode="r")
+            if file.stat().st_size
+            else np.empty(0, dtype=np.uint32)
+        )
         if len(tokens) < length:
-            raise InputError(f"the texts have {len(tokens)} tokens; wanted at least one sequence of {length} (sequence_length)")
+            raise InputError(
+                f"the texts have {len(tokens)} tokens; wanted at least one sequence of {length} (sequence_length)"
+            )
         self._sequences = tokens[: len(tokens) // length * length].reshape(-1, length)
 
     def __len__(self) -> int:

@@ -72,12 +72,18 @@ def main() -> int:
                     times[side].append(time.perf_counter() - start)
     finally:
         shutil.rmtree(folder)
-    print(f"{args.documents} documents: {encoder.seconds:.2f} s for csplade-tiny, {args.documents / encoder.seconds:.1f} documents/s")
+    print(
+        f"{args.documents} documents: {encoder.seconds:.2f} s for csplade-tiny, {args.documents / encoder.seconds:.1f} documents/s"
+    )
     for side, taken in times.items():
-        print(f"{side:<7} {statistics.median(taken):.3f} s without the model, from {min(taken):.3f} to {max(taken):.3f}")
+        print(
+            f"{side:<7} {statistics.median(taken):.3f} s without the model, from {min(taken):.3f} to {max(taken):.3f}"
+        )
     extra = [ours - bare for ours, bare in zip(times["encode"], times["bare"], strict=True)]
     overhead, least, most = (100 * f(extra) / encoder.seconds for f in (statistics.median, min, max))
-    print(f"bookkeeping: {overhead:+.2f} % of the time, {least:+.2f} to {most:+.2f} in {args.rounds} rounds (at most {LIMIT} % wanted)")
+    print(
+        f"bookkeeping: {overhead:+.2f} % of the time, {least:+.2f} to {most:+.2f} in {args.rounds} rounds (at most {LIMIT} % wanted)"
+    )
     return 0 if overhead <= LIMIT else 1
 
 
@@ -105,7 +111,9 @@ def bare(encoder, checkpoint, corpus: Path, output: Path) -> None:
         for begin in range(0, len(documents), WINDOW):
             window = documents[begin : begin + WINDOW]
             rows = encoder.tokenize([document.text for document in window], side="document")
-            vectors = encoder.encode_tokenized(rows, side="document", batch_tokens=None, progress=lambda count: None)
+            vectors = encoder.encode_tokenized(
+                rows, side="document", batch_tokens=None, progress=lambda count: None
+            )
             for document, vector in zip(window, vectors, strict=True):
                 file.write(to_record(document.docid, "", vector or {encoder.empty_term: 1}))
 

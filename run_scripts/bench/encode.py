@@ -76,12 +76,19 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--profile", action="store_true", help="where our time goes, by torch's profiler")
     args = parser.parse_args()
-    texts = [document.text for document in itertools.islice(open_corpus(args.corpus).documents(), args.passages)]
+    texts = [
+        document.text for document in itertools.islice(open_corpus(args.corpus).documents(), args.passages)
+    ]
     bench = Bench(args.shape, args.device, texts)
     tokenizer = load_tokenizer(find_checkpoint("csplade-tiny"))
-    lengths = [len(row) for row in tokenizer(texts, add_special_tokens=False, truncation=True, max_length=LENGTH)["input_ids"]]
+    lengths = [
+        len(row)
+        for row in tokenizer(texts, add_special_tokens=False, truncation=True, max_length=LENGTH)["input_ids"]
+    ]
     place = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"{args.shape}: {len(texts)} passages, {sum(lengths)} tokens, {place}, torch {torch.__version__}, {bench.dtype}")
+    print(
+        f"{args.shape}: {len(texts)} passages, {sum(lengths)} tokens, {place}, torch {torch.__version__}, {bench.dtype}"
+    )
     found = {}
     for side in SIDES:
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
@@ -98,7 +105,9 @@ def main() -> int:
     for side, ratio in ratios.items():
         print(f"ours / {side}: {ratio:.2f} times the passages per second (at least {WANTED[side]} wanted)")
     memory = found["ours"][1] / found["plain"][1]
-    print(f"ours / plain: {memory:.3f} of the memory above the model{f' (at most {MEMORY_WANTED} wanted)' if args.device == 'cpu' else ''}")
+    print(
+        f"ours / plain: {memory:.3f} of the memory above the model{f' (at most {MEMORY_WANTED} wanted)' if args.device == 'cpu' else ''}"
+    )
     reached.append(args.device != "cpu" or memory <= MEMORY_WANTED)
     share = share_of_peak(bench, sum(lengths), found["ours"][0])
     reached.append(args.device == "cpu" or share >= PEAK_WANTED.get(args.shape, 0))
@@ -128,7 +137,9 @@ def authors(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encod
     def encode(texts: list[str]) -> list[dict[Any, int]]:
         vectors = []
         for batch in itertools.batched(texts, 8):
-            inputs = tokenizer(list(batch), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt").to(model.device)
+            inputs = tokenizer(
+                list(batch), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
+            ).to(model.device)
             mask = inputs["attention_mask"]
             logits = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False).logits
             weights = torch.log1p(torch.relu(logits)).mul(mask[..., None]).amax(dim=1)
@@ -145,7 +156,9 @@ def plain(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encode:
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
         vectors: list[dict[Any, int]] = [{}] * len(rows)
         for batch in itertools.batched(order, 32):
-            inputs = tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt").to(model.device)
+            inputs = tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt").to(
+                model.device
+            )
             mask = inputs["attention_mask"]
             logits = model(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False).logits
             peaks = logits.masked_fill_(mask[..., None] == 0, float("-inf")).amax(dim=1)
@@ -158,7 +171,9 @@ def plain(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encode:
 
 def ours(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Encode:
     encoder = SparseEncoder(
-        EncoderCard(name="bench", add_bos=False, document_max_length=LENGTH, document_top_terms=TERMS), model, tokenizer
+        EncoderCard(name="bench", add_bos=False, document_max_length=LENGTH, document_top_terms=TERMS),
+        model,
+        tokenizer,
     )
     budget = encoder.batch_tokens() if model.device.type == "cuda" else None
     return lambda texts: encoder.encode_documents(texts, batch_tokens=budget)
@@ -173,12 +188,20 @@ def as_vectors(weights: torch.Tensor) -> list[dict[Any, int]]:
 def share_of_peak(bench: Bench, tokens: int, seconds: float) -> float:
     """How much of `seconds` the matrix products alone would take at the speed of one large product here; printed."""
     shape = SHAPES[bench.shape]
-    width, inner, heads = shape["hidden_size"], shape["intermediate_size"], shape["num_key_value_heads"] / shape["num_attention_heads"]
+    width, inner, heads = (
+        shape["hidden_size"],
+        shape["intermediate_size"],
+        shape["num_key_value_heads"] / shape["num_attention_heads"],
+    )
     body = 2 * shape["num_hidden_layers"] * width * (2 * width + 2 * width * heads + 3 * inner)
     head = 2 * width * shape["vocab_size"]
     speed = product_speed(bench, width, inner)
     least = tokens * (body + head) / speed
-    wanted = f" (at least {PEAK_WANTED[bench.shape]:.0%} wanted)" if bench.device == "cuda" and bench.shape in PEAK_WANTED else ""
+    wanted = (
+        f" (at least {PEAK_WANTED[bench.shape]:.0%} wanted)"
+        if bench.device == "cuda" and bench.shape in PEAK_WANTED
+        else ""
+    )
     print(
         f"bound: {body / 1e6:,.0f} MFLOP a token in the body, {head / 1e6:,.0f} in the head; at this machine's {speed / 1e9:,.0f} GFLOP/s "
         f"{least:.1f} s, {least / seconds:.0%} of ours{wanted}"
@@ -189,7 +212,9 @@ def share_of_peak(bench: Bench, tokens: int, seconds: float) -> float:
 def product_speed(bench: Bench, width: int, inner: int) -> float:
     """FLOP per second of one large matrix product."""
     rows, rounds = (16_384, 50) if bench.device == "cuda" else (2048, 10)
-    left, right = (torch.randn(size, dtype=bench.dtype, device=bench.device) for size in ((rows, width), (width, inner)))
+    left, right = (
+        torch.randn(size, dtype=bench.dtype, device=bench.device) for size in ((rows, width), (width, inner))
+    )
     for _ in range(rounds):  # a GPU takes some time to reach its clock
         product = left @ right
     product[0, 0].item()  # waits for the device
@@ -201,7 +226,11 @@ def product_speed(bench: Bench, width: int, inner: int) -> float:
 
 
 def peak_bytes(device: str) -> int:
-    return torch.cuda.max_memory_allocated() if device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return (
+        torch.cuda.max_memory_allocated()
+        if device == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
 
 
 SIDES = {"authors": authors, "plain": plain, "ours": ours}

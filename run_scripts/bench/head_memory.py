@@ -25,13 +25,19 @@ def main() -> int:
     args = parser.parse_args()
     shape = (args.batch, args.length, args.hidden, args.vocabulary)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        (naive, naive_time), (streamed, streamed_time) = (pool.apply(measure, (side, *shape)) for side in ("naive", "streamed"))
+        (naive, naive_time), (streamed, streamed_time) = (
+            pool.apply(measure, (side, *shape)) for side in ("naive", "streamed")
+        )
     logits = 4 * args.batch * args.length * args.vocabulary
-    print(f"B {args.batch}, L {args.length}, H {args.hidden}, V {args.vocabulary}, float32, {torch.get_num_threads()} threads")
+    print(
+        f"B {args.batch}, L {args.length}, H {args.hidden}, V {args.vocabulary}, float32, {torch.get_num_threads()} threads"
+    )
     print(f"the (B, L, V) logits alone: {logits / 2**20:,.0f} MiB")
     print(f"naive:    {naive / 2**20:8,.0f} MiB extra at peak, {naive_time:6.1f} s")
     print(f"streamed: {streamed / 2**20:8,.0f} MiB extra at peak, {streamed_time:6.1f} s")
-    print(f"streamed / naive: memory {streamed / naive:.4f} (at most {LIMIT:.4f} wanted), time {streamed_time / naive_time:.2f}")
+    print(
+        f"streamed / naive: memory {streamed / naive:.4f} (at most {LIMIT:.4f} wanted), time {streamed_time / naive_time:.2f}"
+    )
     return 0 if streamed <= naive * LIMIT else 1
 
 

@@ -39,12 +39,16 @@ def main() -> int:
     try:
         write_collection(folder / "collection", args.documents, args.terms)
         size = sum(file.stat().st_size for file in (folder / "collection").iterdir())
-        print(f"{args.documents} documents, {args.terms} terms each on average, {size:,} bytes of JSON, {args.threads} threads")
+        print(
+            f"{args.documents} documents, {args.terms} terms each on average, {size:,} bytes of JSON, {args.threads} threads"
+        )
         built, seconds = {}, {}
         for side, stock in (("ours", False), ("pyserini", True)):
             start = time.perf_counter()
             index = folder / side
-            built[side] = build_index(IndexJob(collection=folder / "collection", index=index, threads=args.threads, stock=stock))
+            built[side] = build_index(
+                IndexJob(collection=folder / "collection", index=index, threads=args.threads, stock=stock)
+            )
             seconds[side] = time.perf_counter() - start
             print(
                 f"{side:<9} {seconds[side]:7.1f} s  {args.documents / seconds[side]:8.0f} documents/s  {built[side].postings:,} postings  "
@@ -62,7 +66,9 @@ def main() -> int:
     if runs["ours"] != runs["pyserini"]:
         print("the indexes differ: their runs are not the same", file=sys.stderr)
         return 1
-    print(f"the same {len(runs['ours'].splitlines()):,} hits of {args.queries} queries, docids, order and scores")
+    print(
+        f"the same {len(runs['ours'].splitlines()):,} hits of {args.queries} queries, docids, order and scores"
+    )
     ratio = seconds["pyserini"] / seconds["ours"]
     print(f"ours / pyserini: {ratio:.2f} times the documents per second (at least {WANTED:.1f} wanted)")
     return 0 if ratio >= WANTED else 1
@@ -86,18 +92,25 @@ def write_collection(folder: Path, documents: int, terms: int) -> None:
                 vector = dict(zip((names[i] for i in ids), impacts.tolist(), strict=True))
                 file.write(to_record(f"d{document}", "", vector))
     shards = tuple(describe_file(file) for file in sorted(folder.iterdir()))
-    write_manifest(CollectionManifest(encoder="random", card={}, arguments={}, versions={}, shards=shards), folder)
+    write_manifest(
+        CollectionManifest(encoder="random", card={}, arguments={}, versions={}, shards=shards), folder
+    )
 
 
 def write_queries(folder: Path, queries: int) -> None:
     """Topics, and their vectors for Pyserini's precomputed query encoder."""
     chance = np.random.default_rng(1)
-    with (folder / "topics.tsv").open("w") as topics, (folder / "queries.jsonl").open("w", encoding="utf-8") as vectors:
+    with (
+        (folder / "topics.tsv").open("w") as topics,
+        (folder / "queries.jsonl").open("w", encoding="utf-8") as vectors,
+    ):
         for number in range(1, queries + 1):
             topics.write(f"{number}\tquery {number}\n")
             ids = chance.choice(VOCABULARY, size=20, replace=False)
             vector = {f"\u0120t{term}": int(chance.integers(1, 200)) for term in ids}
-            vectors.write(json.dumps({"contents": f"query {number}", "vector": vector}, ensure_ascii=False) + "\n")
+            vectors.write(
+                json.dumps({"contents": f"query {number}", "vector": vector}, ensure_ascii=False) + "\n"
+            )
 
 
 def search(folder: Path, index: Path) -> str:

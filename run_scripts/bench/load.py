@@ -64,7 +64,9 @@ class Truth(NamedTuple):
         scores = self.scores[query]
         best = np.sort(scores[scores > 0])[::-1][:HITS]
         own = [scores[self.rows[docid]] if docid in self.rows else -1 for docid, _ in hits]
-        return own == best.tolist() == [score for _, score in hits] and len({docid for docid, _ in hits}) == len(hits)
+        return own == best.tolist() == [score for _, score in hits] and len(
+            {docid for docid, _ in hits}
+        ) == len(hits)
 
 
 class Outcome(NamedTuple):
@@ -81,24 +83,43 @@ class Outcome(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", default="csplade-tiny")
-    parser.add_argument("--queries", type=positive, default=10_000, help="queries for batch_search (default 10000)")
+    parser.add_argument(
+        "--queries", type=positive, default=10_000, help="queries for batch_search (default 10000)"
+    )
     parser.add_argument("--threads", type=positive, default=4, help="threads of batch_search (default 4)")
-    parser.add_argument("--clients", type=positive, default=8, help="clients of the server at a time (default 8)")
+    parser.add_argument(
+        "--clients", type=positive, default=8, help="clients of the server at a time (default 8)"
+    )
     parser.add_argument("--seconds", type=positive, default=120, help="how long they ask (default 120)")
     parser.add_argument(
-        "--growth", type=positive, default=GROWTH_MB, metavar="MB", help=f"memory may grow by so much (default {GROWTH_MB})"
+        "--growth",
+        type=positive,
+        default=GROWTH_MB,
+        metavar="MB",
+        help=f"memory may grow by so much (default {GROWTH_MB})",
     )
-    parser.add_argument("--unlocked", action="store_true", help="let the server call Java from several threads at once")
+    parser.add_argument(
+        "--unlocked", action="store_true", help="let the server call Java from several threads at once"
+    )
     args = parser.parse_args()
     encoder = load_encoder(args.encoder)
     with tempfile.TemporaryDirectory() as folder:
         vectors = build(args.encoder, Path(folder))
         queries = list(random_queries(args.queries))
         # Sums of floats depend on the shape of a batch, and impacts at the edge of two integers with them: each side as it encodes.
-        together = inner_products(lambda batch: encoder.encode_queries(batch, batch_tokens=sys.maxsize), vectors, queries)
-        good = report(args.growth, *search_in_batches(Path(folder) / "index", encoder, together, args.threads))
-        one_by_one = inner_products(lambda batch: [encoder.encode(query) for query in batch], vectors, queries)
-        good &= report(args.growth, *ask_server(Path(folder), args.encoder, one_by_one, args.clients, args.seconds, args.unlocked))
+        together = inner_products(
+            lambda batch: encoder.encode_queries(batch, batch_tokens=sys.maxsize), vectors, queries
+        )
+        good = report(
+            args.growth, *search_in_batches(Path(folder) / "index", encoder, together, args.threads)
+        )
+        one_by_one = inner_products(
+            lambda batch: [encoder.encode(query) for query in batch], vectors, queries
+        )
+        good &= report(
+            args.growth,
+            *ask_server(Path(folder), args.encoder, one_by_one, args.clients, args.seconds, args.unlocked),
+        )
     return 0 if good else 1
 
 
@@ -113,8 +134,14 @@ def build(encoder: str, folder: Path) -> dict[str, Vector]:
     corpus = Path(shutil.copy(SAMPLE / "corpus.jsonl", folder / "corpus"))
     encode = ["encode", "--encoder", encoder, "--corpus", corpus, "--output", folder / "vectors"]
     index = ["index", "--input", folder / "vectors", "--index", folder / "index"]
-    commands = [[sys.executable, "-m", f"csplade_pyserini.{verb}", *map(str, words)] for verb, *words in (encode, index)]
-    for command in (*commands, bm25_index_command(corpus.parent, folder / "texts", threads=1, store_raw=True)):
+    commands = [
+        [sys.executable, "-m", f"csplade_pyserini.{verb}", *map(str, words)]
+        for verb, *words in (encode, index)
+    ]
+    for command in (
+        *commands,
+        bm25_index_command(corpus.parent, folder / "texts", threads=1, store_raw=True),
+    ):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     records = (json.loads(line) for file in (folder / "vectors").iterdir() for line in read_lines(file))
     return {record["id"]: record["vector"] for record in records}
@@ -128,7 +155,9 @@ def random_queries(number: int) -> Iterator[str]:
         yield f"{' '.join(chance.choices(words, k=chance.randint(2, 6)))} {query}"
 
 
-def inner_products(encode: Callable[[list[str]], list[Vector]], vectors: dict[str, Vector], queries: list[str]) -> Truth:
+def inner_products(
+    encode: Callable[[list[str]], list[Vector]], vectors: dict[str, Vector], queries: list[str]
+) -> Truth:
     """Of each query with each document."""
     columns = {term: column for column, term in enumerate(sorted(set().union(*vectors.values())))}
     documents = np.zeros((len(vectors), len(columns)), dtype=np.int64)
@@ -139,7 +168,9 @@ def inner_products(encode: Callable[[list[str]], list[Vector]], vectors: dict[st
         batch = queries[start : start + BATCH]
         for query, vector in zip(batch, encode(batch), strict=True):
             known = {term: impact for term, impact in vector.items() if term in columns}
-            scores[query] = documents[:, [columns[term] for term in known]] @ np.array(list(known.values()), dtype=np.int64)
+            scores[query] = documents[:, [columns[term] for term in known]] @ np.array(
+                list(known.values()), dtype=np.int64
+            )
     return Truth({docid: row for row, docid in enumerate(vectors)}, scores)
 
 
@@ -165,17 +196,28 @@ def search_in_batches(index: Path, encoder: SparseEncoder, wanted: Truth, thread
     """All queries through batch_search."""
     from pyserini.search.lucene import LuceneImpactSearcher
 
-    searcher, queries, wrong, memory = LuceneImpactSearcher(str(index), encoder), list(wanted.scores), 0, Memory()
+    searcher, queries, wrong, memory = (
+        LuceneImpactSearcher(str(index), encoder),
+        list(wanted.scores),
+        0,
+        Memory(),
+    )
     start = time.perf_counter()
     for first in tqdm(range(0, len(queries), BATCH), desc="batch_search", unit="batch"):
         batch = queries[first : first + BATCH]
         found = searcher.batch_search(batch, batch, k=HITS, threads=threads)
-        wrong += sum(not wanted.is_right(query, [(hit.docid, hit.score) for hit in found[query]]) for query in batch)
+        wrong += sum(
+            not wanted.is_right(query, [(hit.docid, hit.score) for hit in found[query]]) for query in batch
+        )
         memory.look((first + len(batch)) / len(queries))
-    return Outcome(f"batch_search, {threads} threads", len(queries), wrong, time.perf_counter() - start, memory.grown())
+    return Outcome(
+        f"batch_search, {threads} threads", len(queries), wrong, time.perf_counter() - start, memory.grown()
+    )
 
 
-def ask_server(folder: Path, encoder: str, wanted: Truth, clients: int, seconds: int, unlocked: bool) -> Outcome:
+def ask_server(
+    folder: Path, encoder: str, wanted: Truth, clients: int, seconds: int, unlocked: bool
+) -> Outcome:
     """Clients that ask the REST server, each one query after the other."""
     config = folder / "server.yaml"
     config.write_text(
@@ -209,7 +251,9 @@ def ask_server(folder: Path, encoder: str, wanted: Truth, clients: int, seconds:
             thread.start()
         while any(thread.is_alive() for thread in threads):
             if server.poll() is not None:
-                raise RuntimeError(f"the server ended with exit code {server.returncode} after {sum(asked)} queries")
+                raise RuntimeError(
+                    f"the server ended with exit code {server.returncode} after {sum(asked)} queries"
+                )
             memory.look((time.perf_counter() - start) / seconds)
             time.sleep(0.1)
         return Outcome(

@@ -41,12 +41,18 @@ def main() -> int:
         single = [encoder.encode(query) for query in queries]
         seconds["one by one"].append(time.perf_counter() - start)
         start = time.perf_counter()
-        batched = [vector for i in range(0, len(queries), BATCH) for vector in encoder.encode_queries(queries[i : i + BATCH])]
+        batched = [
+            vector
+            for i in range(0, len(queries), BATCH)
+            for vector in encoder.encode_queries(queries[i : i + BATCH])
+        ]
         seconds[f"{BATCH} together"].append(time.perf_counter() - start)
         if any(one.keys() ^ other.keys() for one, other in zip(single, batched, strict=True)):
             raise RuntimeError("the two sides give different vectors")
     tokens = sum(map(len, encoder.tokenize(queries, side="query")))
-    print(f"{len(queries)} queries, {tokens} tokens, {torch.get_num_threads()} threads, best of {ROUNDS} rounds")
+    print(
+        f"{len(queries)} queries, {tokens} tokens, {torch.get_num_threads()} threads, best of {ROUNDS} rounds"
+    )
     best = {side: min(times) for side, times in seconds.items()}
     for side, time_taken in best.items():
         print(f"{side:<12} {len(queries) / time_taken:8.1f} queries/s")

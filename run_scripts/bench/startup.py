@@ -49,7 +49,11 @@ def install(folder: Path) -> Path:
     [wheel] = folder.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
     python = folder / "environment" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], capture_output=True, check=True)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel],
+        capture_output=True,
+        check=True,
+    )
     return python
 
 
@@ -63,7 +67,9 @@ def import_ms(python: Path) -> float:
     """Milliseconds of importing the hook with all that it imports, its package included."""
     command = [python, "-X", "importtime", "-c", "pass"]
     report = subprocess.run(command, env={}, capture_output=True, text=True, check=True).stderr
-    [microseconds] = re.findall(r"^import time:\s+\d+ \|\s+(\d+) \|\s+csplade_pyserini\.autoload$", report, re.M)
+    [microseconds] = re.findall(
+        r"^import time:\s+\d+ \|\s+(\d+) \|\s+csplade_pyserini\.autoload$", report, re.M
+    )
     return int(microseconds) / 1000
 
 

@@ -24,7 +24,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("batch", 16), ("length", 128), ("hidden", 576), ("vocabulary", 49_152)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--active", type=float, default=0.01, help="share of the terms that are active, so have a gradient (default 0.01)")
+    parser.add_argument(
+        "--active",
+        type=float,
+        default=0.01,
+        help="share of the terms that are active, so have a gradient (default 0.01)",
+    )
     args = parser.parse_args()
     shape = (args.batch, args.length, args.hidden, args.vocabulary, args.active)
     logits = 4 * args.batch * args.length * args.vocabulary / 2**20
@@ -38,15 +43,21 @@ def main() -> int:
             naive, streamed = (pool.apply(measure, (side, trained, *shape)) for side in SIDES)
             print(f"{'trained' if trained else 'frozen'} head")
             for side, (memory, forward, backward) in zip(SIDES, (naive, streamed), strict=True):
-                print(f"  {side:8} {memory / 2**20:8,.0f} MiB extra at peak, forward {forward:6.2f} s, backward {backward:6.2f} s")
+                print(
+                    f"  {side:8} {memory / 2**20:8,.0f} MiB extra at peak, forward {forward:6.2f} s, backward {backward:6.2f} s"
+                )
             ratio = streamed[0] / naive[0]
             wanted = "" if trained else f" (at most {LIMIT} wanted)"
-            print(f"  streamed / naive: memory {ratio:.3f}{wanted}, time {sum(streamed[1:]) / sum(naive[1:]):.2f}")
+            print(
+                f"  streamed / naive: memory {ratio:.3f}{wanted}, time {sum(streamed[1:]) / sum(naive[1:]):.2f}"
+            )
             within &= trained or ratio <= LIMIT
     return 0 if within else 1
 
 
-def measure(side: str, trained: bool, batch: int, length: int, size: int, vocabulary: int, active: float) -> tuple[int, float, float]:
+def measure(
+    side: str, trained: bool, batch: int, length: int, size: int, vocabulary: int, active: float
+) -> tuple[int, float, float]:
     """(extra peak bytes, seconds forward, seconds backward) of head and activation."""
     torch.manual_seed(1)
     peaks_of = SIDES[side]
@@ -56,7 +67,9 @@ def measure(side: str, trained: bool, batch: int, length: int, size: int, vocabu
     with torch.no_grad():
         # The bias that leaves the wanted share of the terms above zero.
         bias = -torch.quantile(naive_peaks(states, mask, head[:256]).flatten(), 1 - active).expand(vocabulary)
-    activate(peaks_of(states[:1, :8], mask[:1, :8], head[:512], bias=bias[:512])).sum().backward()  # warm up threads and libraries
+    activate(
+        peaks_of(states[:1, :8], mask[:1, :8], head[:512], bias=bias[:512])
+    ).sum().backward()  # warm up threads and libraries
     states.grad = head.grad = None
     before, start = peak_bytes(), time.perf_counter()
     weights = activate(peaks_of(states, mask, head, bias=bias))

@@ -49,10 +49,14 @@ HEAD_RIDGE, RIDGE = 1e-2, 1e-3
 @torch.no_grad()
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="training configuration; its [card] names base and layers")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="training configuration; its [card] names base and layers"
+    )
     parser.add_argument("--texts", required=True, help="corpus in random order")
     parser.add_argument("--output", type=Path, required=True, help="adapter folder to write")
-    parser.add_argument("--rank", type=int, default=64, help="LoRA rank of all but the full-rank projections (default: 64)")
+    parser.add_argument(
+        "--rank", type=int, default=64, help="LoRA rank of all but the full-rank projections (default: 64)"
+    )
     args = parser.parse_args(argv)
     if args.output.exists():
         raise InputError(f"{args.output} exists: choose another output, or remove it")
@@ -64,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     last = model.base_model.layers[-1].mlp.down_proj
     inputs, states = module_inputs(model, rows[:FITTED], last, model.base_model.norm)
     tokens = torch.cat(rows[:FITTED])
-    wanted = token_states(model, inverse_frequencies(rows, len(model.lm_head.weight)), card.logit_scale)[tokens]
+    wanted = token_states(model, inverse_frequencies(rows, len(model.lm_head.weight)), card.logit_scale)[
+        tokens
+    ]
     change = regress(inputs, wanted - states, RIDGE)
     add_change(last, change.T)
     error = (states + inputs @ change - wanted).norm() / wanted.norm()
@@ -73,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     (partial / "README.md").unlink(missing_ok=True)  # peft's empty model card
     write_card(card, partial / CARD_FILE)
     partial.rename(args.output)
-    print(f"{args.output}: {adapted.num_parameters(only_trainable=True):,} parameters; {len(tokens):,} tokens, relative error {error:.2f}")
+    print(
+        f"{args.output}: {adapted.num_parameters(only_trainable=True):,} parameters; {len(tokens):,} tokens, relative error {error:.2f}"
+    )
     return 0
 
 
@@ -135,7 +143,9 @@ def module_inputs(model: Any, rows: list[Tensor], *modules: Any) -> list[Tensor]
 
 def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
     """(V, H): the state before the final norm that each token should have; all as long as the norm makes them."""
-    read = model.lm_head.weight * model.base_model.norm.weight  # logits = read @ state, for states of this length
+    read = (
+        model.lm_head.weight * model.base_model.norm.weight
+    )  # logits = read @ state, for states of this length
     length = read.shape[1] ** 0.5
     gram = ridged(read, HEAD_RIDGE)
     off = torch.linalg.solve(gram, -THRESHOLD * read.sum(dim=0))
@@ -145,7 +155,9 @@ def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
     states *= (0.98 * length / states.norm(dim=1)).clamp(max=1)[:, None]
     hidden = torch.linalg.eigh(gram).eigenvectors[:, 0]
     states += (length**2 - states.square().sum(dim=1)).sqrt()[:, None] * hidden
-    return length * torch.nn.functional.normalize(states, dim=1)  # the states are not quite at right angles to it
+    return length * torch.nn.functional.normalize(
+        states, dim=1
+    )  # the states are not quite at right angles to it
 
 
 def regress(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:

@@ -26,7 +26,9 @@ def main() -> int:
     torch.manual_seed(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     end = tokenizer.eos_token_id
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, **SHAPE))
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, **SHAPE)
+    )
     model.save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)
     write_card(EncoderCard(name="untrained"), args.output / CARD_FILE)

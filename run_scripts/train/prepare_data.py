@@ -73,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     pairs = commands.add_parser("pairs", help="texts, training examples and the teacher's vectors")
     pairs.add_argument("--data", type=Path, required=True, help="folder of the development data")
     pairs.add_argument("--output", type=Path, required=True, help="folder to write")
-    pairs.add_argument("--teacher", type=Path, help="folder of a SPLADE BERT; without it no scores, and random negatives")
+    pairs.add_argument(
+        "--teacher", type=Path, help="folder of a SPLADE BERT; without it no scores, and random negatives"
+    )
     pairs.add_argument("--seed", type=int, default=1)
     pairs.set_defaults(run=lambda args: prepare_pairs(args.data, args.output, args.teacher, args.seed))
     tokenizer = commands.add_parser("tokenizer", help="train a tokenizer")
@@ -81,16 +83,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokenizer.add_argument("--output", type=Path, required=True, help="tokenizer folder to write")
     tokenizer.add_argument("--vocabulary", type=int, default=16_384, help="entries (default 16384)")
     tokenizer.set_defaults(run=lambda args: prepare_tokenizer(args.texts, args.output, args.vocabulary))
-    mapped = commands.add_parser("map", help="vectors over wordpieces to vectors over another tokenizer's tokens")
-    mapped.add_argument("--vectors", type=Path, required=True, help="folder of the teacher's vectors, queries/ and documents/")
+    mapped = commands.add_parser(
+        "map", help="vectors over wordpieces to vectors over another tokenizer's tokens"
+    )
+    mapped.add_argument(
+        "--vectors", type=Path, required=True, help="folder of the teacher's vectors, queries/ and documents/"
+    )
     mapped.add_argument("--examples", type=Path, required=True, help="the examples that pairs wrote")
-    mapped.add_argument("--teacher", type=Path, required=True, help="folder of the teacher, for its tokenizer")
-    mapped.add_argument("--tokenizer", type=Path, required=True, help="folder of the other tokenizer, or a training configuration")
+    mapped.add_argument(
+        "--teacher", type=Path, required=True, help="folder of the teacher, for its tokenizer"
+    )
+    mapped.add_argument(
+        "--tokenizer",
+        type=Path,
+        required=True,
+        help="folder of the other tokenizer, or a training configuration",
+    )
     mapped.add_argument("--output", type=Path, required=True, help="folder to write")
-    mapped.set_defaults(run=lambda args: map_vectors(args.vectors, args.examples, args.teacher, args.tokenizer, args.output))
-    split = commands.add_parser("split", help="NFCorpus's examples and a share of the others, for the second contrastive phase")
+    mapped.set_defaults(
+        run=lambda args: map_vectors(args.vectors, args.examples, args.teacher, args.tokenizer, args.output)
+    )
+    split = commands.add_parser(
+        "split", help="NFCorpus's examples and a share of the others, for the second contrastive phase"
+    )
     split.add_argument("--examples", type=Path, required=True, help="the examples that pairs wrote")
-    split.add_argument("--output", type=Path, required=True, help="folder to write nfcorpus.jsonl and others.jsonl to")
+    split.add_argument(
+        "--output", type=Path, required=True, help="folder to write nfcorpus.jsonl and others.jsonl to"
+    )
     split.set_defaults(run=lambda args: split_examples(args.examples, args.output))
     args = parser.parse_args(argv)
     args.run(args)
@@ -151,7 +170,9 @@ def wordnet_glosses(data: Path) -> list[tuple[str, str]]:
 
 def trecqa_questions(path: Path) -> Iterator[tuple[str, str, list[str], list[str]]]:
     """Id, question, positive and negative sentences of each question of a TREC QA file."""
-    for name, block in re.findall(r"<QApairs id='(.*?)'>(.*?)</QApairs>", path.read_text(encoding="utf-8", errors="replace"), re.S):
+    for name, block in re.findall(
+        r"<QApairs id='(.*?)'>(.*?)</QApairs>", path.read_text(encoding="utf-8", errors="replace"), re.S
+    ):
         sentences: dict[str, list[str]] = {"question": [], "positive": [], "negative": []}
         for tag, words in re.findall(r"^<(question|positive|negative)>\n(.*)", block, re.M):
             sentences[tag].append(natural(words))
@@ -183,7 +204,9 @@ def running_texts(data: Path) -> Iterator[tuple[str, str]]:
     for name in ("valid", "test"):
         text = (data / "text" / "wikitext-2" / f"{name}.txt").read_text(encoding="utf-8")
         # A line is a paragraph or, between equals signs, a heading.
-        yield from numbered(f"wikitext-2:{name}", (line for line in text.splitlines() if not line.startswith(" =")))
+        yield from numbered(
+            f"wikitext-2:{name}", (line for line in text.splitlines() if not line.startswith(" ="))
+        )
     for corpus in ("brown", "abc", "inaugural", "state_union", "webtext"):
         with zipfile.ZipFile(data / "text" / "nltk" / f"{corpus}.zip") as archive:
             for member in archive.namelist():
@@ -257,13 +280,20 @@ def read_material(data: Path, seed: int) -> Material:
     """Queries, passages and drafts of all sources; the same for the same data and seed."""
     material = Material()
     documents = nfcorpus_documents(data)
-    add_passages(material, "nfcorpus", {f"nfcorpus:{name}": " ".join(both) for name, both in documents.items()})
-    add_passages(material, "msmarco", {f"msmarco:{name}": text for name, text in msmarco_passages(data).items()})
+    add_passages(
+        material, "nfcorpus", {f"nfcorpus:{name}": " ".join(both) for name, both in documents.items()}
+    )
+    add_passages(
+        material, "msmarco", {f"msmarco:{name}": text for name, text in msmarco_passages(data).items()}
+    )
     add_nfcorpus_train(material, nfcorpus_train(data), random.Random(f"{seed}:nfcorpus"))
     add_nfcorpus_titles(material, documents)
     add_crops(material, random.Random(f"{seed}:crop"))
     add_glosses(material, wordnet_glosses(data), random.Random(f"{seed}:wordnet"))
-    add_filings(material, json.loads((data / "pairs" / "llamaindex_10k" / "train_dataset.json").read_text(encoding="utf-8")))
+    add_filings(
+        material,
+        json.loads((data / "pairs" / "llamaindex_10k" / "train_dataset.json").read_text(encoding="utf-8")),
+    )
     add_trecqa(material, trecqa_questions(data / "pairs" / "trecqa" / "train.xml"))
     return material
 
@@ -274,16 +304,22 @@ def add_passages(material: Material, pool: str, passages: dict[str, str]) -> Non
     material.pools[pool] = list(passages)
 
 
-def add_nfcorpus_train(material: Material, judged: dict[str, tuple[str, list[str]]], rng: random.Random) -> None:
+def add_nfcorpus_train(
+    material: Material, judged: dict[str, tuple[str, list[str]]], rng: random.Random
+) -> None:
     """A query's relevant documents in groups, with seven of the teacher's top 100 that are not relevant."""
     relevant: dict[str, dict[str, None]] = {}  # as an ordered set
     for name, (text, documents) in judged.items():
         query = material.query("nfcorpus-train", f"nfcorpus:{name}", text)
         known = (f"nfcorpus:{document}" for document in documents)
-        relevant.setdefault(query, {}).update(dict.fromkeys(name for name in known if name in material.passages))
+        relevant.setdefault(query, {}).update(
+            dict.fromkeys(name for name in known if name in material.passages)
+        )
     for query, positives in relevant.items():
         for group in itertools.batched(rng.sample(list(positives), len(positives)), GROUP):
-            material.drafts.append(Draft("nfcorpus-train", query, group, frozenset(positives), "nfcorpus", slice(0, 100), 7))
+            material.drafts.append(
+                Draft("nfcorpus-train", query, group, frozenset(positives), "nfcorpus", slice(0, 100), 7)
+            )
 
 
 def add_nfcorpus_titles(material: Material, documents: dict[str, tuple[str, str]]) -> None:
@@ -294,7 +330,9 @@ def add_nfcorpus_titles(material: Material, documents: dict[str, tuple[str, str]
             positive = f"nfcorpus:{name}:text"
             material.passages[positive] = text
             barred = frozenset({f"nfcorpus:{name}"})
-            material.drafts.append(Draft("nfcorpus-title", query, (positive,), barred, "nfcorpus", slice(0, 50), 3))
+            material.drafts.append(
+                Draft("nfcorpus-title", query, (positive,), barred, "nfcorpus", slice(0, 50), 3)
+            )
 
 
 def add_crops(material: Material, rng: random.Random) -> None:
@@ -305,7 +343,9 @@ def add_crops(material: Material, rng: random.Random) -> None:
         query = material.query("msmarco-crop", f"crop:{name}", span)
         positive = name if rest is None else f"{name}:cut"
         material.passages.setdefault(positive, rest or "")
-        material.drafts.append(Draft("msmarco-crop", query, (positive,), frozenset({name}), "msmarco", slice(4, 100), 3))
+        material.drafts.append(
+            Draft("msmarco-crop", query, (positive,), frozenset({name}), "msmarco", slice(4, 100), 3)
+        )
 
 
 def crop_pair(text: str, rng: random.Random) -> tuple[str, str | None]:
@@ -328,7 +368,9 @@ def add_glosses(material: Material, glosses: list[tuple[str, str]], rng: random.
     add_passages(material, "wordnet", {name: gloss for gloss, name in ids.items()})
     for query, positives in by_query.items():
         for positive in positives:
-            material.drafts.append(Draft("wordnet", query, (positive,), frozenset(positives), "wordnet", None, 3))
+            material.drafts.append(
+                Draft("wordnet", query, (positive,), frozenset(positives), "wordnet", None, 3)
+            )
 
 
 def add_filings(material: Material, dataset: dict[str, dict]) -> None:
@@ -345,13 +387,17 @@ def add_trecqa(material: Material, questions: Iterable[tuple[str, str, list[str]
     ids: dict[str, str] = {}
     for name, question, right, wrong in questions:
         query = material.query("trecqa", f"trecqa:{name}", question)
-        positives, negatives = ([ids.setdefault(text, f"trecqa:s{len(ids)}") for text in texts] for texts in (right, wrong))
+        positives, negatives = (
+            [ids.setdefault(text, f"trecqa:s{len(ids)}") for text in texts] for texts in (right, wrong)
+        )
         own = [negative for negative in dict.fromkeys(negatives) if negative not in positives]
         if own:
             material.pools[query] = own
         for positive in dict.fromkeys(positives):
             pool, count = (query, 7) if own else ("trecqa", 3)
-            material.drafts.append(Draft("trecqa", query, (positive,), frozenset(positives), pool, None, count))
+            material.drafts.append(
+                Draft("trecqa", query, (positive,), frozenset(positives), pool, None, count)
+            )
     add_passages(material, "trecqa", {name: text for text, name in ids.items()})
 
 
@@ -378,7 +424,9 @@ class Teacher:
     def encode(self, texts: Sequence[str], what: str) -> csr_matrix:
         """Weights (N, V) in float32 of N texts; `what` is shown with the progress. Special tokens weigh 0."""
         rows = self.tokenizer(list(texts), truncation=True, max_length=TEACHER_LENGTH)["input_ids"]
-        order = sorted(range(len(rows)), key=lambda at: -len(rows[at]))  # the longest first: memory fails early or never
+        order = sorted(
+            range(len(rows)), key=lambda at: -len(rows[at])
+        )  # the longest first: memory fails early or never
         parts = []
         with tqdm(total=len(rows), desc=f"encode {what}", unit="text", mininterval=5) as progress:
             for batch in batches([rows[at] for at in order]):
@@ -389,7 +437,9 @@ class Teacher:
     def _weights(self, rows: list[list[int]]) -> torch.Tensor:
         inputs = self.tokenizer.pad({"input_ids": rows}, return_tensors="pt")
         states = self.head.transform(self.model.base_model(**inputs).last_hidden_state)  # (B, L, H)
-        peaks = streamed_peaks(states, inputs["attention_mask"], self.head.decoder.weight, bias=self.head.decoder.bias)
+        peaks = streamed_peaks(
+            states, inputs["attention_mask"], self.head.decoder.weight, bias=self.head.decoder.bias
+        )
         weights = activate(peaks)  # (B, V)
         weights[:, self.tokenizer.all_special_ids] = 0
         return weights
@@ -434,7 +484,9 @@ def vector_records(vectors: Vectors, terms: Sequence[str], most: int) -> Iterato
 def rankings(queries: csr_matrix, passages: csr_matrix, depth: int, what: str) -> Iterator[np.ndarray]:
     """Rows of the best passages, best first, for each query: at most `depth`, and only those that score above 0."""
     inverted = passages.T.tocsr()
-    for start in tqdm(range(0, queries.shape[0], BATCH_TEXTS), desc=f"rank {what}", unit="batch", mininterval=5):
+    for start in tqdm(
+        range(0, queries.shape[0], BATCH_TEXTS), desc=f"rank {what}", unit="batch", mininterval=5
+    ):
         scores = (queries[start : start + BATCH_TEXTS] @ inverted).toarray()  # (B, N)
         deep = min(depth, scores.shape[1])
         for row, best in zip(scores, np.argpartition(-scores, deep - 1, axis=1)[:, :deep], strict=True):
@@ -467,7 +519,9 @@ def prepare_pairs(data: Path, output: Path, teacher_folder: Path | None, seed: i
         write_lines(output / "texts.jsonl", texts)
         print(f"texts: {dict(Counter(text['id'].partition(':')[0] for text in texts))}", file=sys.stderr)
     examples, vectors = output / "examples.jsonl", output / "teacher"
-    files = [examples] + [vectors / kind / "vectors.jsonl" for kind in ("queries", "documents") if teacher_folder]
+    files = [examples] + [
+        vectors / kind / "vectors.jsonl" for kind in ("queries", "documents") if teacher_folder
+    ]
     missing = list(filter(absent, files))
     if not missing:
         return
@@ -481,16 +535,29 @@ def prepare_pairs(data: Path, output: Path, teacher_folder: Path | None, seed: i
 def encode_material(material: Material, teacher: Teacher, folder: Path) -> tuple[Vectors, Vectors]:
     """The teacher's vectors of all queries and all passages, written where they are not there yet."""
     sides = []
-    for kind, texts, most in (("queries", material.queries, QUERY_TERMS), ("documents", material.passages, DOCUMENT_TERMS)):
+    for kind, texts, most in (
+        ("queries", material.queries, QUERY_TERMS),
+        ("documents", material.passages, DOCUMENT_TERMS),
+    ):
         side = Vectors(list(texts), teacher.encode(list(texts.values()), kind))
         print(f"{kind}: {len(texts)}, {side.weights.nnz / len(texts):.1f} terms each", file=sys.stderr)
         if not (path := folder / kind / "vectors.jsonl").exists():
-            write_lines(path, tqdm(vector_records(side, teacher.terms(), most), desc=f"write {kind}", total=len(texts), mininterval=5))
+            write_lines(
+                path,
+                tqdm(
+                    vector_records(side, teacher.terms(), most),
+                    desc=f"write {kind}",
+                    total=len(texts),
+                    mininterval=5,
+                ),
+            )
         sides.append(side)
     return sides[0], sides[1]
 
 
-def write_examples(path: Path, material: Material, scored: tuple[Vectors, Vectors] | None, rng: random.Random) -> None:
+def write_examples(
+    path: Path, material: Material, scored: tuple[Vectors, Vectors] | None, rng: random.Random
+) -> None:
     """Training examples in Tevatron's format, shuffled, with the teacher's scores where there is one."""
     ranked = rank_pools(material, *scored) if scored else {}
     twins: dict[str, list[str]] = {}
@@ -500,7 +567,11 @@ def write_examples(path: Path, material: Material, scored: tuple[Vectors, Vector
     rng.shuffle(drafts)
     scores: dict[tuple[str, str], float] = {}
     if scored:
-        pairs = list(dict.fromkeys((draft.query, name) for draft, negatives in drafts for name in (*draft.positives, *negatives)))
+        pairs = list(
+            dict.fromkeys(
+                (draft.query, name) for draft, negatives in drafts for name in (*draft.positives, *negatives)
+            )
+        )
         scores = dict(zip(pairs, pair_scores(*scored, pairs).tolist(), strict=True))
 
     def passage(query: str, name: str) -> dict:
@@ -543,7 +614,9 @@ def draw_negatives(
 ) -> list[str]:
     """Ids of the draft's negatives; what the ranking lacks comes from the whole pool, and a small pool gives fewer."""
     known = draft.barred.union(draft.positives)
-    barred = {twin for name in known for twin in twins[material.passages[name]]}  # a copy of a positive is no negative
+    barred = {
+        twin for name in known for twin in twins[material.passages[name]]
+    }  # a copy of a positive is no negative
     best = ranked.get((draft.query, draft.pool), [])[draft.ranks] if draft.ranks else []
     chosen = draw(best, draft.count, barred, rng)
     return chosen + draw(material.pools[draft.pool], draft.count - len(chosen), barred.union(chosen), rng)
@@ -564,13 +637,17 @@ def prepare_tokenizer(texts: Path, output: Path, vocabulary: int) -> None:
         return
     try:
         with texts.open(encoding="utf-8") as lines:
-            tokenizer = train_tokenizer((json.loads(line)["contents"] for line in tqdm(lines, desc="read", mininterval=5)), vocabulary)
+            tokenizer = train_tokenizer(
+                (json.loads(line)["contents"] for line in tqdm(lines, desc="read", mininterval=5)), vocabulary
+            )
     except OSError as error:
         raise InputError(f"cannot read {texts}: {error.strerror or error}") from error
     partial = output.with_name(f".{output.name}.partial")
     tokenizer.save_pretrained(partial)
     output.mkdir(parents=True, exist_ok=True)
-    for file in sorted(partial.iterdir(), key=lambda file: file.name == "tokenizer.json"):  # which says that all is there
+    for file in sorted(
+        partial.iterdir(), key=lambda file: file.name == "tokenizer.json"
+    ):  # which says that all is there
         file.replace(output / file.name)
     partial.rmdir()
     print(f"{output}: {len(tokenizer)} entries", file=sys.stderr)
@@ -593,7 +670,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END)
 
@@ -612,7 +691,9 @@ def split_examples(examples: Path, output: Path) -> None:
         with examples.open(encoding="utf-8") as file:
             records = map(json.loads, tqdm(file, desc=f"read {examples}", unit="line", mininterval=5))
             chosen = (record for record in records if record["query_id"].startswith(JUDGED) == of_nfcorpus)
-            yield from map(better_half, chosen) if of_nfcorpus else itertools.islice(chosen, 0, None, OTHERS_KEPT)
+            yield from (
+                map(better_half, chosen) if of_nfcorpus else itertools.islice(chosen, 0, None, OTHERS_KEPT)
+            )
 
     for name, of_nfcorpus in (("nfcorpus.jsonl", True), ("others.jsonl", False)):
         if absent(output / name):
@@ -629,7 +710,9 @@ def better_half(record: dict) -> dict:
 # ---------------------------------------------------------------- map
 
 
-def map_vectors(vectors: Path, examples: Path, teacher_folder: Path, tokenizer_place: Path, output: Path) -> None:
+def map_vectors(
+    vectors: Path, examples: Path, teacher_folder: Path, tokenizer_place: Path, output: Path
+) -> None:
     """Write the vectors of the examples' queries and passages, which are over BERT wordpieces, over another tokenizer's tokens.
 
     Only ids of `examples` are kept, and each gets its lexical weights on top; a document that people judged relevant
@@ -658,17 +741,24 @@ def map_vectors(vectors: Path, examples: Path, teacher_folder: Path, tokenizer_p
             if side == "documents":
                 vectors_of = judged_vectors(output / "queries" / file.name, judged)
                 enriched = (
-                    with_impacts(record, said_by(vectors_of[record["id"]])) if record["id"] in vectors_of else record for record in enriched
+                    with_impacts(record, said_by(vectors_of[record["id"]]))
+                    if record["id"] in vectors_of
+                    else record
+                    for record in enriched
                 )
             write_lines(output / side / file.name, enriched)
     sizes = Counter(map(len, words.tokens.values()))
-    print(f"of {len(words.tokens)} words {sizes[1]} map to one token, {sizes[2] + sizes[3]} to two or three, {sizes[0]} to none")
+    print(
+        f"of {len(words.tokens)} words {sizes[1]} map to one token, {sizes[2] + sizes[3]} to two or three, {sizes[0]} to none"
+    )
 
 
 def read_tokenizer(place: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder, or of the base that a training configuration's card names. Raises InputError."""
     if place.suffix == ".toml":
-        return load_tokenizer(Checkpoint(parse_card(read_toml(place, "configuration")["card"], str(place)), None))
+        return load_tokenizer(
+            Checkpoint(parse_card(read_toml(place, "configuration")["card"], str(place)), None)
+        )
     return load_tokenizer(Checkpoint(EncoderCard(name="tokenizer"), place))
 
 
@@ -680,7 +770,9 @@ def example_texts(examples: Path) -> tuple[dict[str, str], dict[str, str], dict[
     with examples.open(encoding="utf-8") as lines:
         for record in map(json.loads, tqdm(lines, desc=f"read {examples}", unit="line", mininterval=5)):
             queries[record["query_id"]] = record["query"]
-            passages |= {p["docid"]: p["text"] for p in record["positive_passages"] + record["negative_passages"]}
+            passages |= {
+                p["docid"]: p["text"] for p in record["positive_passages"] + record["negative_passages"]
+            }
             if record["query_id"].startswith(JUDGED):
                 for passage in record["positive_passages"]:
                     judged.setdefault(passage["docid"], set()).add(record["query_id"])
@@ -692,7 +784,10 @@ def judged_vectors(file: Path, judged: dict[str, set[str]]) -> dict[str, list[di
     with file.open(encoding="utf-8") as lines:
         records = (json.loads(line) for line in lines)
         vectors = {record["id"]: record["vector"] for record in records if record["id"].startswith(JUDGED)}
-    return {docid: [vectors[query] for query in sorted(queries) if query in vectors] for docid, queries in judged.items()}
+    return {
+        docid: [vectors[query] for query in sorted(queries) if query in vectors]
+        for docid, queries in judged.items()
+    }
 
 
 def with_impacts(record: dict, added: dict[str, int]) -> dict:
@@ -710,7 +805,10 @@ def said_by(queries: list[dict[str, int]]) -> dict[str, int]:
     said: Counter[str] = Counter()
     for vector in queries:
         said.update(vector)
-    shares = {term: round(QUERY_SHARE * impact / math.sqrt(len(queries))) for term, impact in said.most_common(DOCUMENT_TERMS)}
+    shares = {
+        term: round(QUERY_SHARE * impact / math.sqrt(len(queries)))
+        for term, impact in said.most_common(DOCUMENT_TERMS)
+    }
     return {term: share for term, share in shares.items() if share}
 
 
@@ -738,7 +836,10 @@ class Bm25:
         """Impacts of its tokens."""
         counts = Counter(lexical_tokens(text, self.tokenizer))
         norm = K1 * (1 - B + B * counts.total() / self.mean_length)
-        return {token: round(LEXICAL_DOCUMENT * self.rarity(token) * n * (K1 + 1) / (n + norm)) for token, n in counts.items()}
+        return {
+            token: round(LEXICAL_DOCUMENT * self.rarity(token) * n * (K1 + 1) / (n + norm))
+            for token, n in counts.items()
+        }
 
     def rarity(self, token: str) -> float:
         """Lucene's inverse document frequency."""
@@ -760,8 +861,12 @@ class Words:
         that of its heaviest piece: left out, it would look to the student like a word to switch off.
         """
         vector = record["vector"]
-        weights = {term: impact for term, impact in vector.items() if term.isalnum()}  # not what goes on a word: ##
-        for word in dict.fromkeys(re.findall(r"[^\W_]+", text.lower())):  # in order: ties come out alike in every run
+        weights = {
+            term: impact for term, impact in vector.items() if term.isalnum()
+        }  # not what goes on a word: ##
+        for word in dict.fromkeys(
+            re.findall(r"[^\W_]+", text.lower())
+        ):  # in order: ties come out alike in every run
             if word not in self._pieces:
                 self._pieces[word] = self.teacher.tokenize(word)
             if len(self._pieces[word]) > 1:

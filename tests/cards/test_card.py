@@ -21,7 +21,9 @@ VALUES = {
     "name": TEXT.filter(str.strip),
     "aliases": st.lists(TEXT, max_size=3).map(tuple),
     "weights": st.sampled_from(get_args(Weights)),
-    "adapter": TEXT.filter(lambda text: not PurePath(text).is_absolute() and ".." not in PurePath(text).parts),
+    "adapter": TEXT.filter(
+        lambda text: not PurePath(text).is_absolute() and ".." not in PurePath(text).parts
+    ),
     "base_file": TEXT.filter(lambda text: PurePath(text).name == text),
     "layers": st.integers(0, 10_000),
     "attention": st.sampled_from(get_args(Attention)),
@@ -104,7 +106,13 @@ def test_any_card_survives_toml(card):
 
 
 def test_a_card_survives_a_round_trip_through_a_file(tmp_path):
-    card = EncoderCard(name="ä", aliases=("A/b", 'quo"te'), query_prefix='tab\t "q" \\ \n', echo=True, paper_scores={"set nDCG@10": 7.0})
+    card = EncoderCard(
+        name="ä",
+        aliases=("A/b", 'quo"te'),
+        query_prefix='tab\t "q" \\ \n',
+        echo=True,
+        paper_scores={"set nDCG@10": 7.0},
+    )
     write_card(card, tmp_path / "card.toml")
     assert read_card(tmp_path / "card.toml") == card
 
@@ -139,7 +147,11 @@ def test_a_value_of_the_wrong_type_is_an_error_that_names_file_key_and_value(tmp
 
 
 def test_a_list_or_table_with_one_wrong_item_is_an_error(tmp_path):
-    for key, text in (("aliases", '["a", 1]'), ("paper_scores", '{x = "high"}'), ("paper_scores", "{x = true}")):
+    for key, text in (
+        ("aliases", '["a", 1]'),
+        ("paper_scores", '{x = "high"}'),
+        ("paper_scores", "{x = true}"),
+    ):
         file = write(tmp_path, f'name = "a"\n{key} = {text}\n')
         with pytest.raises(InputError, match=key) as error:
             read_card(file)
@@ -176,8 +188,22 @@ def test_a_value_out_of_range_is_an_error_that_names_file_and_key(tmp_path, key,
 
 
 def test_the_lowest_values_allowed_are_allowed():
-    card = parse_card({"name": "a", "query_max_length": 1, "document_max_length": 1, "query_top_terms": 0, "document_top_terms": 0}, "x")
-    assert (card.query_max_length, card.document_max_length, card.query_top_terms, card.document_top_terms) == (1, 1, 0, 0)
+    card = parse_card(
+        {
+            "name": "a",
+            "query_max_length": 1,
+            "document_max_length": 1,
+            "query_top_terms": 0,
+            "document_top_terms": 0,
+        },
+        "x",
+    )
+    assert (
+        card.query_max_length,
+        card.document_max_length,
+        card.query_top_terms,
+        card.document_top_terms,
+    ) == (1, 1, 0, 0)
 
 
 def test_a_card_without_a_name_is_an_error(tmp_path):
@@ -194,7 +220,10 @@ def test_a_blank_name_is_an_error(name):
     assert str(error.value) == f"here: name is {name!r}; wanted a name"
 
 
-@pytest.mark.parametrize("content", [b"name = ", b'name = "a"\nname = "b"\n', b"{}", b'name = "\xff"\n', b'\xef\xbb\xbfname = "a"\n'])
+@pytest.mark.parametrize(
+    "content",
+    [b"name = ", b'name = "a"\nname = "b"\n', b"{}", b'name = "\xff"\n', b'\xef\xbb\xbfname = "a"\n'],
+)
 def test_what_is_no_toml_is_an_error_that_names_the_file(tmp_path, content):
     file = tmp_path / "card.toml"
     file.write_bytes(content)
@@ -220,7 +249,16 @@ def test_the_hash_changes_with_what_changes_a_vector_and_with_nothing_else(field
 
 def test_names_sources_and_scores_are_the_only_fields_outside_the_hash():
     outside = set(FIELDS) - set(VECTOR_FIELDS)
-    assert outside == {"name", "aliases", "summary", "weights", "install", "source", "licence", "paper_scores"}
+    assert outside == {
+        "name",
+        "aliases",
+        "summary",
+        "weights",
+        "install",
+        "source",
+        "licence",
+        "paper_scores",
+    }
 
 
 def test_the_hash_is_a_fixed_sha256_of_the_card():
@@ -236,7 +274,11 @@ def test_a_key_that_came_later_is_in_the_hash_only_where_it_is_set(key):
     default, other = getattr(card, key), OTHER[key]
     assert parse_card({"name": "a", "echo": True, key: default}, "here").hash() == card.hash()
     assert parse_card({"name": "a", "echo": True, key: other}, "here").hash() != card.hash()
-    assert EncoderCard(name="a", layers=1).hash() != EncoderCard(name="a", layers=2).hash() != EncoderCard(name="a", lowercase=True).hash()
+    assert (
+        EncoderCard(name="a", layers=1).hash()
+        != EncoderCard(name="a", layers=2).hash()
+        != EncoderCard(name="a", lowercase=True).hash()
+    )
 
 
 def test_an_infinite_scale_is_an_error():
@@ -245,6 +287,8 @@ def test_an_infinite_scale_is_an_error():
             parse_card({"name": "a", key: math.inf}, "here")
 
 
-@pytest.mark.parametrize("card", [EncoderCard(name="a", query_prefix="\x7f"), EncoderCard(name="a", paper_scores={"😀": 1.0})])
+@pytest.mark.parametrize(
+    "card", [EncoderCard(name="a", query_prefix="\x7f"), EncoderCard(name="a", paper_scores={"😀": 1.0})]
+)
 def test_rare_characters_survive_toml(card):
     assert parse_card(tomllib.loads(to_toml(card)), "here") == card

@@ -40,7 +40,9 @@ def _no_hub_and_an_empty_home(monkeypatch, tmp_path):
     catalogue._hub_card.cache_clear()
 
 
-def make_checkpoint(folder: Path, *, weights: bytes | None = b"weights", card: EncoderCard | None = None) -> Path:
+def make_checkpoint(
+    folder: Path, *, weights: bytes | None = b"weights", card: EncoderCard | None = None
+) -> Path:
     """A folder as train writes it, with weights that nobody loads."""
     folder.mkdir(parents=True)
     if card is not None:
@@ -70,7 +72,9 @@ def test_no_two_cards_share_a_name_or_an_alias():
 def test_every_shipped_card_tells_what_it_is_and_where_it_is_from():
     for card in shipped_cards().values():
         assert all((card.summary, card.source, card.licence)), card.name
-        assert (card.weights == "hub") != bool(card.install), f"{card.name}: weights that are not public need 'install', others do not"
+        assert (card.weights == "hub") != bool(card.install), (
+            f"{card.name}: weights that are not public need 'install', others do not"
+        )
         assert card.weights == "folder" or card.base, card.name
 
 
@@ -80,8 +84,16 @@ def test_every_shipped_card_tells_what_it_is_and_where_it_is_from():
         ("csplade-tiny", "csplade-tiny", EncoderOptions()),
         ("naver/splade-v3", "naver/splade-v3", EncoderOptions()),
         ("csplade-tiny:device=cpu", "csplade-tiny", EncoderOptions(device="cpu")),
-        ("csplade-tiny:dtype=float16,max_length=128", "csplade-tiny", EncoderOptions(dtype="float16", max_length=128)),
-        ("a/b:quantization=none,top_terms=0,device=cuda", "a/b", EncoderOptions(quantization="none", top_terms=0, device="cuda")),
+        (
+            "csplade-tiny:dtype=float16,max_length=128",
+            "csplade-tiny",
+            EncoderOptions(dtype="float16", max_length=128),
+        ),
+        (
+            "a/b:quantization=none,top_terms=0,device=cuda",
+            "a/b",
+            EncoderOptions(quantization="none", top_terms=0, device="cuda"),
+        ),
         ("csplade-tiny:device=cuda:1", "csplade-tiny", EncoderOptions(device="cuda:1")),
         ("a/b:device=cuda:1,top_terms=9", "a/b", EncoderOptions(device="cuda:1", top_terms=9)),
         ("C:\\models:device=cpu", "C:\\models", EncoderOptions(device="cpu")),
@@ -126,7 +138,10 @@ def test_a_folder_may_have_an_equals_sign_or_a_colon_in_its_name(tmp_path):
         folder = make_checkpoint(tmp_path / name, card=EncoderCard(name="mine"))
         assert parse_encoder_name(str(folder)) == (str(folder), EncoderOptions())
     for name in ("lr=0.1", "run:3"):
-        assert parse_encoder_name(f"{tmp_path / name}:device=cpu") == (str(tmp_path / name), EncoderOptions(device="cpu"))
+        assert parse_encoder_name(f"{tmp_path / name}:device=cpu") == (
+            str(tmp_path / name),
+            EncoderOptions(device="cpu"),
+        )
 
 
 def test_given_options_win_over_those_in_the_name():
@@ -135,8 +150,12 @@ def test_given_options_win_over_those_in_the_name():
 
 
 def test_lengths_and_top_terms_of_the_options_go_to_both_sides_of_the_card():
-    card = EncoderOptions(max_length=8, top_terms=5, device="cpu").apply_to(EncoderCard(name="a", query_top_terms=1))
-    expected = EncoderCard(name="a", query_max_length=8, document_max_length=8, query_top_terms=5, document_top_terms=5)
+    card = EncoderOptions(max_length=8, top_terms=5, device="cpu").apply_to(
+        EncoderCard(name="a", query_top_terms=1)
+    )
+    expected = EncoderCard(
+        name="a", query_max_length=8, document_max_length=8, query_top_terms=5, document_top_terms=5
+    )
     assert card == expected
     assert EncoderOptions().apply_to(expected) == expected
     assert EncoderOptions(top_terms=0).apply_to(expected).query_top_terms == 0
@@ -155,7 +174,16 @@ def test_a_name_of_ours_with_wrong_options_is_ours_still():
 
 
 @pytest.mark.parametrize(
-    "name", ["naver/splade-v3", "naver/splade-cocondenser-ensembledistil", "csplade", "csplade-tiny-2", "bm25", "x\0y", "/"]
+    "name",
+    [
+        "naver/splade-v3",
+        "naver/splade-cocondenser-ensembledistil",
+        "csplade",
+        "csplade-tiny-2",
+        "bm25",
+        "x\0y",
+        "/",
+    ],
 )
 def test_other_names_are_not_ours(name):
     assert not is_ours(name)
@@ -190,7 +218,9 @@ def test_a_hub_repository_is_ours_where_its_card_is_in_the_cache(tmp_path, monke
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     assert is_ours("somebody/mine")
     assert not is_ours("somebody/else")
-    assert find_checkpoint("somebody/mine") == Checkpoint(EncoderCard(name="mine", weights="hub", base="somebody/mine"), None)
+    assert find_checkpoint("somebody/mine") == Checkpoint(
+        EncoderCard(name="mine", weights="hub", base="somebody/mine"), None
+    )
 
 
 def test_an_adapter_in_a_hub_repository_is_the_encoders_own(tmp_path, monkeypatch):
@@ -206,7 +236,9 @@ def test_an_adapter_in_a_hub_repository_is_the_encoders_own(tmp_path, monkeypatc
     catalogue._hub_card.cache_clear()
     found = find_checkpoint("somebody/mine")
     assert (found.card.base, found.card.adapter, found.folder) == ("meta/model", "somebody/mine", None)
-    (snapshot / "adapter_model.safetensors").unlink()  # or out of reach: loading it then is an error, never the base alone
+    (
+        snapshot / "adapter_model.safetensors"
+    ).unlink()  # or out of reach: loading it then is an error, never the base alone
     assert find_checkpoint("somebody/mine") == found
     catalogue._hub_card.cache_clear()
 
@@ -223,7 +255,9 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
 def test_a_folder_without_a_card_is_an_error_of_its_own(tmp_path):
     with pytest.raises(InputError) as error:
         find_checkpoint(str(tmp_path))
-    assert str(error.value) == f"the folder {tmp_path} has no card.toml: it is not a checkpoint folder of ours"
+    assert (
+        str(error.value) == f"the folder {tmp_path} has no card.toml: it is not a checkpoint folder of ours"
+    )
 
 
 def test_a_known_name_without_weights_says_where_it_looked_and_how_to_get_them(tmp_path):
@@ -286,7 +320,9 @@ def test_the_fingerprint_sees_the_head_and_the_tail_of_a_large_file(tmp_path):
     middle = bytes(3 * 2**20)
     contents = (b"a" + middle + b"a", b"b" + middle + b"a", b"a" + middle + b"b", b"a" + middle + b"aa")
     folders = [make_checkpoint(tmp_path / str(i), weights=weights) for i, weights in enumerate(contents)]
-    assert len({Checkpoint(EncoderCard(name="a"), folder).fingerprint() for folder in folders}) == len(contents)
+    assert len({Checkpoint(EncoderCard(name="a"), folder).fingerprint() for folder in folders}) == len(
+        contents
+    )
 
 
 def test_the_fingerprint_of_public_weights_is_that_of_their_names_and_revision():
@@ -315,7 +351,9 @@ def test_looking_a_card_up_loads_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("name", ["naver/a--b", "out/a..b", "out/model-", "out/model.git", "out/" + "x" * 100, "x" * 300])
+@pytest.mark.parametrize(
+    "name", ["naver/a--b", "out/a..b", "out/model-", "out/model.git", "out/" + "x" * 100, "x" * 300]
+)
 def test_asking_whether_a_name_is_ours_never_raises(name):
     assert not is_ours(name)
     with pytest.raises(InputError, match="unknown encoder"):

@@ -24,7 +24,10 @@ from csplade_pyserini.errors import InputError
 def write(path: Path, *records: object) -> Path:
     """A JSONL file, gzip where its name says so; a str or bytes among the records is a line as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [r if isinstance(r, bytes) else r.encode() if isinstance(r, str) else json.dumps(r).encode() for r in records]
+    lines = [
+        r if isinstance(r, bytes) else r.encode() if isinstance(r, str) else json.dumps(r).encode()
+        for r in records
+    ]
     content = b"".join(line + b"\n" for line in lines)
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
@@ -88,12 +91,20 @@ def test_fields_asked_for_make_the_text_in_the_order_they_are_asked_for(tmp_path
 def test_fields_that_a_record_lacks_are_cut_out_of_its_contents_as_pyserini_does(tmp_path):
     file = write(tmp_path / "c.jsonl", doc("1", "title\ntext\n"), doc("2", "title\n"))
     assert read(file, fields=["text"]) == [("1", "title\ntext"), ("2", "title")]
-    assert list(itertools.islice(open_corpus(str(file), fields=["title", "text"]).documents(), 1))[0].text == "title text"
-    assert error_of(file, fields=["title", "text"]).startswith(f"{file}:2: no field 'title'; it has 'id', 'contents'")
+    assert (
+        list(itertools.islice(open_corpus(str(file), fields=["title", "text"]).documents(), 1))[0].text
+        == "title text"
+    )
+    assert error_of(file, fields=["title", "text"]).startswith(
+        f"{file}:2: no field 'title'; it has 'id', 'contents'"
+    )
 
 
 def test_the_docid_is_id_or_what_the_flag_names(tmp_path):
-    records = [{"id": "a", "_id": "b", "docid": "c", "pid": 7, "text": "t"}, {"_id": "b2", "docid": "c2", "pid": "007", "text": "t"}]
+    records = [
+        {"id": "a", "_id": "b", "docid": "c", "pid": 7, "text": "t"},
+        {"_id": "b2", "docid": "c2", "pid": "007", "text": "t"},
+    ]
     file = write(tmp_path / "c.jsonl", *records, {"docid": "c3", "pid": "p", "text": "t"})
     assert [docid for docid, _ in read(file)] == ["a", "b2", "c3"]
     assert [docid for docid, _ in read(file, docid_field="pid")] == ["7", "007", "p"]
@@ -195,7 +206,10 @@ def test_a_folder_without_jsonl_is_an_error(tmp_path):
     (tmp_path / "corpus.tsv").write_text("1\ttext\n")
     with pytest.raises(InputError) as error:
         open_corpus(str(tmp_path))
-    assert str(error.value) == f"the corpus {tmp_path} has no file that ends in .jsonl, .jsonl.gz, .json, .json.gz"
+    assert (
+        str(error.value)
+        == f"the corpus {tmp_path} has no file that ends in .jsonl, .jsonl.gz, .json, .json.gz"
+    )
 
 
 def test_a_folder_named_like_a_file_is_an_error(tmp_path):
@@ -204,14 +218,21 @@ def test_a_folder_named_like_a_file_is_an_error(tmp_path):
 
 
 @settings(deadline=None, max_examples=60)
-@given(files=st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=4), count=st.integers(1, 12))
+@given(
+    files=st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=4),
+    count=st.integers(1, 12),
+)
 def test_pieces_hold_every_document_once_and_in_order(tmp_path_factory, files, count):
     folder = tmp_path_factory.mktemp("pieces")
     for number, (documents, compressed) in enumerate(files):
         lines = "".join(f"{json.dumps(doc(f'{number}-{i}'))}\n" for i in range(documents)).encode()
-        (folder / f"{number}.jsonl{'.gz' * compressed}").write_bytes(gzip.compress(lines) if compressed else lines)
+        (folder / f"{number}.jsonl{'.gz' * compressed}").write_bytes(
+            gzip.compress(lines) if compressed else lines
+        )
     corpus = open_corpus(str(folder))
-    pieces = [[document.docid for document in corpus.piece(number, count).documents()] for number in range(count)]
+    pieces = [
+        [document.docid for document in corpus.piece(number, count).documents()] for number in range(count)
+    ]
     whole = [document.docid for document in corpus.documents()]
     assert sorted(docid for piece in pieces for docid in piece) == sorted(whole)
     if not any(compressed for _, compressed in files):
@@ -229,11 +250,16 @@ def test_documents_are_read_as_they_are_asked_for(tmp_path):
 
 
 def test_a_file_that_another_piece_has_is_not_opened(tmp_path, monkeypatch):
-    files = [write(tmp_path / f"{number}.jsonl", doc(f"{number}-1"), doc(f"{number}-2")) for number in range(3)]
+    files = [
+        write(tmp_path / f"{number}.jsonl", doc(f"{number}-1"), doc(f"{number}-2")) for number in range(3)
+    ]
     opened = []
     real = Path.open
     monkeypatch.setattr(Path, "open", lambda file, *a, **k: opened.append(file) or real(file, *a, **k))
-    assert [document.docid for document in open_corpus(str(tmp_path)).piece(1, 3).documents()] == ["1-1", "1-2"]
+    assert [document.docid for document in open_corpus(str(tmp_path)).piece(1, 3).documents()] == [
+        "1-1",
+        "1-2",
+    ]
     assert set(opened) == {files[1]}
 
 
@@ -275,13 +301,17 @@ def data_sets(monkeypatch):
 
 
 def test_an_ir_data_set_is_a_corpus(data_sets):
-    data_sets["fake/docs"] = FakeDataSet([TitledDoc("d1", "title ", "text", "url"), TitledDoc("d2", "", "text", "url")])
+    data_sets["fake/docs"] = FakeDataSet(
+        [TitledDoc("d1", "title ", "text", "url"), TitledDoc("d2", "", "text", "url")]
+    )
     corpus = open_corpus("ir_datasets:fake/docs")
     assert list(corpus.documents()) == [
         Document("d1", "title text", "ir_datasets:fake/docs, document 1"),
         Document("d2", "text", "ir_datasets:fake/docs, document 2"),
     ]
-    assert [document.text for document in open_corpus("ir_datasets:fake/docs", fields=["url"]).documents()] == ["url", "url"]
+    assert [
+        document.text for document in open_corpus("ir_datasets:fake/docs", fields=["url"]).documents()
+    ] == ["url", "url"]
     assert measure_corpus(corpus).documents == 2
 
 
@@ -292,7 +322,11 @@ def test_pieces_of_an_ir_data_set_are_ranges_of_it(data_sets, sliced):
         fake.docs_iter = lambda: fake.docs
     data_sets["fake"] = fake
     pieces = [list(open_corpus("ir_datasets:fake").piece(number, 3).documents()) for number in range(3)]
-    assert [[document.docid for document in piece] for piece in pieces] == [["d0", "d1"], ["d2", "d3"], ["d4", "d5", "d6"]]
+    assert [[document.docid for document in piece] for piece in pieces] == [
+        ["d0", "d1"],
+        ["d2", "d3"],
+        ["d4", "d5", "d6"],
+    ]
     assert pieces[1][0].place == "ir_datasets:fake, document 3"
 
 
@@ -300,7 +334,9 @@ def test_an_error_in_an_ir_data_set_names_the_document(data_sets):
     data_sets["fake"] = FakeDataSet([TitledDoc("d1", "t", "t", "u"), TitledDoc("d1", "t", "t", "u")])
     with pytest.raises(InputError) as error:
         measure_corpus(IrDatasetsCorpus("ir_datasets:fake"))
-    assert str(error.value) == "ir_datasets:fake, document 2: docid 'd1' is also at ir_datasets:fake, document 1"
+    assert (
+        str(error.value) == "ir_datasets:fake, document 2: docid 'd1' is also at ir_datasets:fake, document 1"
+    )
     with pytest.raises(InputError, match="ir_datasets:fake, document 1: no field 'body'; it has "):
         measure_corpus(IrDatasetsCorpus("ir_datasets:fake", ("body",)))
 
@@ -314,11 +350,16 @@ def test_an_ir_data_set_without_documents_is_an_error(data_sets):
 def test_an_unknown_ir_data_set_is_an_error():
     with pytest.raises(InputError) as error:
         measure_corpus(open_corpus("ir_datasets:no-such-set"))
-    assert str(error.value) == "ir_datasets:no-such-set: ir_datasets knows no such data set; see https://ir-datasets.com"
+    assert (
+        str(error.value)
+        == "ir_datasets:no-such-set: ir_datasets knows no such data set; see https://ir-datasets.com"
+    )
 
 
 def test_ir_data_sets_have_docids_of_their_own():
-    with pytest.raises(InputError, match="--docid-field pid: documents of ir_datasets:fake have their docids already"):
+    with pytest.raises(
+        InputError, match="--docid-field pid: documents of ir_datasets:fake have their docids already"
+    ):
         open_corpus("ir_datasets:fake", docid_field="pid")
 
 
@@ -340,7 +381,12 @@ def test_a_damaged_gzip_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    [b'{"id": "\\ud800", "contents": "t"}', b'{"id": "a", "contents": "\\ud800"}', b"[" * 200_000, b'{"id": ' + b"1" * 5000 + b"}"],
+    [
+        b'{"id": "\\ud800", "contents": "t"}',
+        b'{"id": "a", "contents": "\\ud800"}',
+        b"[" * 200_000,
+        b'{"id": ' + b"1" * 5000 + b"}",
+    ],
     ids=["lone surrogate in the id", "lone surrogate in the text", "deep nesting", "huge number"],
 )
 def test_a_line_that_json_or_utf8_cannot_hold_is_an_error(tmp_path, line):

@@ -22,7 +22,19 @@ from csplade_pyserini.collections.manifests import manifest_path, read_collectio
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.model.batching import TokenBudget
 
-TEXTS = ["one fish", "two fish", "", "red fish red", " ", "blue fish", "fish fish fish", "Zürich 日本", "a b c d e", "last", "one fish"]
+TEXTS = [
+    "one fish",
+    "two fish",
+    "",
+    "red fish red",
+    " ",
+    "blue fish",
+    "fish fish fish",
+    "Zürich 日本",
+    "a b c d e",
+    "last",
+    "one fish",
+]
 RESERVED = "[CSPLADE-EMPTY]"
 
 
@@ -61,7 +73,9 @@ def corpus(tmp_path) -> Path:
 
 
 def write_corpus(file: Path, texts: Sequence[str]) -> Path:
-    file.write_text("".join(json.dumps({"id": f"d{i}", "contents": text}) + "\n" for i, text in enumerate(texts)))
+    file.write_text(
+        "".join(json.dumps({"id": f"d{i}", "contents": text}) + "\n" for i, text in enumerate(texts))
+    )
     return file
 
 
@@ -93,7 +107,11 @@ def records_of(folder: Path) -> list[dict[str, object]]:
 
 
 def expected_record(number: int) -> dict[str, object]:
-    return {"id": f"d{number}", "contents": "", "vector": dict(Counter(TEXTS[number].split())) or {RESERVED: 1}}
+    return {
+        "id": f"d{number}",
+        "contents": "",
+        "vector": dict(Counter(TEXTS[number].split())) or {RESERVED: 1},
+    }
 
 
 def die() -> None:
@@ -124,7 +142,9 @@ def test_a_corpus_becomes_files_of_so_many_documents(corpus, tmp_path):
     assert list(files_of(output)) == [f"shard-0000-of-0001-{part:05d}.jsonl" for part in range(4)]
     assert [(shard.first, shard.documents) for shard in manifest.shards] == [(0, 3), (3, 3), (6, 3), (9, 2)]
     assert encoder.encoded == [" ".join(text.split()) for text in TEXTS]
-    assert sorted(path.name for path in output.parent.iterdir()) == ["out", "out.manifest.json"], "nothing is left of the work"
+    assert sorted(path.name for path in output.parent.iterdir()) == ["out", "out.manifest.json"], (
+        "nothing is left of the work"
+    )
 
 
 def test_the_manifest_tells_what_the_files_hold(corpus, tmp_path):
@@ -147,7 +167,11 @@ def test_the_manifest_tells_what_the_files_hold(corpus, tmp_path):
     }  # fmt: skip
     assert read_collection_manifest(tmp_path / "out") == manifest
     table = json.loads((tmp_path / "out.manifest.json").read_text())
-    assert (table["documents"], table["empties"], table["terms"]) == (manifest.documents, manifest.empties, manifest.terms)
+    assert (table["documents"], table["empties"], table["terms"]) == (
+        manifest.documents,
+        manifest.empties,
+        manifest.terms,
+    )
 
 
 def test_empty_documents_are_counted_and_carry_exactly_the_reserved_term(corpus, tmp_path):
@@ -173,7 +197,10 @@ def test_a_record_is_one_line_with_terms_as_they_are():
 def test_shards_together_are_the_corpus_in_any_order(corpus, tmp_path, order):
     encode_corpus(job_of(corpus, tmp_path / "one", WordEncoder()))
     encoders = {shard_id: WordEncoder() for shard_id in order}
-    jobs = [job_of(corpus, tmp_path / "many", encoders[shard_id], shard_id=shard_id, shard_num=4) for shard_id in order]
+    jobs = [
+        job_of(corpus, tmp_path / "many", encoders[shard_id], shard_id=shard_id, shard_num=4)
+        for shard_id in order
+    ]
     manifests = [encode_corpus(job) for job in jobs]
     assert manifests[:-1] == [None] * 3
     assert manifests[-1] == read_collection_manifest(tmp_path / "many")
@@ -205,13 +232,17 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(corpus, tmp_path, lasts):
     assert len(finished) == lasts // 3
     assert finished.items() <= expected.items(), "a final name stands for a whole file"
     assert not manifest_path(output).exists()
-    assert list(files_of(output.with_name("out.partial"))) == (["shard-0000-of-0001.json"] if finished else [])
+    assert list(files_of(output.with_name("out.partial"))) == (
+        ["shard-0000-of-0001.json"] if finished else []
+    )
 
     encoder = WordEncoder()
     encode_corpus(job_of(corpus, output, encoder))
     assert files_of(output) == expected
     assert manifest_path(output).read_bytes() == manifest_path(whole).read_bytes()
-    assert encoder.encoded == [" ".join(text.split()) for text in TEXTS[3 * len(finished) :]], "finished files are not encoded again"
+    assert encoder.encoded == [" ".join(text.split()) for text in TEXTS[3 * len(finished) :]], (
+        "finished files are not encoded again"
+    )
     assert not output.with_name("out.partial").exists()
 
 
@@ -219,7 +250,13 @@ def test_a_run_may_be_interrupted_again_and_again(corpus, tmp_path):
     encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
     for lasts in (2, 3, 4, 1, 5):
         with contextlib.suppress(KeyboardInterrupt):
-            encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(lasts, lambda: (_ for _ in ()).throw(KeyboardInterrupt))))
+            encode_corpus(
+                job_of(
+                    corpus,
+                    tmp_path / "out",
+                    WordEncoder(lasts, lambda: (_ for _ in ()).throw(KeyboardInterrupt)),
+                )
+            )
     encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder()))
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
@@ -229,17 +266,24 @@ def test_a_killed_process_leaves_whole_files_and_can_be_resumed(corpus, tmp_path
     output = tmp_path / "out"
     program = "import sys; sys.path.insert(0, sys.argv[1]); import test_encoding; test_encoding.encode_and_die(*sys.argv[2:])"
     arguments = [str(Path(__file__).parent), str(corpus), str(output), "8"]
-    died = subprocess.run([sys.executable, "-B", "-c", program, *arguments], capture_output=True, text=True, check=False)
+    died = subprocess.run(
+        [sys.executable, "-B", "-c", program, *arguments], capture_output=True, text=True, check=False
+    )
     assert died.returncode == 9, died.stderr
     assert files_of(output).items() <= files_of(tmp_path / "whole").items()
     assert len(files_of(output)) == 2
-    assert any("00002" in name for name in files_of(tmp_path / "out.partial")), "the file in progress is in DIR.partial"
+    assert any("00002" in name for name in files_of(tmp_path / "out.partial")), (
+        "the file in progress is in DIR.partial"
+    )
 
     encoder = WordEncoder()
     encode_corpus(job_of(corpus, output, encoder))
     assert files_of(output) == files_of(tmp_path / "whole")
     assert len(encoder.encoded) == len(TEXTS) - 6
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("out")) == ["out", "out.manifest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("out")) == [
+        "out",
+        "out.manifest.json",
+    ]
 
 
 def test_files_that_are_missing_or_changed_when_resuming_are_encoded_again(corpus, tmp_path, capsys):
@@ -284,7 +328,9 @@ def test_finished_files_that_were_not_noted_down_are_encoded_again(corpus, tmp_p
         ({"shard_num": 2}, "shard_num 1", "2"),
     ],
 )
-def test_another_command_does_not_resume_and_is_told_both_values(corpus, tmp_path, lasts, changes, before, now):
+def test_another_command_does_not_resume_and_is_told_both_values(
+    corpus, tmp_path, lasts, changes, before, now
+):
     with contextlib.suppress(ZeroDivisionError):
         encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(lasts)))
     there = files_of(tmp_path / "out")
@@ -292,7 +338,9 @@ def test_another_command_does_not_resume_and_is_told_both_values(corpus, tmp_pat
         encode_corpus(job_of(corpus, tmp_path / "out", **changes))
     place = tmp_path / ("out.partial/shard-0000-of-0001.json" if lasts else "out.manifest.json")
     assert str(error.value).startswith(f"{place} was made with {before}")
-    assert f", this command has {now}: repeat the first command, or choose another --output" in str(error.value)
+    assert f", this command has {now}: repeat the first command, or choose another --output" in str(
+        error.value
+    )
     assert files_of(tmp_path / "out") == there
 
 
@@ -309,7 +357,10 @@ def test_a_corpus_that_has_grown_is_not_resumed(corpus, tmp_path, lasts):
 
 def test_a_shard_of_another_encoder_is_not_joined(corpus, tmp_path):
     encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(), shard_id=0, shard_num=2))
-    with pytest.raises(InputError, match="shard-0000-of-0002.json was made with encoder 'words@1', this command has 'words@2'"):
+    with pytest.raises(
+        InputError,
+        match="shard-0000-of-0002.json was made with encoder 'words@1', this command has 'words@2'",
+    ):
         encode_corpus(job_of(corpus, tmp_path / "out", shard_id=1, shard_num=2, identity="words@2"))
 
 
@@ -319,7 +370,11 @@ def test_a_whole_output_is_left_alone_and_its_encoder_not_loaded(corpus, tmp_pat
     before = (files_of(output), manifest_path(output).read_bytes(), manifest_path(output).stat().st_mtime_ns)
     capsys.readouterr()
     assert encode_corpus(job_of(corpus, output)) == manifest
-    assert (files_of(output), manifest_path(output).read_bytes(), manifest_path(output).stat().st_mtime_ns) == before
+    assert (
+        files_of(output),
+        manifest_path(output).read_bytes(),
+        manifest_path(output).stat().st_mtime_ns,
+    ) == before
     assert not (tmp_path / "out.partial").exists()
     out, err = capsys.readouterr()
     assert out == ""
@@ -363,10 +418,14 @@ def test_a_changed_collection_fails_its_check(corpus, tmp_path):
         return str(error.value)
 
     name = "shard-0000-of-0001-00001.jsonl"
-    changed = damaged(lambda output: (output / name).write_bytes((output / name).read_bytes().replace(b"red", b"bed")))
+    changed = damaged(
+        lambda output: (output / name).write_bytes((output / name).read_bytes().replace(b"red", b"bed"))
+    )
     assert changed == f"{tmp_path / 'out' / name} has changed since it was written; encode again"
     assert f"missing ['{name}'], not of it nothing" in damaged(lambda output: (output / name).unlink())
-    assert "missing nothing, not of it ['notes.txt']" in damaged(lambda output: (output / "notes.txt").write_text("x"))
+    assert "missing nothing, not of it ['notes.txt']" in damaged(
+        lambda output: (output / "notes.txt").write_text("x")
+    )
 
 
 def test_another_shard_that_changed_meanwhile_fails_the_check(corpus, tmp_path):
@@ -384,7 +443,10 @@ def test_an_output_that_holds_something_else_is_an_error(corpus, tmp_path):
     (output / "thesis.tex").write_text("the only copy")
     with pytest.raises(InputError) as error:
         encode_corpus(job_of(corpus, output))
-    assert str(error.value) == f"{output} is not empty and has no manifest: choose another --output, or remove it"
+    assert (
+        str(error.value)
+        == f"{output} is not empty and has no manifest: choose another --output, or remove it"
+    )
     assert files_of(output) == {"thesis.tex": b"the only copy"}
     assert not (tmp_path / "out.partial").exists()
 
@@ -458,7 +520,11 @@ class CountedCorpus:
 
 def test_the_corpus_is_read_twice_however_many_files_it_makes(corpus, tmp_path):
     counted = CountedCorpus(open_corpus(str(corpus)))
-    manifest = encode_corpus(dataclasses.replace(job_of(corpus, tmp_path / "out", WordEncoder()), corpus=counted, documents_per_file=1))
+    manifest = encode_corpus(
+        dataclasses.replace(
+            job_of(corpus, tmp_path / "out", WordEncoder()), corpus=counted, documents_per_file=1
+        )
+    )
     assert len(manifest.shards) == len(TEXTS)
     assert counted.passes == 2
     assert counted.taken <= 2 * len(TEXTS)
@@ -468,7 +534,9 @@ def test_a_resumed_run_reads_the_corpus_twice_as_well(corpus, tmp_path):
     with pytest.raises(ZeroDivisionError):
         encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(7), documents_per_file=1))
     counted = CountedCorpus(open_corpus(str(corpus)))
-    job = dataclasses.replace(job_of(corpus, tmp_path / "out", WordEncoder(), documents_per_file=1), corpus=counted)
+    job = dataclasses.replace(
+        job_of(corpus, tmp_path / "out", WordEncoder(), documents_per_file=1), corpus=counted
+    )
     assert encode_corpus(job).documents == len(TEXTS)
     assert counted.passes == 2
     assert counted.taken <= 2 * len(TEXTS)
@@ -505,7 +573,9 @@ def test_changed_text_is_noticed_though_the_size_is_the_same(corpus, tmp_path):
     write_corpus(corpus, [*TEXTS[:-1], TEXTS[-1].upper()])
     after = measure_corpus(open_corpus(str(corpus))).digest
     for output in ("resumed", "whole"):
-        with pytest.raises(InputError, match=f"made with corpus digest '{before}', this command has '{after}'"):
+        with pytest.raises(
+            InputError, match=f"made with corpus digest '{before}', this command has '{after}'"
+        ):
             encode_corpus(job_of(corpus, tmp_path / output))
 
 
@@ -525,16 +595,24 @@ def test_a_foreign_file_is_refused_before_anything_is_encoded(corpus, tmp_path):
         encode_corpus(job_of(corpus, tmp_path / "out"))
 
 
-def encoded_shards(corpus: Path, output: Path, *shard_ids: int, shard_num: int = 3, **changes: object) -> None:
+def encoded_shards(
+    corpus: Path, output: Path, *shard_ids: int, shard_num: int = 3, **changes: object
+) -> None:
     for shard_id in shard_ids:
-        encode_corpus(job_of(corpus, output, WordEncoder(), shard_id=shard_id, shard_num=shard_num, **changes))
+        encode_corpus(
+            job_of(corpus, output, WordEncoder(), shard_id=shard_id, shard_num=shard_num, **changes)
+        )
 
 
 def gather(target: Path, *sources: Path) -> Path:
     """Copy what several machines made into one place, as a user would."""
     for source in sources:
         for ending in ("", ".partial"):
-            shutil.copytree(source.with_name(source.name + ending), target.with_name(target.name + ending), dirs_exist_ok=True)
+            shutil.copytree(
+                source.with_name(source.name + ending),
+                target.with_name(target.name + ending),
+                dirs_exist_ok=True,
+            )
     return target
 
 
@@ -545,7 +623,12 @@ def test_shards_of_several_machines_merge_to_what_one_makes(corpus, tmp_path):
     together = gather(tmp_path / "together", *machines)
     manifest = merge_shards(together)
     encoded_shards(corpus, tmp_path / "one", 0, 1, 2)
-    assert manifest == read_collection_manifest(tmp_path / "one") == read_collection_manifest(together) == merge_shards(together)
+    assert (
+        manifest
+        == read_collection_manifest(tmp_path / "one")
+        == read_collection_manifest(together)
+        == merge_shards(together)
+    )
     assert files_of(together) == files_of(tmp_path / "one")
     assert not (tmp_path / "together.partial").exists()
 
@@ -553,7 +636,9 @@ def test_shards_of_several_machines_merge_to_what_one_makes(corpus, tmp_path):
 def test_merging_without_all_shards_names_the_missing_and_leaves_all_as_it_is(corpus, tmp_path):
     encoded_shards(corpus, tmp_path / "out", 0, 2)
     there = files_of(tmp_path / "out.partial")
-    with pytest.raises(CheckError, match=f"1 of 3 shards of {tmp_path}/out are missing or not whole: shard-0001-of-0003"):
+    with pytest.raises(
+        CheckError, match=f"1 of 3 shards of {tmp_path}/out are missing or not whole: shard-0001-of-0003"
+    ):
         merge_shards(tmp_path / "out")
     assert files_of(tmp_path / "out.partial") == there
     assert not manifest_path(tmp_path / "out").exists()
@@ -562,7 +647,10 @@ def test_merging_without_all_shards_names_the_missing_and_leaves_all_as_it_is(co
 def test_merging_shards_that_were_cut_in_different_ways_is_refused(corpus, tmp_path):
     encoded_shards(corpus, tmp_path / "a", 0)
     encoded_shards(corpus, tmp_path / "b", 1, shard_num=2)
-    with pytest.raises(CheckError, match=r"shard-0001-of-0002.json was made with shard_num 2, .*shard-0000-of-0003.json with 3"):
+    with pytest.raises(
+        CheckError,
+        match=r"shard-0001-of-0002.json was made with shard_num 2, .*shard-0000-of-0003.json with 3",
+    ):
         merge_shards(gather(tmp_path / "together", tmp_path / "a", tmp_path / "b"))
 
 
@@ -585,14 +673,18 @@ def test_merging_what_was_damaged_on_its_way_is_refused(corpus, tmp_path):
 
 def test_a_docid_in_two_shards_is_refused_when_they_come_together(tmp_path):
     file = tmp_path / "corpus.jsonl"
-    file.write_text("".join(json.dumps({"id": docid, "contents": "text"}) + "\n" for docid in ("a", "b", "c", "a")))
+    file.write_text(
+        "".join(json.dumps({"id": docid, "contents": "text"}) + "\n" for docid in ("a", "b", "c", "a"))
+    )
     encoded_shards(file, tmp_path / "out", 0, shard_num=2)
     with pytest.raises(InputError, match="docid 'a' is also at "):
         encoded_shards(file, tmp_path / "out", 1, shard_num=2)
 
 
 def test_merging_nothing_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="has no manifest, and .*out.partial no shard: wanted the output of encode"):
+    with pytest.raises(
+        InputError, match="has no manifest, and .*out.partial no shard: wanted the output of encode"
+    ):
         merge_shards(tmp_path / "out")
 
 
@@ -607,9 +699,17 @@ def test_a_corpus_that_changes_while_it_is_read_makes_no_collection(corpus, tmp_
     class Changing(CountedCorpus):
         def documents(self):
             for document in super().documents():
-                yield document._replace(text=document.text + " more") if self.passes == 2 and document.docid == "d9" else document
+                yield (
+                    document._replace(text=document.text + " more")
+                    if self.passes == 2 and document.docid == "d9"
+                    else document
+                )
 
-    changing = dataclasses.replace(job_of(corpus, tmp_path / "out", WordEncoder()), corpus=Changing(open_corpus(str(corpus))))
-    with pytest.raises(CheckError, match="changed while it was read: remove .*out and .*out.partial, and encode again"):
+    changing = dataclasses.replace(
+        job_of(corpus, tmp_path / "out", WordEncoder()), corpus=Changing(open_corpus(str(corpus)))
+    )
+    with pytest.raises(
+        CheckError, match="changed while it was read: remove .*out and .*out.partial, and encode again"
+    ):
         encode_corpus(changing)
     assert not manifest_path(tmp_path / "out").exists()

@@ -22,7 +22,9 @@ def test_a_file_appears_when_the_block_ends_and_only_then(tmp_path):
     assert names(tmp_path) == ["out.jsonl"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), SystemExit(1), InputError("bad")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("broken"), KeyboardInterrupt(), SystemExit(1), InputError("bad")]
+)
 def test_nothing_stays_after_an_exception(tmp_path, error):
     def write():
         with whole_file(tmp_path / "out.jsonl") as file:
@@ -62,7 +64,11 @@ def test_parent_folders_are_made(tmp_path):
 def test_what_cannot_be_written_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").write_text("a file, not a folder")
     (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "file" / "out.txt", tmp_path / "file" / "deeper" / "out.txt", tmp_path / "folder"):
+    for path in (
+        tmp_path / "file" / "out.txt",
+        tmp_path / "file" / "deeper" / "out.txt",
+        tmp_path / "folder",
+    ):
         with pytest.raises(InputError) as error, whole_file(path) as file:
             file.write("text")
         assert str(error.value).startswith(f"cannot write {path}: ")
@@ -71,7 +77,10 @@ def test_what_cannot_be_written_is_an_error_that_names_it(tmp_path):
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
-    with pytest.raises(InputError, match="No space left on device") as error, whole_file(tmp_path / "out.txt") as file:
+    with (
+        pytest.raises(InputError, match="No space left on device") as error,
+        whole_file(tmp_path / "out.txt") as file,
+    ):
         raise OSError(28, "No space left on device")
     assert str(error.value).startswith(f"cannot write {tmp_path / 'out.txt'}: ")
     assert file.closed
@@ -98,19 +107,29 @@ def test_a_lock_goes_with_its_block_and_its_empty_folder_too(tmp_path):
 
 def test_a_lock_that_cannot_be_had_is_an_error_and_stays_as_it_was(tmp_path):
     (tmp_path / "lock").mkdir()
-    with pytest.raises(InputError, match=f"cannot write out: {tmp_path / 'lock'}: Is a directory"), sole_writer(tmp_path / "lock", "out"):
+    with (
+        pytest.raises(InputError, match=f"cannot write out: {tmp_path / 'lock'}: Is a directory"),
+        sole_writer(tmp_path / "lock", "out"),
+    ):
         pass
     assert names(tmp_path) == ["lock"]
 
 
-@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOLCK, True), (errno.ENOSYS, True), (errno.EACCES, False), (errno.ENOENT, False)])
-def test_a_file_system_without_locks_is_written_to_and_the_user_told(tmp_path, monkeypatch, capsys, number, goes_on):
+@pytest.mark.parametrize(
+    ("number", "goes_on"),
+    [(errno.ENOLCK, True), (errno.ENOSYS, True), (errno.EACCES, False), (errno.ENOENT, False)],
+)
+def test_a_file_system_without_locks_is_written_to_and_the_user_told(
+    tmp_path, monkeypatch, capsys, number, goes_on
+):
     def acquire(*_, **__):
         raise OSError(number, "what the file system says")
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
     done = []
-    outcome = contextlib.nullcontext() if goes_on else pytest.raises(InputError, match="what the file system says")
+    outcome = (
+        contextlib.nullcontext() if goes_on else pytest.raises(InputError, match="what the file system says")
+    )
     with outcome, sole_writer(tmp_path / "lock", "out"):
         done.append(True)
     assert bool(done) == goes_on

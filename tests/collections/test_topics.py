@@ -27,13 +27,25 @@ def error_of(read, path) -> str:
 
 def test_topics_of_a_tsv_file_keep_order_leading_zeros_and_tabs(tmp_path):
     file = write(tmp_path / "topics.tsv", "007\twho is bond\n7\tseven\twith a tab\r\nq-1\t\n")
-    assert list(read_topics(str(file)).items()) == [("007", "who is bond"), ("7", "seven\twith a tab"), ("q-1", "")]
+    assert list(read_topics(str(file)).items()) == [
+        ("007", "who is bond"),
+        ("7", "seven\twith a tab"),
+        ("q-1", ""),
+    ]
 
 
 def test_topics_of_a_jsonl_file_have_an_underscored_id_or_a_plain_one(tmp_path):
-    records = [{"_id": "007", "text": "Zürich"}, {"id": 8, "text": "b"}, {"_id": "9", "id": "x", "text": "c", "metadata": {}}]
+    records = [
+        {"_id": "007", "text": "Zürich"},
+        {"id": 8, "text": "b"},
+        {"_id": "9", "id": "x", "text": "c", "metadata": {}},
+    ]
     content = "".join(json.dumps(record) + "\n" for record in records)
-    assert read_topics(str(write(tmp_path / "topics.jsonl", content))) == {"007": "Zürich", "8": "b", "9": "c"}
+    assert read_topics(str(write(tmp_path / "topics.jsonl", content))) == {
+        "007": "Zürich",
+        "8": "b",
+        "9": "c",
+    }
 
 
 def test_topics_may_be_gzip(tmp_path):
@@ -92,11 +104,17 @@ def test_topics_that_are_not_utf8_are_an_error_that_names_the_file(tmp_path):
 def test_topics_survive_a_round_trip_up_to_white_space(tmp_path_factory, topics):
     file = tmp_path_factory.mktemp("topics") / "topics.tsv"
     write_topics(topics, file)
-    assert list(read_topics(str(file)).items()) == [(qid, " ".join(text.split())) for qid, text in topics.items()]
+    assert list(read_topics(str(file)).items()) == [
+        (qid, " ".join(text.split())) for qid, text in topics.items()
+    ]
 
 
 @settings(deadline=None)
-@given(st.dictionaries(ID, st.dictionaries(ID, st.integers(-2, 4), min_size=1, max_size=4), min_size=1, max_size=4))
+@given(
+    st.dictionaries(
+        ID, st.dictionaries(ID, st.integers(-2, 4), min_size=1, max_size=4), min_size=1, max_size=4
+    )
+)
 def test_qrels_survive_a_round_trip(tmp_path_factory, qrels):
     file = tmp_path_factory.mktemp("qrels") / "qrels.txt"
     write_qrels(qrels, file)
@@ -127,10 +145,14 @@ class FakeDataSet:
         return self.qrels is not None
 
     def queries_iter(self):
-        return iter(SimpleNamespace(query_id=qid, default_text=lambda text=text: text) for qid, text in self.queries)
+        return iter(
+            SimpleNamespace(query_id=qid, default_text=lambda text=text: text) for qid, text in self.queries
+        )
 
     def qrels_iter(self):
-        return iter(SimpleNamespace(query_id=qid, doc_id=docid, relevance=grade) for qid, docid, grade in self.qrels)
+        return iter(
+            SimpleNamespace(query_id=qid, doc_id=docid, relevance=grade) for qid, docid, grade in self.qrels
+        )
 
 
 def test_topics_and_qrels_of_an_ir_data_set(monkeypatch):
@@ -140,7 +162,9 @@ def test_topics_and_qrels_of_an_ir_data_set(monkeypatch):
     assert read_qrels("ir_datasets:fake/set") == {"01": {"d1": 1, "d2": 3}, "2": {"d1": 0}}
     assert error_of(read_topics, "ir_datasets:bare") == "ir_datasets:bare has no queries"
     assert error_of(read_qrels, "ir_datasets:bare") == "ir_datasets:bare has no qrels"
-    assert error_of(read_topics, "ir_datasets:other").startswith("ir_datasets:other: ir_datasets knows no such data set")
+    assert error_of(read_topics, "ir_datasets:other").startswith(
+        "ir_datasets:other: ir_datasets knows no such data set"
+    )
 
 
 def test_a_grade_with_two_signs_is_an_error(tmp_path):

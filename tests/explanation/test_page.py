@@ -17,7 +17,13 @@ def share(term, product, *, query_position=0, document_position=0, **more):
         "shown": term.lstrip("Ġ"), "query_impact": product, "document_impact": 1, "share": product / 10,
         "expands_query": False, "expands_document": False,
     }  # fmt: skip
-    return TermShare(term=term, product=product, query_position=query_position, document_position=document_position, **fields | more)
+    return TermShare(
+        term=term,
+        product=product,
+        query_position=query_position,
+        document_position=document_position,
+        **fields | more,
+    )
 
 
 def explanation(text, *, docid="d1", terms=("heart", "attack")):
@@ -52,7 +58,13 @@ def test_a_token_is_as_dark_as_its_part_of_the_score(tmp_path):
 
 
 def test_tokens_that_share_a_character_are_one_unit():
-    text = AttributedText(text="a心b", tokens=("a", "å", "¿", "b"), spans=((0, 1), (1, 2), (1, 2), (2, 3)), vector={}, positions={})
+    text = AttributedText(
+        text="a心b",
+        tokens=("a", "å", "¿", "b"),
+        spans=((0, 1), (1, 2), (1, 2), (2, 3)),
+        vector={},
+        positions={},
+    )
     assert _units(text) == [(0, 1, [0]), (1, 2, [1, 2]), (2, 3, [3])]
 
 

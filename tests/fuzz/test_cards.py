@@ -10,7 +10,12 @@ from broken_inputs import UNICODE, WRONG_VALUES, as_json, broken_bytes, broken_v
 from csplade_pyserini import encode, index
 from csplade_pyserini.cards.__main__ import main as cards
 from csplade_pyserini.cards.card import EncoderCard, to_toml
-from csplade_pyserini.collections.manifests import ShardRecord, manifest_path, read_collection_manifest, refuse_mismatch
+from csplade_pyserini.collections.manifests import (
+    ShardRecord,
+    manifest_path,
+    read_collection_manifest,
+    refuse_mismatch,
+)
 from csplade_pyserini.errors import InputError
 
 CARD = to_toml(EncoderCard(name="mine"), with_defaults=True)
@@ -41,9 +46,21 @@ def folder(checkpoint_folder, tmp_path) -> Path:
 def collection(checkpoint_folder, tmp_path_factory) -> Path:
     """A small collection with its manifest."""
     place = tmp_path_factory.mktemp("collection")
-    (place / "corpus.jsonl").write_text('{"id": "1", "contents": "one"}\n{"id": "2", "contents": "two words"}\n')
+    (place / "corpus.jsonl").write_text(
+        '{"id": "1", "contents": "one"}\n{"id": "2", "contents": "two words"}\n'
+    )
     assert (
-        encode.main(["--encoder", str(checkpoint_folder), "--corpus", str(place / "corpus.jsonl"), "--output", str(place / "vectors")]) == 0
+        encode.main(
+            [
+                "--encoder",
+                str(checkpoint_folder),
+                "--corpus",
+                str(place / "corpus.jsonl"),
+                "--output",
+                str(place / "vectors"),
+            ]
+        )
+        == 0
     )
     return place / "vectors"
 
@@ -85,7 +102,13 @@ def test_a_checkpoint_with_a_broken_file_is_used_or_an_error(call, folder, tmp_p
 
 
 @pytest.mark.parametrize(
-    "rule", [name for name, _ in broken_values({"model_type": 1, "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1})]
+    "rule",
+    [
+        name
+        for name, _ in broken_values(
+            {"model_type": 1, "vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 1}
+        )
+    ],
 )
 def test_a_checkpoint_with_a_wrong_config_is_used_or_an_error(call, folder, tmp_path, rule):
     path = folder / "config.json"
@@ -114,7 +137,10 @@ SHARD_KEYS = ("file", "first", "documents", "empties", "terms", "impacts", "sha2
 
 def manifests(table: dict) -> dict[str, bytes]:
     """A manifest broken in every way."""
-    broken = {f"manifest: {name}": as_json(value) for name, value in broken_values({key: table[key] for key in MANIFEST_KEYS})}
+    broken = {
+        f"manifest: {name}": as_json(value)
+        for name, value in broken_values({key: table[key] for key in MANIFEST_KEYS})
+    }
     for name, shard in broken_values({key: table["shards"][0][key] for key in SHARD_KEYS}):
         broken[f"shard: {name}"] = as_json(table | {"shards": [shard]})
     return broken | {f"bytes: {name}": content for name, content in broken_bytes(as_json(table))}
@@ -124,12 +150,22 @@ RULES = list(manifests(dict.fromkeys(MANIFEST_KEYS, "x") | {"shards": [dict.from
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_collection_with_a_broken_manifest_is_refused_or_the_same_collection(call, checkpoint_folder, collection, rule):
+def test_a_collection_with_a_broken_manifest_is_refused_or_the_same_collection(
+    call, checkpoint_folder, collection, rule
+):
     """`encode` once more: it says that the collection is whole, and proves it, or refuses it."""
     whole = manifest_path(collection).read_bytes()
     manifest_path(collection).write_bytes(manifests(json.loads(whole))[rule])
     try:
-        done = call(encode.main, "--encoder", checkpoint_folder, "--corpus", collection.parent / "corpus.jsonl", "--output", collection)
+        done = call(
+            encode.main,
+            "--encoder",
+            checkpoint_folder,
+            "--corpus",
+            collection.parent / "corpus.jsonl",
+            "--output",
+            collection,
+        )
         built = (
             call(index.main, "--input", collection, "--index", collection) if done.code else None
         )  # no room for an index: it is read only
@@ -139,7 +175,10 @@ def test_a_collection_with_a_broken_manifest_is_refused_or_the_same_collection(c
             assert built.code
         else:
             # `first` and `impacts` tell of nothing that is checked here; Lucene's own sum has to equal `impacts` when an index is built.
-            then, now = (read_collection_manifest(collection).shards, [ShardRecord(**shard) for shard in json.loads(whole)["shards"]])
+            then, now = (
+                read_collection_manifest(collection).shards,
+                [ShardRecord(**shard) for shard in json.loads(whole)["shards"]],
+            )
             assert [(s.file, s.documents, s.empties, s.terms, s.sha256) for s in then] == [
                 (s.file, s.documents, s.empties, s.terms, s.sha256) for s in now
             ]

@@ -39,9 +39,15 @@ def found(sample_vectors, sample_index, tmp_path_factory) -> dict[str, dict]:
     """What became of each query, by its name."""
     folder = tmp_path_factory.mktemp("queries")
     (folder / "queries.json").write_text(json.dumps(UNICODE))
-    done = run_python("-c", SEARCH, sample_vectors, sample_index, folder / "queries.json", folder / "why.html")
+    done = run_python(
+        "-c", SEARCH, sample_vectors, sample_index, folder / "queries.json", folder / "why.html"
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    results = [json.loads(line.removeprefix("FOUND ")) for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    results = [
+        json.loads(line.removeprefix("FOUND "))
+        for line in done.stdout.splitlines()
+        if line.startswith("FOUND ")
+    ]
     return {result["name"]: result for result in results}
 
 

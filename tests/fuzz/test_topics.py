@@ -17,7 +17,13 @@ TSV = (
     [(name, line) for name, line in broken_json()]
     + [(f"text: {name}", b"x\t" + text.encode("utf-8", "surrogatepass")) for name, text in UNICODE.items()]
     + [(f"qid: {name}", text.encode("utf-8", "surrogatepass") + b"\ttext") for name, text in UNICODE.items()]
-    + [("no tab", b"x text"), ("three columns", b"x\ttext\tmore"), ("tab first", b"\ttext"), ("tab alone", b"\t"), ("no text", b"x\t")]
+    + [
+        ("no tab", b"x text"),
+        ("three columns", b"x\ttext\tmore"),
+        ("tab first", b"\ttext"),
+        ("tab alone", b"\t"),
+        ("no text", b"x\t"),
+    ]
     + [("carriage return", b"x\ttext\r"), ("the other's qid", b"good\ttext")]
 )
 JSONL = (
@@ -31,8 +37,12 @@ CASES = [("topics.tsv", b"good\ta question", name, line) for name, line in TSV] 
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
-@pytest.mark.parametrize(("name", "good", "line"), [(n, g, x) for n, g, _, x in CASES], ids=[f"{n}: {i}" for n, _, i, _ in CASES])
-def test_a_line_is_a_topic_or_an_error_with_its_place(call, checkpoint_folder, tmp_path, name, good, line, compressed):
+@pytest.mark.parametrize(
+    ("name", "good", "line"), [(n, g, x) for n, g, _, x in CASES], ids=[f"{n}: {i}" for n, _, i, _ in CASES]
+)
+def test_a_line_is_a_topic_or_an_error_with_its_place(
+    call, checkpoint_folder, tmp_path, name, good, line, compressed
+):
     content = good + b"\n" + line + b"\n"
     file = tmp_path / (f"{name}.gz" if compressed else name)
     file.write_bytes(gzip.compress(content, 1) if compressed else content)
@@ -52,14 +62,24 @@ def test_a_line_is_a_topic_or_an_error_with_its_place(call, checkpoint_folder, t
 def test_a_broken_gzip_is_an_error(call, checkpoint_folder, tmp_path, name, content):
     file = tmp_path / "topics.tsv.gz"
     file.write_bytes(content)
-    done = call(encode_queries.main, "--encoder", checkpoint_folder, "--topics", file, "--output", tmp_path / "queries.jsonl")
+    done = call(
+        encode_queries.main,
+        "--encoder",
+        checkpoint_folder,
+        "--topics",
+        file,
+        "--output",
+        tmp_path / "queries.jsonl",
+    )
     assert done.code == 2
     assert str(file) in done.error
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    content=st.one_of(st.binary(max_size=80), st.text(max_size=60).map(lambda t: t.encode("utf-8", "surrogatepass"))),
+    content=st.one_of(
+        st.binary(max_size=80), st.text(max_size=60).map(lambda t: t.encode("utf-8", "surrogatepass"))
+    ),
     ending=st.sampled_from(["tsv", "jsonl"]),
 )
 def test_any_bytes_are_topics_or_an_error_that_names_the_file(tmp_path, content, ending):

@@ -8,22 +8,43 @@ from broken_inputs import UNICODE, WRONG_VALUES, as_json, broken_gzip, broken_js
 from programs import run_python
 
 pytestmark = pytest.mark.jvm
-SPACES = {f"U+{ord(space):04X}": space for space in "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2007\u2028\u202f\u3000"}
+SPACES = {
+    f"U+{ord(space):04X}": space
+    for space in "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2007\u2028\u202f\u3000"
+}
 GOOD = {"id": "good", "contents": "", "vector": {"a": 3, "Ġb": 2}}
 LINES = (
     [(f"JSON: {name}", line) for name, line in broken_json()]
-    + [(f"record: {name}", as_json(record)) for name, record in broken_values({"id": "x", "vector": {"a": 1}})]
-    + [(f"impact: {name}", as_json({"id": "x", "vector": {"b": 2, "a": value}})) for name, value in WRONG_VALUES.items()]
+    + [
+        (f"record: {name}", as_json(record))
+        for name, record in broken_values({"id": "x", "vector": {"a": 1}})
+    ]
+    + [
+        (f"impact: {name}", as_json({"id": "x", "vector": {"b": 2, "a": value}}))
+        for name, value in WRONG_VALUES.items()
+    ]
     + [
         (f"impact: {impact}", as_json({"id": "x", "vector": {"a": impact}}))
         for impact in (1, 255, 2**31 - 1, 2**31, 2**63, "7.9", "7", 2.0)
     ]
     + [(f"term: {name}", as_json({"id": "x", "vector": {"b": 2, term: 1}})) for name, term in UNICODE.items()]
-    + [(f"term behind {name}", as_json({"id": "x", "vector": {"b": 2, f"{space}b": 1}})) for name, space in SPACES.items()]
-    + [(f"term of {size} characters", as_json({"id": "x", "vector": {"é" * size: 1}})) for size in (254, 255, 256, 32_766, 32_767)]
+    + [
+        (f"term behind {name}", as_json({"id": "x", "vector": {"b": 2, f"{space}b": 1}}))
+        for name, space in SPACES.items()
+    ]
+    + [
+        (f"term of {size} characters", as_json({"id": "x", "vector": {"é" * size: 1}}))
+        for size in (254, 255, 256, 32_766, 32_767)
+    ]
     + [(f"docid: {name}", as_json({"id": docid, "vector": {"a": 1}})) for name, docid in UNICODE.items()]
-    + [(f"docid of {size} bytes", as_json({"id": "x" * size, "vector": {"a": 1}})) for size in (255, 256, 32_766, 32_767)]
-    + [(f"{size} terms", as_json({"id": "x", "vector": {f"t{n}": 1 + n % 9 for n in range(size)}})) for size in (0, 1, 1025, 130_000)]
+    + [
+        (f"docid of {size} bytes", as_json({"id": "x" * size, "vector": {"a": 1}}))
+        for size in (255, 256, 32_766, 32_767)
+    ]
+    + [
+        (f"{size} terms", as_json({"id": "x", "vector": {f"t{n}": 1 + n % 9 for n in range(size)}}))
+        for size in (0, 1, 1025, 130_000)
+    ]
 )
 INDEX_EACH = """
 import json, sys
@@ -59,11 +80,17 @@ def found(tmp_path_factory) -> dict[str, dict]:
     for number, (_, line) in enumerate(LINES):
         (folder / "files" / f"{number}-first.jsonl").write_bytes(line + b"\n" + as_json(GOOD) + b"\n")
         (folder / "files" / f"{number}-last.jsonl").write_bytes(as_json(GOOD) + b"\n" + line + b"\n")
-    for number, (_, content) in enumerate(broken_gzip(as_json(GOOD) + b"\n" + as_json(GOOD | {"id": "other"}) + b"\n")):
+    for number, (_, content) in enumerate(
+        broken_gzip(as_json(GOOD) + b"\n" + as_json(GOOD | {"id": "other"}) + b"\n")
+    ):
         (folder / "files" / f"gzip-{number}.jsonl.gz").write_bytes(content)
     done = run_python("-c", INDEX_EACH, folder / "files", folder / "indexes")
     assert done.returncode == 0, done.stderr[-2000:]
-    results = [json.loads(line.removeprefix("FOUND ")) for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    results = [
+        json.loads(line.removeprefix("FOUND "))
+        for line in done.stdout.splitlines()
+        if line.startswith("FOUND ")
+    ]
     return {Path(result["file"]).name: result for result in results}
 
 

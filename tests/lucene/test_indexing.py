@@ -32,12 +32,23 @@ for index in sys.argv[1:]:
 def write_collection(folder: Path, documents: int, *, files: int = 3, first: int = 0) -> Path:
     """Random vectors over terms of every kind; no manifest, as if someone else had made it."""
     chance = random.Random(documents)
-    terms = [f"Ġterm{number}" for number in range(300)] + ["a|b", "é", "😀", "a\u00a0b", "Ġ", "x" * 255, '"', "\\"]
+    terms = [f"Ġterm{number}" for number in range(300)] + [
+        "a|b",
+        "é",
+        "😀",
+        "a\u00a0b",
+        "Ġ",
+        "x" * 255,
+        '"',
+        "\\",
+    ]
     folder.mkdir(parents=True)
     for number in range(files):
         with (folder / f"docs-{number}.jsonl").open("w", encoding="utf-8") as file:
             for document in range(number, documents, files):
-                vector = {term: chance.randint(1, 400) for term in chance.sample(terms, chance.randint(1, 40))}
+                vector = {
+                    term: chance.randint(1, 400) for term in chance.sample(terms, chance.randint(1, 40))
+                }
                 record = {"id": f"d{first + document}", "contents": "", "vector": vector}
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
     return folder
@@ -57,7 +68,11 @@ def counts(*indexes: Path) -> list[dict]:
 def both(tmp_path_factory) -> dict[str, Path]:
     """A collection and its two indexes, with raw records."""
     folder = tmp_path_factory.mktemp("both")
-    places = {"collection": write_collection(folder / "vectors", 500), "ours": folder / "raw-ours", "stock": folder / "raw-stock"}
+    places = {
+        "collection": write_collection(folder / "vectors", 500),
+        "ours": folder / "raw-ours",
+        "stock": folder / "raw-stock",
+    }
     for name, options in (("ours", []), ("stock", ["--stock"])):
         built = index(places["collection"], places[name], "--store-raw", *options)
         assert built.returncode == 0, built.stderr
@@ -88,7 +103,9 @@ def test_both_indexes_give_the_same_run_to_the_last_hit(both, tmp_path):
         for number in range(1, 41):
             tsv.write(f"{number}\tquery {number}\n")
             vector = {term: chance.randint(1, 100) for term in chance.sample(sorted(ours["terms"]), 12)}
-            jsonl.write(json.dumps({"contents": f"query {number}", "vector": vector}, ensure_ascii=False) + "\n")
+            jsonl.write(
+                json.dumps({"contents": f"query {number}", "vector": vector}, ensure_ascii=False) + "\n"
+            )
     runs = []
     for name in ("ours", "stock"):
         run = tmp_path / f"{name}.txt"
@@ -122,7 +139,17 @@ def test_a_record_with_an_empty_vector_is_kept_and_reported(tmp_path):
 
 def test_a_killed_build_goes_on_with_the_parts_that_are_whole(tmp_path):
     collection = write_collection(tmp_path / "vectors", 3000)
-    command = [sys.executable, "-m", "csplade_pyserini.index", "--input", collection, "--index", tmp_path / "index", "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "csplade_pyserini.index",
+        "--input",
+        collection,
+        "--index",
+        tmp_path / "index",
+        "--threads",
+        "1",
+    ]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, start_new_session=True)
     part = tmp_path / "index.partial" / "part-00000"
     while not part.is_dir() and process.poll() is None:
@@ -149,7 +176,14 @@ def test_an_index_that_is_whole_is_not_built_again_and_one_of_another_collection
 
 def test_a_collection_that_changed_since_its_manifest_is_refused(tmp_path):
     encoded = run_python(
-        "-m", "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", tmp_path / "v"
+        "-m",
+        "csplade_pyserini.encode",
+        "--encoder",
+        "csplade-tiny",
+        "--corpus",
+        SAMPLE / "corpus.jsonl",
+        "--output",
+        tmp_path / "v",
     )
     assert encoded.returncode == 0, encoded.stderr
     [shard] = (tmp_path / "v").iterdir()

@@ -23,15 +23,22 @@ def test_an_ir_datasets_id_trains_with_mined_negatives(data_folder, checkpoint_f
         "steps = 1\nlearning_rate = 1e-4\nbatch_size = 4\ndevice_batch_size = 4\nnegatives = 3\nquery_regulariser = 0\n"
         "document_regulariser = 0\n[contrast.trainer]\nuse_cpu = true\n"
     )
-    result = run_python("-m", "csplade_pyserini.train", "contrast", "--config", config, IR_DATASETS_HOME=str(home))
+    result = run_python(
+        "-m", "csplade_pyserini.train", "contrast", "--config", config, IR_DATASETS_HOME=str(home)
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "out" / "card.toml").is_file()
 
     qrels, topics = read_archive(data_folder / "ir_datasets" / "beir" / "nfcorpus" / "source.zip")
     [file] = (tmp_path / "out.mined").glob("*.jsonl")
-    examples = {record["query_id"]: record for record in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+    examples = {
+        record["query_id"]: record
+        for record in map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    }
     left_out = len(qrels) - len(examples)
-    assert 0 < left_out < len(qrels) / 8, "topics whose words stand in no document: on 2026-11-24 there were 33 of 324"
+    assert 0 < left_out < len(qrels) / 8, (
+        "topics whose words stand in no document: on 2026-11-24 there were 33 of 324"
+    )
     assert f"{len(examples)} examples of {len(qrels)} judged topics; {left_out} have no" in result.stderr
     for qid, record in examples.items():
         relevant = {docid for docid, grade in qrels[qid].items() if grade > 0}
@@ -46,7 +53,9 @@ def test_an_ir_datasets_id_trains_with_mined_negatives(data_folder, checkpoint_f
 def read_archive(archive) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
     """Qrels of the dev split and topics, out of BEIR's archive."""
     with zipfile.ZipFile(archive) as files:
-        topics = {record["_id"]: record["text"] for record in map(json.loads, files.open("nfcorpus/queries.jsonl"))}
+        topics = {
+            record["_id"]: record["text"] for record in map(json.loads, files.open("nfcorpus/queries.jsonl"))
+        }
         qrels: dict[str, dict[str, int]] = {}
         for row in csv.DictReader(io.TextIOWrapper(files.open("nfcorpus/qrels/dev.tsv")), delimiter="\t"):
             qrels.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])

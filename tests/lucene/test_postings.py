@@ -8,10 +8,18 @@ from hypothesis import strategies as st
 
 from csplade_pyserini.collections.encoding import to_record
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.lucene.postings import DELIMITER, JAVA_SPACE, checked_postings_text, postings_text, raw_text
+from csplade_pyserini.lucene.postings import (
+    DELIMITER,
+    JAVA_SPACE,
+    checked_postings_text,
+    postings_text,
+    raw_text,
+)
 from csplade_pyserini.lucene.workers import read_checked, read_record
 
-CHARACTERS = st.sampled_from(',:"\\{}0aĠ[é😀') | st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"])
+CHARACTERS = st.sampled_from(',:"\\{}0aĠ[é😀') | st.characters(
+    exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]
+)
 TERMS = st.text(CHARACTERS, min_size=1, max_size=9)
 
 
@@ -20,7 +28,11 @@ def test_each_term_comes_once_with_its_impact():
     assert postings_text({}, "here") == ""
 
 
-@given(vector=st.dictionaries(TERMS, st.integers(1, 10**6), max_size=6), contents=TERMS | st.just('"vector":{'), docid=TERMS)
+@given(
+    vector=st.dictionaries(TERMS, st.integers(1, 10**6), max_size=6),
+    contents=TERMS | st.just('"vector":{'),
+    docid=TERMS,
+)
 def test_our_own_records_read_as_text_are_as_read_as_json(vector, contents, docid):
     line = to_record(docid, contents, vector)
     read = read_checked(line)
@@ -31,7 +43,9 @@ def test_our_own_records_read_as_text_are_as_read_as_json(vector, contents, doci
 
 def test_only_escapes_and_few_terms_have_to_be_read_as_json():
     def refused(vector):
-        return checked_postings_text(json.dumps(vector, ensure_ascii=False, separators=(",", ":"))[1:-1]) is None
+        return (
+            checked_postings_text(json.dumps(vector, ensure_ascii=False, separators=(",", ":"))[1:-1]) is None
+        )
 
     assert [term for term in map(chr, range(33, 127)) if refused({"a": 1, term: 2})] == ['"', ":", "\\"]
     assert refused({":a": 1})
@@ -69,7 +83,9 @@ def test_what_lucene_would_lose_is_refused_with_its_place(vector, problem):
 
 def test_java_has_its_own_white_space():
     """Character.isWhitespace, by its documentation: Unicode space characters but the non-breaking ones, and these controls."""
-    java = set("\t\n\x0b\f\r\x1c\x1d\x1e\x1f \u1680\u2028\u2029\u205f\u3000") | {chr(c) for c in range(0x2000, 0x200B)} - {"\u2007"}
+    java = set("\t\n\x0b\f\r\x1c\x1d\x1e\x1f \u1680\u2028\u2029\u205f\u3000") | {
+        chr(c) for c in range(0x2000, 0x200B)
+    } - {"\u2007"}
     assert {chr(c) for c in range(0x110000) if JAVA_SPACE.search(chr(c))} == java
 
 

@@ -18,7 +18,8 @@ WHOLE = FILES * DOCUMENTS
 def lines(file: int, vector: dict[str, object] | None = None) -> list[str]:
     """Ten records of three terms each."""
     records = [
-        {"id": f"f{file}d{number}", "contents": "", "vector": vector or {"a": 1, "b": 2, f"c{number}": 3}} for number in range(DOCUMENTS)
+        {"id": f"f{file}d{number}", "contents": "", "vector": vector or {"a": 1, "b": 2, f"c{number}": 3}}
+        for number in range(DOCUMENTS)
     ]
     return [json.dumps(record) + "\n" for record in records]
 
@@ -119,9 +120,17 @@ for index, words in json.loads(sys.argv[1]).items():
 
 def build_stock(words_by_index: dict[Path, list[str]]) -> dict[Path, dict]:
     """What Pyserini's indexer makes, all of it in one process, which ends well."""
-    done = run_python("-c", BUILD_EACH, json.dumps({str(index): [*words, *STOCK] for index, words in words_by_index.items()}))
+    done = run_python(
+        "-c",
+        BUILD_EACH,
+        json.dumps({str(index): [*words, *STOCK] for index, words in words_by_index.items()}),
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = [json.loads(line.removeprefix("FOUND ")) for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    found = [
+        json.loads(line.removeprefix("FOUND "))
+        for line in done.stdout.splitlines()
+        if line.startswith("FOUND ")
+    ]
     return {Path(result["index"]): result for result in found}
 
 
@@ -141,12 +150,16 @@ def broken(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def stock(broken) -> dict[str, dict]:
     """What Pyserini's indexer makes of each."""
-    found = build_stock({broken / "stock" / name: ["--input", str(broken / "collections" / name)] for name in LOSSES})
+    found = build_stock(
+        {broken / "stock" / name: ["--input", str(broken / "collections" / name)] for name in LOSSES}
+    )
     return {index.name: result for index, result in found.items()}
 
 
 def build(collection: Path, index: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return run_python("-m", "csplade_pyserini.index", "--input", collection, "--index", index, "--threads", "1", *words)
+    return run_python(
+        "-m", "csplade_pyserini.index", "--input", collection, "--index", index, "--threads", "1", *words
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -174,7 +187,10 @@ def test_pyserinis_shards_leave_documents_out_and_ours_does_not_offer_them(tmp_p
     collection.mkdir()
     for file in range(40):
         (collection / f"docs-{file:02d}.jsonl").write_text(lines(file)[0])
-    shards = {tmp_path / f"stock-{i}": ["--input", str(collection), "-shard.count", "4", "-shard.current", str(i)] for i in range(4)}
+    shards = {
+        tmp_path / f"stock-{i}": ["--input", str(collection), "-shard.count", "4", "-shard.current", str(i)]
+        for i in range(4)
+    }
     found = build_stock(shards).values()
     assert sum(shard["documents"] for shard in found) < 40
     refused = build(collection, tmp_path / "index", "--shard.count", 4, "--shard.current", 0)
@@ -194,4 +210,7 @@ def test_an_unknown_flag_indexes_nothing_in_pyserini_and_is_wrong_use_in_ours(br
 def test_ours_checks_after_pyserinis_own_command_too(broken, tmp_path):
     done = build(broken / "collections" / "an empty vector", tmp_path / "index", "--stock")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "check failed: Pyserini's index has 20 documents, the collection 21 lines; missing 1: x"
+    assert (
+        done.stderr.splitlines()[-1]
+        == "check failed: Pyserini's index has 20 documents, the collection 21 lines; missing 1: x"
+    )

@@ -25,9 +25,28 @@ def sentencepiece_like(texts) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     tokenizer.train_from_iterator(
-        texts, trainers.UnigramTrainer(vocab_size=600, special_tokens=special, unk_token="<unk>", show_progress=False)
+        texts,
+        trainers.UnigramTrainer(
+            vocab_size=600, special_tokens=special, unk_token="<unk>", show_progress=False
+        ),
     )
-    tokenizer.add_tokens(["\n", "\n\n", "\t", "  ", "   ", "\u3000", "\u00a0", "\u2028", "a b", "▁▁▁▁", "x" * 300, "\x00", "\x1f"])
+    tokenizer.add_tokens(
+        [
+            "\n",
+            "\n\n",
+            "\t",
+            "  ",
+            "   ",
+            "\u3000",
+            "\u00a0",
+            "\u2028",
+            "a b",
+            "▁▁▁▁",
+            "x" * 300,
+            "\x00",
+            "\x1f",
+        ]
+    )
     return tokenizer
 
 
@@ -52,7 +71,9 @@ def test_a_term_is_never_split_merged_or_lost_by_lucene(terms, tmp_path):
     collection.mkdir()
     with (collection / "docs.jsonl").open("w", encoding="utf-8") as file:
         for number, vector in enumerate(documents):
-            file.write(json.dumps({"id": f"d{number}", "contents": "", "vector": vector}, ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps({"id": f"d{number}", "contents": "", "vector": vector}, ensure_ascii=False) + "\n"
+            )
     built = run_python(
         "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", collection, "--index", tmp_path / "index",
         "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized",

@@ -33,11 +33,15 @@ def first_states(model, last_token, *, padding):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("padding", [0, 3])
 @torch.inference_mode()
-def test_the_first_state_depends_on_the_last_token_only_without_causal_mask(architecture, implementation, padding):
+def test_the_first_state_depends_on_the_last_token_only_without_causal_mask(
+    architecture, implementation, padding
+):
     model = tiny_model(architecture, implementation=implementation)
     for attention, depends in (("causal", False), ("bidirectional", True), ("causal", False)):
         set_attention(model, attention)
-        difference = (first_states(model, 8, padding=padding) - first_states(model, 9, padding=padding)).abs().max()
+        difference = (
+            (first_states(model, 8, padding=padding) - first_states(model, 9, padding=padding)).abs().max()
+        )
         assert (difference > 1e-3) == depends, attention
 
 
@@ -45,7 +49,9 @@ def test_the_first_state_depends_on_the_last_token_only_without_causal_mask(arch
 def test_padding_is_never_attended_to():
     model = tiny_model("llama")
     set_attention(model, "bidirectional")
-    torch.testing.assert_close(first_states(model, 8, padding=0), first_states(model, 8, padding=5), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        first_states(model, 8, padding=0), first_states(model, 8, padding=5), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_model_that_does_not_obey_is_refused():

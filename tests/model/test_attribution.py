@@ -9,7 +9,13 @@ VARIANTS = [
     {"attention": "causal"},
     {"attention": "bidirectional", "logit_scale": 0.2},
     {"attention": "causal", "echo": True, "add_bos": True},
-    {"attention": "bidirectional", "add_bos": True, "add_eos": True, "query_prefix": "query: ", "document_prefix": "passage: "},
+    {
+        "attention": "bidirectional",
+        "add_bos": True,
+        "add_eos": True,
+        "query_prefix": "query: ",
+        "document_prefix": "passage: ",
+    },
     {"attention": "causal", "lowercase": True, "query_max_length": 3, "document_top_terms": 40},
 ]
 
@@ -37,8 +43,12 @@ def test_spans_are_the_characters_of_the_tokens(make_encoder, variant):
     encoder = make_encoder("llama", **variant)
     for text in TEXTS:
         attributed = encoder.attribute(text, side="query")
-        assert len(attributed.tokens) == len(attributed.spans) == len(encoder.tokenize([text], side="query")[0])
-        assert attributed.text == encoder.card.query_prefix + (text.lower() if encoder.card.lowercase else text)
+        assert (
+            len(attributed.tokens) == len(attributed.spans) == len(encoder.tokenize([text], side="query")[0])
+        )
+        assert attributed.text == encoder.card.query_prefix + (
+            text.lower() if encoder.card.lowercase else text
+        )
         for token, (start, end) in zip(attributed.tokens, attributed.spans, strict=True):
             of_token = "" if token in ("<s>", "</s>") else token.replace("Ġ", " ")  # the texts are ASCII
             assert attributed.text[start:end].strip() == of_token.strip()
@@ -46,7 +56,13 @@ def test_spans_are_the_characters_of_the_tokens(make_encoder, variant):
 
 def test_an_empty_text_has_neither_terms_nor_tokens(make_encoder):
     attributed = make_encoder("llama", add_bos=True).attribute(" \n", side="query")
-    assert (attributed.text, attributed.tokens, attributed.spans, attributed.vector, attributed.positions) == ("", (), (), {}, {})
+    assert (
+        attributed.text,
+        attributed.tokens,
+        attributed.spans,
+        attributed.vector,
+        attributed.positions,
+    ) == ("", (), (), {}, {})
 
 
 def test_bytes_of_one_character_share_its_span(make_encoder, byte_tokenizer: PreTrainedTokenizerFast):

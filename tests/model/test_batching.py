@@ -15,11 +15,19 @@ from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import WINDOW
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.backbone import load_tokenizer
-from csplade_pyserini.model.batching import GPU_BATCH_TOKENS, TokenBudget, fastest_budget, longest_first, usual_batch_tokens
+from csplade_pyserini.model.batching import (
+    GPU_BATCH_TOKENS,
+    TokenBudget,
+    fastest_budget,
+    longest_first,
+    usual_batch_tokens,
+)
 from csplade_pyserini.model.inputs import pad, tokenize
 
 CUDA_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-CPU_ERROR = RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+CPU_ERROR = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+)
 
 
 class Memory:
@@ -68,7 +76,9 @@ def test_out_of_memory_halves_the_batches_and_changes_no_vector(make_encoder, mo
     budget = TokenBudget(2000)
     done: list[int] = []
     rows = encoder.tokenize(TEXTS * 4, side="document")
-    assert encoder.encode_tokenized(rows, side="document", batch_tokens=budget, progress=done.append) == wanted
+    assert (
+        encoder.encode_tokenized(rows, side="document", batch_tokens=budget, progress=done.append) == wanted
+    )
     assert sum(done) == len(rows)
     assert budget.tokens == 250
     told = [f"out of memory: going on with batches of at most {tokens} tokens" for tokens in (1000, 500, 250)]
@@ -87,7 +97,9 @@ def test_padding_is_at_most_a_twentieth_of_ms_marcos_tokens(data_folder, length)
     documents = open_corpus(str(data_folder / "msmarco-dl" / "collection.jsonl.gz")).documents()
     padded = tokens = 0
     for window in itertools.batched(documents, WINDOW):
-        rows = tokenize([document.text for document in window], side="document", card=card, tokenizer=tokenizer)
+        rows = tokenize(
+            [document.text for document in window], side="document", card=card, tokenizer=tokenizer
+        )
         order, budget, begin = longest_first([len(row) for row in rows]), TokenBudget(GPU_BATCH_TOKENS), 0
         while begin < len(order):
             batch = order[begin : begin + budget.texts(len(rows[order[begin]]))]
@@ -95,14 +107,18 @@ def test_padding_is_at_most_a_twentieth_of_ms_marcos_tokens(data_folder, length)
             begin += len(batch)
         tokens += sum(map(len, rows))
     assert tokens > 1_000_000
-    print(f"at most {length} tokens a passage: {tokens} tokens, {1 - tokens / padded:.2%} of what the model sees is padding")
+    print(
+        f"at most {length} tokens a passage: {tokens} tokens, {1 - tokens / padded:.2%} of what the model sees is padding"
+    )
     assert 1 - tokens / padded <= 0.05
 
 
 def test_a_single_text_that_does_not_fit_is_an_error_that_says_what_to_do(make_encoder, monkeypatch):
     encoder = make_encoder()
     Memory(encoder, monkeypatch, 2)
-    with pytest.raises(InputError, match="a single text does not fit into the device's memory: lower --max-length"):
+    with pytest.raises(
+        InputError, match="a single text does not fit into the device's memory: lower --max-length"
+    ):
         encoder.encode_documents(TEXTS)
 
 
@@ -129,7 +145,9 @@ else:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))
 
-    done = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -165,6 +183,8 @@ def test_auto_finds_a_budget_for_an_encoder(make_encoder):
     encoder = make_encoder(document_max_length=16)
     assert encoder.batch_tokens() >= 512
     assert encoder.token_budget("auto", side="document").tokens >= 512
-    assert encoder.token_budget(None, side="document").tokens == usual_batch_tokens(torch.device("cpu")) == 1024
+    assert (
+        encoder.token_budget(None, side="document").tokens == usual_batch_tokens(torch.device("cpu")) == 1024
+    )
     assert usual_batch_tokens(torch.device("cuda")) == 4096
     assert encoder.token_budget(7, side="query").tokens == 7

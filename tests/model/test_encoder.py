@@ -14,7 +14,13 @@ VARIANTS = [
     {"attention": "causal"},
     {"attention": "bidirectional"},
     {"attention": "causal", "echo": True},
-    {"attention": "bidirectional", "add_bos": True, "add_eos": True, "document_prefix": "passage: ", "logit_scale": 0.2},
+    {
+        "attention": "bidirectional",
+        "add_bos": True,
+        "add_eos": True,
+        "document_prefix": "passage: ",
+        "logit_scale": 0.2,
+    },
 ]
 
 
@@ -33,7 +39,9 @@ def assert_same_vectors(one, other, weights, scale, tolerance):
         for term in a.keys() | b.keys():
             x = float(row[term]) * scale
             near_boundary = abs((x % 1) - 0.5) <= tolerance * scale
-            assert a.get(term, 0) == b.get(term, 0) or (near_boundary and abs(a.get(term, 0) - b.get(term, 0)) == 1), term
+            assert a.get(term, 0) == b.get(term, 0) or (
+                near_boundary and abs(a.get(term, 0) - b.get(term, 0)) == 1
+            ), term
 
 
 def by_term(encoder, weights):
@@ -48,7 +56,10 @@ def test_weights_are_the_formula(make_encoder, architecture, variant, dtype):
     encoder = make_encoder(architecture, dtype=dtype, **variant)
     expected = torch.stack([slow_weights(encoder, text) for text in TEXTS]).mul(encoder._is_term)
     torch.testing.assert_close(
-        encoder.weights(TEXTS), expected, rtol=0.02 if dtype == torch.bfloat16 else 1e-5, atol=WEIGHT_TOLERANCE[dtype]
+        encoder.weights(TEXTS),
+        expected,
+        rtol=0.02 if dtype == torch.bfloat16 else 1e-5,
+        atol=WEIGHT_TOLERANCE[dtype],
     )
     assert encoder.weights(TEXTS).dtype == torch.float32
     assert encoder.weights(TEXTS).ge(0).all()
@@ -64,7 +75,9 @@ def test_batch_size_and_order_never_change_a_vector(make_encoder, variant):
         assert_same_vectors(alone, together, weights, 100, WEIGHT_TOLERANCE[torch.float32])
     order = random.Random(0).sample(range(len(TEXTS)), len(TEXTS))
     shuffled = encoder.encode_documents([TEXTS[i] for i in order])
-    assert_same_vectors([alone[i] for i in order], shuffled, [weights[i] for i in order], 100, WEIGHT_TOLERANCE[torch.float32])
+    assert_same_vectors(
+        [alone[i] for i in order], shuffled, [weights[i] for i in order], 100, WEIGHT_TOLERANCE[torch.float32]
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -72,7 +85,10 @@ def test_padding_never_changes_a_weight(make_encoder, variant):
     encoder = make_encoder("llama", **variant)
     for index, text in enumerate(TEXTS):
         torch.testing.assert_close(
-            encoder.weights(TEXTS)[index], encoder.weights([text])[0], rtol=1e-5, atol=WEIGHT_TOLERANCE[torch.float32]
+            encoder.weights(TEXTS)[index],
+            encoder.weights([text])[0],
+            rtol=1e-5,
+            atol=WEIGHT_TOLERANCE[torch.float32],
         )
 
 
@@ -140,7 +156,9 @@ def test_special_tokens_are_terms_unless_the_card_excludes_them(make_encoder):
     assert without == with_them - special
 
 
-def test_a_vocabulary_larger_than_the_tokenizers_has_terms_only_where_there_are_tokens(make_encoder, byte_tokenizer):
+def test_a_vocabulary_larger_than_the_tokenizers_has_terms_only_where_there_are_tokens(
+    make_encoder, byte_tokenizer
+):
     encoder = make_encoder("qwen2")
     assert len(byte_tokenizer) < len(encoder.terms) == 512
     assert encoder.terms[len(byte_tokenizer) :] == [None] * (512 - len(byte_tokenizer))
@@ -150,7 +168,9 @@ def test_a_vocabulary_larger_than_the_tokenizers_has_terms_only_where_there_are_
 
 def test_terms_are_raw_tokenizer_strings(make_encoder, byte_tokenizer):
     encoder = make_encoder("llama")
-    assert encoder.terms[: len(byte_tokenizer)] == byte_tokenizer.convert_ids_to_tokens(range(len(byte_tokenizer)))
+    assert encoder.terms[: len(byte_tokenizer)] == byte_tokenizer.convert_ids_to_tokens(
+        range(len(byte_tokenizer))
+    )
     assert encoder.empty_term not in encoder.terms
 
 

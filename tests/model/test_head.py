@@ -25,14 +25,20 @@ def test_streamed_peaks_equal_naive_ones(dtype, side, slice_bytes):
     hidden, mask, head = random_case(dtype, side=side)
     streamed = streamed_peaks(hidden, mask, head, slice_bytes=slice_bytes)
     assert streamed.dtype == dtype
-    torch.testing.assert_close(streamed, naive_peaks(hidden, mask, head), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    torch.testing.assert_close(
+        streamed, naive_peaks(hidden, mask, head), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 def test_a_bias_of_the_head_counts():
     hidden, mask, head = random_case()
     bias = torch.linspace(-3, 3, V)
-    torch.testing.assert_close(streamed_peaks(hidden, mask, head, bias=bias), naive_peaks(hidden, mask, head, bias=bias))
-    assert not torch.allclose(streamed_peaks(hidden, mask, head, bias=bias), streamed_peaks(hidden, mask, head))
+    torch.testing.assert_close(
+        streamed_peaks(hidden, mask, head, bias=bias), naive_peaks(hidden, mask, head, bias=bias)
+    )
+    assert not torch.allclose(
+        streamed_peaks(hidden, mask, head, bias=bias), streamed_peaks(hidden, mask, head)
+    )
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -88,7 +94,9 @@ def test_the_gradient_is_autograds_of_the_naive_head(side, share, slice_bytes):
 
 
 def test_the_gradient_passes_the_numerical_check():
-    hidden, mask, head = (tensor.double() if tensor.is_floating_point() else tensor for tensor in random_case())
+    hidden, mask, head = (
+        tensor.double() if tensor.is_floating_point() else tensor for tensor in random_case()
+    )
     hidden, head = hidden[:2, :, :4].clone().requires_grad_(), head[:30, :4].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda h, w: trainable_peaks(h, mask[:2], w), (hidden, head))
 

@@ -19,9 +19,15 @@ def ids(tokenizer, text):
 @pytest.mark.parametrize("eos", [False, True])
 @pytest.mark.parametrize("side", ["query", "document"])
 def test_tokens_are_bos_prefix_text_eos(byte_tokenizer, bos, eos, side):
-    card = EncoderCard(name="x", add_bos=bos, add_eos=eos, query_prefix="query: ", document_prefix="passage: ")
+    card = EncoderCard(
+        name="x", add_bos=bos, add_eos=eos, query_prefix="query: ", document_prefix="passage: "
+    )
     prefix = {"query": "query: ", "document": "passage: "}[side]
-    expected = [byte_tokenizer.bos_token_id] * bos + ids(byte_tokenizer, prefix + TEXT) + [byte_tokenizer.eos_token_id] * eos
+    expected = (
+        [byte_tokenizer.bos_token_id] * bos
+        + ids(byte_tokenizer, prefix + TEXT)
+        + [byte_tokenizer.eos_token_id] * eos
+    )
     assert tokenize([TEXT], side=side, card=card, tokenizer=byte_tokenizer) == [expected]
 
 
@@ -30,7 +36,11 @@ def test_truncation_keeps_the_head_and_never_costs_bos_or_eos(byte_tokenizer, si
     card = EncoderCard(name="x", add_bos=True, add_eos=True, query_max_length=3, document_max_length=5)
     limit = {"query": 3, "document": 5}[side]
     [row] = tokenize([TEXT * 3], side=side, card=card, tokenizer=byte_tokenizer)
-    assert row == [byte_tokenizer.bos_token_id, *ids(byte_tokenizer, TEXT)[:limit], byte_tokenizer.eos_token_id]
+    assert row == [
+        byte_tokenizer.bos_token_id,
+        *ids(byte_tokenizer, TEXT)[:limit],
+        byte_tokenizer.eos_token_id,
+    ]
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t"])
@@ -46,8 +56,16 @@ def test_lowercase_is_for_the_text_and_not_for_the_prefix(byte_tokenizer, side):
     prefixes = {"query_prefix": "Query: ", "document_prefix": "Query: "}
     texts = ["Apple PIE", "ÜBER alles", "", "apple pie"]
     for lowercase in (True, False):
-        rows = tokenize(texts, side=side, card=EncoderCard(name="x", lowercase=lowercase, **prefixes), tokenizer=byte_tokenizer)
-        wanted = [ids(byte_tokenizer, "Query: " + (text.lower() if lowercase else text)) if text else [] for text in texts]
+        rows = tokenize(
+            texts,
+            side=side,
+            card=EncoderCard(name="x", lowercase=lowercase, **prefixes),
+            tokenizer=byte_tokenizer,
+        )
+        wanted = [
+            ids(byte_tokenizer, "Query: " + (text.lower() if lowercase else text)) if text else []
+            for text in texts
+        ]
         assert rows == wanted
         assert (rows[0] == rows[3]) == lowercase
 

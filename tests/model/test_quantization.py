@@ -15,9 +15,17 @@ from csplade_pyserini.model.quantization import METHODS, quantize
 
 CPU = torch.device("cpu")
 TEXTS = ["what is a manhattan project", "the", "nuclear reactors and their history in a few words", "paris"]
-WIDE = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32}
+WIDE = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+}
 needs = {
-    library: pytest.mark.skipif(not importlib.util.find_spec(library), reason=f"needs {library}: pip install .[quantization]")
+    library: pytest.mark.skipif(
+        not importlib.util.find_spec(library), reason=f"needs {library}: pip install .[quantization]"
+    )
     for library in ("torchao", "bitsandbytes")
 }
 ALL = [pytest.param(method, marks=needs[library]) for method, (library, _) in METHODS.items()]
@@ -30,7 +38,11 @@ DEPEND_ON_BATCHES = ("int8-dynamic", "bnb-int8")
 
 def linear_layers(model) -> dict[str, torch.nn.Linear]:
     """All of the decoder, by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and name != "lm_head"}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    }
 
 
 def test_every_method_of_the_names_is_there():
@@ -56,7 +68,10 @@ def test_every_linear_layer_but_the_head_is_quantized(method):
     assert len(linear_layers(plain)) == 7 * plain.config.num_hidden_layers
     for name, layer in linear_layers(plain).items():
         after = model.get_submodule(name).weight
-        assert type(after.data) is not torch.Tensor or after.element_size() * after.numel() < layer.weight.numel() * 2, name
+        assert (
+            type(after.data) is not torch.Tensor
+            or after.element_size() * after.numel() < layer.weight.numel() * 2
+        ), name
 
 
 @pytest.mark.parametrize("method", [param for param in ALL if param.values[0] not in DEPEND_ON_BATCHES])
@@ -74,7 +89,9 @@ def test_the_head_is_quantized_where_the_card_says_so(make_encoder):
     untied = WIDE | {"tie_word_embeddings": False}
     plain = make_encoder("llama", config=untied)
     model = quantize(tiny_model("llama", **untied), "int8", CPU, head=True)
-    encoder = encoders.SparseEncoder(plain.card, model, plain.tokenizer)  # checks the streamed head against the model's own
+    encoder = encoders.SparseEncoder(
+        plain.card, model, plain.tokenizer
+    )  # checks the streamed head against the model's own
     assert type(model.lm_head.weight.data) is not torch.Tensor
     assert encoder.encode_documents(TEXTS) != plain.encode_documents(TEXTS)
     with pytest.raises(InputError, match="quantize_head, which goes with quantization=int8; got int4"):
@@ -85,13 +102,17 @@ def test_the_head_is_quantized_where_the_card_says_so(make_encoder):
 
 @needs["torchao"]
 def test_a_shape_that_int4_has_no_groups_for_is_named():
-    with pytest.raises(InputError, match=r"quantization=int4 does not work on cpu.*q_proj.*are no multiple of 32"):
+    with pytest.raises(
+        InputError, match=r"quantization=int4 does not work on cpu.*q_proj.*are no multiple of 32"
+    ):
         quantize(tiny_model("llama", **(WIDE | {"hidden_size": 48})), "int4", CPU)
 
 
 def test_a_missing_library_is_named_with_what_to_do(monkeypatch):
     monkeypatch.setitem(quantization.METHODS, "int8", ("no-such-library", None))
-    with pytest.raises(InputError, match=r"needs no-such-library: pip install csplade_pyserini\[quantization\]"):
+    with pytest.raises(
+        InputError, match=r"needs no-such-library: pip install csplade_pyserini\[quantization\]"
+    ):
         quantize(tiny_model("llama"), "int8", CPU)
 
 

@@ -55,7 +55,17 @@ def page(tmp_path) -> str:
 
 def test_the_page_holds_the_records_numbers(page):
     words = "\n".join(Page(page).words)
-    for expected in ("0.4375", "0.3750", "0.9000", "paper: a & b", "1,234,567", "200.0", "617.28", "61.5", "1 better, 1 worse, 0 equal"):
+    for expected in (
+        "0.4375",
+        "0.3750",
+        "0.9000",
+        "paper: a & b",
+        "1,234,567",
+        "200.0",
+        "617.28",
+        "61.5",
+        "1 better, 1 worse, 0 equal",
+    ):
         assert expected in words
     assert "q1: +0.2500" in words
     assert "q2: -0.1250" in words
@@ -71,7 +81,9 @@ def test_the_page_needs_no_network_and_runs_nothing(page):
 def test_a_browser_runs_nothing_of_names_and_qids(tmp_path):
     nasty = "<img/src=x/onerror=document.title='owned'>"
     collection = collections.TestCollection(
-        name=nasty, corpus="docs.jsonl", topics=(collections.TopicSet(topics=f"{nasty}.tsv", metrics=("AP",)),)
+        name=nasty,
+        corpus="docs.jsonl",
+        topics=(collections.TopicSet(topics=f"{nasty}.tsv", metrics=("AP",)),),
     )
     vectors = tmp_path / "vectors"
     vectors.mkdir()

@@ -46,7 +46,9 @@ def test_every_metric_is_as_defined_and_a_topic_without_hits_counts_as_0(files):
         "R@100": {"q1": 1.0, "q3": 1.0},
     }
     for metric, values in by_hand.items():
-        assert {qid: value for qid, value in found[metric].items() if qid in values} == pytest.approx(values, abs=1e-4)
+        assert {qid: value for qid, value in found[metric].items() if qid in values} == pytest.approx(
+            values, abs=1e-4
+        )
         assert found[metric].get("q2", 0.0) == 0.0
         assert found[metric][ALL] == pytest.approx(sum(values.values()) / 3, abs=1e-4)
 
@@ -85,7 +87,9 @@ def test_broken_scores_beside_a_run_are_made_again(files, kept):
 
 def test_scores_that_cannot_be_kept_are_given_all_the_same(files):
     qrels, run = files
-    run.with_name(f".{run.name}.scores.json").mkdir()  # as unwritable as a read-only folder, for the superuser too
+    run.with_name(
+        f".{run.name}.scores.json"
+    ).mkdir()  # as unwritable as a read-only folder, for the superuser too
     assert evaluate(qrels, run, topics("AP"))["AP"][ALL] > 0
 
 

@@ -9,7 +9,9 @@ import pytest
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.reproduction.steps import Step, run_step
 
-COPY = "import sys, pathlib; pathlib.Path(sys.argv[2]).write_text(pathlib.Path(sys.argv[1]).read_text() + 'x')"
+COPY = (
+    "import sys, pathlib; pathlib.Path(sys.argv[2]).write_text(pathlib.Path(sys.argv[1]).read_text() + 'x')"
+)
 FAIL = "import sys; print('the reason'); sys.exit(3)"
 LEAVE = "import sys, pathlib; pathlib.Path(sys.argv[2]).write_text('half'); sys.exit(1)"
 NOTHING = "pass"
@@ -17,7 +19,9 @@ NOTHING = "pass"
 
 def step(folder: Path, program: str = COPY, **more: object) -> Step:
     source, output = folder / "source", folder / "deep" / "output"
-    return Step("copy", [sys.executable, "-c", program, str(source), str(output)], output, reads=(source,), **more)
+    return Step(
+        "copy", [sys.executable, "-c", program, str(source), str(output)], output, reads=(source,), **more
+    )
 
 
 @pytest.fixture
@@ -51,7 +55,10 @@ def test_a_step_is_done_again_when_anything_about_it_has_changed(folder, change)
     assert run_step(again) is None
 
 
-@pytest.mark.parametrize(("program", "told"), [(FAIL, "exit code 3.*\n*the reason"), (LEAVE, "exit code 1"), (NOTHING, "no output")])
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [(FAIL, "exit code 3.*\n*the reason"), (LEAVE, "exit code 1"), (NOTHING, "no output")],
+)
 def test_a_step_that_fails_stops_and_leaves_nothing_under_the_outputs_name(folder, program, told):
     with pytest.raises(CheckError, match=told):
         run_step(step(folder, program))
@@ -62,7 +69,12 @@ def test_a_step_that_fails_stops_and_leaves_nothing_under_the_outputs_name(folde
 def test_what_a_step_reads_may_be_a_folder(folder):
     (folder / "docs").mkdir()
     (folder / "docs" / "a").write_text("1")
-    made = Step("list", [sys.executable, "-c", COPY, str(folder / "source"), str(folder / "out")], folder / "out", reads=(folder / "docs",))
+    made = Step(
+        "list",
+        [sys.executable, "-c", COPY, str(folder / "source"), str(folder / "out")],
+        folder / "out",
+        reads=(folder / "docs",),
+    )
     run_step(made)
     assert run_step(made) is None
     (folder / "docs" / "a").rename(folder / "docs" / "b")

@@ -35,18 +35,30 @@ tolerance = 0.01
 def test_the_papers_13_and_cqadupstacks_12_are_there():
     assert len(find_collections("beir")) == 13
     assert len(find_collections("cqadupstack")) == 12
-    assert {collection.name for collection in known_collections() if collection.remove_query} == {"beir/arguana", "beir/quora/test"}
+    assert {collection.name for collection in known_collections() if collection.remove_query} == {
+        "beir/arguana",
+        "beir/quora/test",
+    }
     assert [collection.name for collection in find_collections("beir/nfcorpus")] == ["beir/nfcorpus/test"]
 
 
 def test_trec_dl_takes_grade_2_for_relevant():
     [msmarco] = find_collections("msmarco-v1-passage")
-    assert {topics.name: topics.relevance_level for topics in msmarco.topics} == {"dev": 1, "dl19": 2, "dl20": 2}
+    assert {topics.name: topics.relevance_level for topics in msmarco.topics} == {
+        "dev": 1,
+        "dl19": 2,
+        "dl20": 2,
+    }
 
 
 @pytest.mark.jvm
 def test_pyserini_knows_every_name_that_is_said_to_be_its():
-    names = [topics.pyserini for collection in known_collections() for topics in collection.topics if topics.pyserini]
+    names = [
+        topics.pyserini
+        for collection in known_collections()
+        for topics in collection.topics
+        if topics.pyserini
+    ]
     program = "import json; from pyserini.search import _base as b; print(json.dumps([[*b.topics_mapping], [*b.qrels_mapping]]))"
     result = run_python("-c", program)
     assert result.returncode == 0, result.stderr
@@ -60,7 +72,9 @@ def test_a_file_of_collections_has_paths_beside_it_and_environment_variables(tmp
     monkeypatch.setenv("QRELS", "/elsewhere")
     [collection] = find_collections(str(tmp_path / "mine.toml"))
     assert collection.corpus == str(tmp_path / "docs.jsonl")
-    assert [(topics.topics, topics.qrels) for topics in collection.topics] == [(str(tmp_path / "topics.tsv"), "/elsewhere/qrels.txt")]
+    assert [(topics.topics, topics.qrels) for topics in collection.topics] == [
+        (str(tmp_path / "topics.tsv"), "/elsewhere/qrels.txt")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +129,9 @@ def test_a_score_is_held_against_our_own_measurement_before_a_papers(tmp_path):
     assert expected_scores(read_expected(tmp_path), "mine", "set/dev") is None
 
 
-@pytest.mark.parametrize(("old", "new"), [("0.5", "50.0"), ("0.5", '"0.5"'), ("measured", "guessed"), ("source", "sauce")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("0.5", "50.0"), ("0.5", '"0.5"'), ("measured", "guessed"), ("source", "sauce")]
+)
 def test_a_wrong_table_of_expected_scores_is_named(tmp_path, old, new):
     (tmp_path / "mine.toml").write_text(EXPECTED.replace(old, new))
     with pytest.raises(InputError, match=r"mine.toml \[\[expected\]\] 1"):

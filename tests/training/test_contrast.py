@@ -23,9 +23,18 @@ TEACHER_TERMS = (20, 30)
 def batch(rows: list[list[int]]) -> dict[str, torch.Tensor]:
     padded = pad(rows, echo=False, device=torch.device("cpu"))
     teacher = torch.tensor(TEACHER_TERMS)
-    vectors = {"teacher_rows": torch.tensor([0, 1]), "teacher_terms": teacher, "teacher_weights": torch.tensor([0.5, 2.0])}
+    vectors = {
+        "teacher_rows": torch.tensor([0, 1]),
+        "teacher_terms": teacher,
+        "teacher_weights": torch.tensor([0.5, 2.0]),
+    }
     keys = torch.arange(len(rows)) + 10 * len(rows)
-    return {"ids": padded.ids, "attention_mask": padded.attention_mask, "pool_mask": padded.pool_mask, "keys": keys} | vectors
+    return {
+        "ids": padded.ids,
+        "attention_mask": padded.attention_mask,
+        "pool_mask": padded.pool_mask,
+        "keys": keys,
+    } | vectors
 
 
 def model_with(**changes: float) -> ContrastiveModel:
@@ -53,7 +62,10 @@ def test_sampled_terms_have_the_peaks_that_they_have_among_all_others():
 
 
 def test_a_sample_of_all_terms_gives_the_loss_of_all():
-    losses = [model_with(sampled_terms=count)(batch(QUERIES), batch(PASSAGES))["loss"].item() for count in (0, VOCABULARY)]
+    losses = [
+        model_with(sampled_terms=count)(batch(QUERIES), batch(PASSAGES))["loss"].item()
+        for count in (0, VOCABULARY)
+    ]
     assert losses[0] == losses[1] > 0
 
 
@@ -61,12 +73,16 @@ def test_a_sample_of_all_terms_gives_the_loss_of_all():
 def test_only_sampled_terms_have_gradients_and_all_are_finite(vector_weight):
     model = model_with(vector_weight=vector_weight, sampled_terms=1)
     head = model.backbone.lm_head.weight
-    model.backbone.model.embed_tokens.weight = torch.nn.Parameter(head.detach().clone())  # untied: the head's gradient alone
+    model.backbone.model.embed_tokens.weight = torch.nn.Parameter(
+        head.detach().clone()
+    )  # untied: the head's gradient alone
     torch.manual_seed(1)
     terms = model._sampled_terms(batch(QUERIES), batch(PASSAGES))
     torch.manual_seed(1)
     model(batch(QUERIES), batch(PASSAGES))["loss"].backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+    assert all(
+        parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None
+    )
     reached = head.grad.abs().sum(dim=1).nonzero().squeeze(1)
     assert len(reached) > 0
     assert set(reached.tolist()) <= set(terms.tolist())

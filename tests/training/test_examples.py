@@ -23,7 +23,10 @@ TEVATRON = {
 
 def write(path: Path, *records: object) -> Path:
     """A JSONL file; bytes among the records are a line as it is."""
-    lines = [record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode() for record in records]
+    lines = [
+        record if isinstance(record, bytes) else json.dumps(record, ensure_ascii=False).encode()
+        for record in records
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     return path
@@ -52,14 +55,23 @@ def test_a_line_of_tevatron_is_read_as_it_is(tmp_path):
         Example(
             "1185869",
             "what was the immediate impact of the success of the manhattan project?",
-            [Passage("0", "Introduction The presence of communication", None), Passage("2942565", "The Manhattan Project", None)],
+            [
+                Passage("0", "Introduction The presence of communication", None),
+                Passage("2942565", "The Manhattan Project", None),
+            ],
         )
     ]
 
 
 def test_title_docid_query_id_and_score_may_be_missing(tmp_path):
-    record = {"query": "q", "positive_passages": [{"text": " bare "}], "negative_passages": [{"title": None, "text": "n", "score": 2}]}
-    assert read(write(tmp_path / "t.jsonl", record))[0] == Example("q", "q", [Passage("bare", "bare", None), Passage("n", "n", None)])
+    record = {
+        "query": "q",
+        "positive_passages": [{"text": " bare "}],
+        "negative_passages": [{"title": None, "text": "n", "score": 2}],
+    }
+    assert read(write(tmp_path / "t.jsonl", record))[0] == Example(
+        "q", "q", [Passage("bare", "bare", None), Passage("n", "n", None)]
+    )
 
 
 def test_numbers_for_ids_become_texts(tmp_path):
@@ -85,7 +97,10 @@ def test_lines_that_end_as_windows_has_it_or_not_at_all_are_lines(tmp_path):
 
 
 def test_a_positive_comes_first_and_negatives_are_other_ones_each(tmp_path):
-    dataset = read(write(tmp_path / "t.jsonl", *(example(f"q{i}", positives=2, negatives=6) for i in range(20))), negatives=4)
+    dataset = read(
+        write(tmp_path / "t.jsonl", *(example(f"q{i}", positives=2, negatives=6) for i in range(20))),
+        negatives=4,
+    )
     for index, (positive, *negatives) in enumerate(docids(dataset)):
         assert positive in (f"q{index}+0", f"q{index}+1")
         assert len(set(negatives)) == 4
@@ -99,7 +114,9 @@ def test_too_few_negatives_stand_more_than_once(tmp_path):
 
 
 def test_without_negatives_a_query_has_its_positive_alone(tmp_path):
-    file = write(tmp_path / "t.jsonl", example("q", negatives=9), {"query": "r", "positive_passages": [{"text": "p"}]})
+    file = write(
+        tmp_path / "t.jsonl", example("q", negatives=9), {"query": "r", "positive_passages": [{"text": "p"}]}
+    )
     assert docids(read(file, negatives=0)) == [["q+0"], ["p"]]
 
 
@@ -119,17 +136,25 @@ def test_choices_depend_on_seed_epoch_and_line_alone(tmp_path):
     dataset = read(file, negatives=3)
     first = docids(dataset)
     assert docids(dataset) == first, "reading changes nothing"
-    assert [docid.removeprefix("q0") for docid in first[0]] != [docid.removeprefix("q1") for docid in first[1]]
+    assert [docid.removeprefix("q0") for docid in first[0]] != [
+        docid.removeprefix("q1") for docid in first[1]
+    ]
     dataset.set_epoch(1)
     second = docids(dataset)
     assert second != first
     dataset.set_epoch(0)
-    assert docids(dataset)[::-1] == [docids(read(file, negatives=3))[index] for index in range(7, -1, -1)] == first[::-1]
+    assert (
+        docids(dataset)[::-1]
+        == [docids(read(file, negatives=3))[index] for index in range(7, -1, -1)]
+        == first[::-1]
+    )
     assert docids(read(file, negatives=3, seed=1)) not in (first, second)
 
 
 def test_a_worker_process_reads_what_this_process_reads(tmp_path):
-    dataset = read(write(tmp_path / "t.jsonl", *(example(f"q{i}", negatives=9) for i in range(5))), negatives=3, seed=4)
+    dataset = read(
+        write(tmp_path / "t.jsonl", *(example(f"q{i}", negatives=9) for i in range(5))), negatives=3, seed=4
+    )
     dataset.set_epoch(2)
     sent = pickle.dumps(dataset)
     assert docids(pickle.loads(sent)) == docids(dataset)
@@ -144,11 +169,23 @@ BAD_LINES = {
     "no query": ({"positive_passages": [{"text": "p"}]}, "query is None; wanted a text"),
     "a blank query": (example("q") | {"query": " \n"}, "query is ' \\n'; wanted a text"),
     "a number for a query": (example("q") | {"query": 5}, "query is 5; wanted a text"),
-    "no positives": ({"query": "q", "negative_passages": [{"text": "n"}]}, "positive_passages is None; wanted a list of at least 1"),
-    "an empty list of positives": (example("q", positives=0, negatives=1), "positive_passages is []; wanted a list of at least 1"),
-    "positives as a table": (example("q") | {"positive_passages": {"text": "p"}}, "positive_passages is {'text': 'p'}; wanted a list"),
+    "no positives": (
+        {"query": "q", "negative_passages": [{"text": "n"}]},
+        "positive_passages is None; wanted a list of at least 1",
+    ),
+    "an empty list of positives": (
+        example("q", positives=0, negatives=1),
+        "positive_passages is []; wanted a list of at least 1",
+    ),
+    "positives as a table": (
+        example("q") | {"positive_passages": {"text": "p"}},
+        "positive_passages is {'text': 'p'}; wanted a list",
+    ),
     "no negatives": (example("q"), "negative_passages is []; wanted a list of at least 1 (or negatives = 0)"),
-    "a text for a passage": (example("q") | {"positive_passages": ["p"]}, "a passage of positive_passages is p; wanted an object"),
+    "a text for a passage": (
+        example("q") | {"positive_passages": ["p"]},
+        "a passage of positive_passages is p; wanted an object",
+    ),
     "a passage without text": (
         example("q", negatives=1) | {"negative_passages": [{"text": "n"}, {"docid": "x"}]},
         "a passage of negative_passages is {'docid': 'x'}; wanted an object with 'text'",
@@ -163,7 +200,13 @@ BAD_LINES = {
 @pytest.mark.parametrize(("line", "wanted"), BAD_LINES.values(), ids=BAD_LINES)
 def test_a_bad_line_is_an_error_that_names_file_line_and_what_was_wanted(tmp_path, line, wanted):
     good = write(tmp_path / "good.jsonl", example("a", negatives=1))
-    file = write(tmp_path / "bad.jsonl", example("a", negatives=1), example("b", negatives=1), line, example("c", negatives=1))
+    file = write(
+        tmp_path / "bad.jsonl",
+        example("a", negatives=1),
+        example("b", negatives=1),
+        line,
+        example("c", negatives=1),
+    )
     with pytest.raises(InputError) as error:
         read(good, file)
     assert str(error.value).startswith(f"{file}:3: {wanted}")
@@ -172,9 +215,17 @@ def test_a_bad_line_is_an_error_that_names_file_line_and_what_was_wanted(tmp_pat
 @pytest.mark.parametrize("score", ["missing", None, "0.5", True])
 @pytest.mark.parametrize("side", ["positive_passages", "negative_passages"])
 def test_distillation_wants_a_score_for_every_passage(tmp_path, side, score):
-    record = {"query": "q", **{name: [{"text": "p", "score": 1.5}, {"text": "n", "score": -2}] for name in ("positive_passages", side)}}
+    record = {
+        "query": "q",
+        **{
+            name: [{"text": "p", "score": 1.5}, {"text": "n", "score": -2}]
+            for name in ("positive_passages", side)
+        },
+    }
     record.setdefault("negative_passages", [{"text": "n", "score": 0}])
-    scores = {passage.score for passage in read(write(tmp_path / "good.jsonl", record), scored=True)[0].passages}
+    scores = {
+        passage.score for passage in read(write(tmp_path / "good.jsonl", record), scored=True)[0].passages
+    }
     assert scores <= {1.5, -2, 0}
     del record[side][1]["score"]
     if score != "missing":
@@ -183,7 +234,10 @@ def test_distillation_wants_a_score_for_every_passage(tmp_path, side, score):
     with pytest.raises(InputError) as error:
         read(file, scored=True)
     shown = None if score == "missing" else score
-    assert str(error.value) == f"{file}:1: a passage of {side} has the score {shown!r}; distillation wants a number"
+    assert (
+        str(error.value)
+        == f"{file}:1: a passage of {side} has the score {shown!r}; distillation wants a number"
+    )
     assert len(read(file, scored=False)) == 1
 
 
@@ -255,7 +309,9 @@ def test_two_gzip_files_of_one_name_are_two_files(tmp_path):
     assert [docids(read(file, negatives=0)) for file in expanded] == [[["a+0"]], [["b+0"]]]
 
 
-@pytest.mark.parametrize("broken", [gzip.compress(b"x" * 1000, mtime=0)[:-12], b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\xff" * 30])
+@pytest.mark.parametrize(
+    "broken", [gzip.compress(b"x" * 1000, mtime=0)[:-12], b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\xff" * 30]
+)
 def test_a_broken_gzip_file_is_an_error_that_names_it(tmp_path, broken):
     (tmp_path / "t.jsonl.gz").write_bytes(broken)
     with pytest.raises(InputError, match="t.jsonl.gz cannot be expanded"):
@@ -263,7 +319,12 @@ def test_a_broken_gzip_file_is_an_error_that_names_it(tmp_path, broken):
 
 
 def test_null_ids_are_no_ids(tmp_path):
-    record = {"query_id": None, "query": "q", "positive_passages": [{"docid": None, "text": "p"}], "negative_passages": None}
+    record = {
+        "query_id": None,
+        "query": "q",
+        "positive_passages": [{"docid": None, "text": "p"}],
+        "negative_passages": None,
+    }
     found = read(write(tmp_path / "t.jsonl", record), negatives=0)[0]
     assert (found.query_id, found.passages[0].docid) == ("q", "p")
 
@@ -276,7 +337,9 @@ def test_a_lone_surrogate_is_an_error(tmp_path, place):
 
 def test_a_score_is_a_finite_number_where_it_counts_and_anything_elsewhere(tmp_path):
     for score in (math.nan, "0.5"):
-        file = write(tmp_path / "t.jsonl", {"query": "q", "positive_passages": [{"text": "p", "score": score}]})
+        file = write(
+            tmp_path / "t.jsonl", {"query": "q", "positive_passages": [{"text": "p", "score": score}]}
+        )
         assert read(file, negatives=0)[0].passages[0].score is None
         with pytest.raises(InputError, match="wants a number"):
             read(file, negatives=0, scored=True)

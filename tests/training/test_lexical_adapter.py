@@ -30,7 +30,12 @@ def folders(tmp_path_factory, byte_tokenizer) -> tuple[Path, Path]:
     generator = torch.Generator().manual_seed(0)
     picks = torch.randint(len(WORDS), (300, 40), generator=generator).tolist()
     texts = folder / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"id": str(i), "text": " ".join(WORDS[n] for n in pick)}) + "\n" for i, pick in enumerate(picks)))
+    texts.write_text(
+        "".join(
+            json.dumps({"id": str(i), "text": " ".join(WORDS[n] for n in pick)}) + "\n"
+            for i, pick in enumerate(picks)
+        )
+    )
     config = folder / "lexical.toml"
     config.write_text(
         f'[card]\nname = "lexical"\nbase = "{base}"\nlayers = 1\nattention = "bidirectional"\n[contrast]\noutput = "{folder}/out"\n'

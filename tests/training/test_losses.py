@@ -57,8 +57,12 @@ def losses_and_gradients(loss_of, hidden, targets, head, bias, **options):
 def test_adaptation_loss_and_gradients_are_those_of_plain_autograd(dtype, rows, relu_weight, with_bias):
     hidden, targets, head, bias = random_tokens(dtype)
     case = hidden, targets, head, bias if with_bias else None
-    ours, found = losses_and_gradients(adaptation_loss, *case, relu_weight=relu_weight, chunk_bytes=rows * 4 * V)
-    doubles = [tensor.double() if tensor is not None and tensor.is_floating_point() else tensor for tensor in case]
+    ours, found = losses_and_gradients(
+        adaptation_loss, *case, relu_weight=relu_weight, chunk_bytes=rows * 4 * V
+    )
+    doubles = [
+        tensor.double() if tensor is not None and tensor.is_floating_point() else tensor for tensor in case
+    ]
     plain, wanted = losses_and_gradients(plain_adaptation_loss, *doubles, relu_weight=relu_weight)
     for loss, theirs in zip(ours, plain, strict=True):
         torch.testing.assert_close(loss.double(), theirs, rtol=1e-6, atol=1e-6)
@@ -69,8 +73,12 @@ def test_adaptation_loss_and_gradients_are_those_of_plain_autograd(dtype, rows, 
 
 def test_without_relu_weight_adaptation_is_language_modelling():
     case = random_tokens()
-    (loss, clm, relu), found = losses_and_gradients(adaptation_loss, *case, relu_weight=0.0, chunk_bytes=5 * 4 * V)
-    (_, wanted, _), gradients = losses_and_gradients(lambda *a, **b: (plain_adaptation_loss(*a, **b)[1],) * 3, *case)
+    (loss, clm, relu), found = losses_and_gradients(
+        adaptation_loss, *case, relu_weight=0.0, chunk_bytes=5 * 4 * V
+    )
+    (_, wanted, _), gradients = losses_and_gradients(
+        lambda *a, **b: (plain_adaptation_loss(*a, **b)[1],) * 3, *case
+    )
     assert loss == clm
     assert relu.isnan()
     torch.testing.assert_close(clm, wanted)
@@ -79,7 +87,11 @@ def test_without_relu_weight_adaptation_is_language_modelling():
 
 
 def test_an_inactive_logit_takes_no_gradient_from_the_relu_loss():
-    hidden, targets, head = torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 1]), torch.tensor([[1.0], [-0.5], [3.0]])
+    hidden, targets, head = (
+        torch.tensor([[-1.0], [2.0]]),
+        torch.tensor([0, 1]),
+        torch.tensor([[1.0], [-0.5], [3.0]]),
+    )
     _, [plain, _] = losses_and_gradients(adaptation_loss, hidden, targets, head, None, relu_weight=0.0)
     _, [both, _] = losses_and_gradients(adaptation_loss, hidden, targets, head, None, relu_weight=1.0)
     logit, others = 0.5, 2  # of the first token: -1, 0.5, -3; only the second is active
@@ -115,9 +127,16 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
-            self.largest = max([self.largest, *(leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))])
+            self.largest = max(
+                [
+                    self.largest,
+                    *(leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)),
+                ]
+            )
         if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
-            self.product_dtypes |= {leaf.dtype for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)}
+            self.product_dtypes |= {
+                leaf.dtype for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)
+            }
         return result
 
 
@@ -137,7 +156,10 @@ def test_under_autocast_products_are_taken_in_its_dtype_and_gradients_keep_that_
 
 def test_no_more_logits_are_held_than_a_chunk_has():
     tokens, vocabulary, size, rows = 300, 64, 4, 5
-    hidden, head = torch.randn(tokens, size, requires_grad=True), torch.randn(vocabulary, size, requires_grad=True)
+    hidden, head = (
+        torch.randn(tokens, size, requires_grad=True),
+        torch.randn(vocabulary, size, requires_grad=True),
+    )
     targets = torch.randint(vocabulary, (tokens,))
     with Operations() as operations:
         adaptation_loss(hidden, targets, head, chunk_bytes=rows * 4 * vocabulary)[0].backward()
@@ -153,14 +175,18 @@ def test_what_is_frozen_costs_no_memory(frozen):
     hidden = torch.randn(tokens, size, requires_grad=frozen != "hidden")
     head = torch.randn(vocabulary, size, requires_grad=frozen != "head")
     with Operations() as operations:
-        adaptation_loss(hidden, torch.randint(vocabulary, (tokens,)), head, chunk_bytes=4 * vocabulary)[0].backward()
+        adaptation_loss(hidden, torch.randint(vocabulary, (tokens,)), head, chunk_bytes=4 * vocabulary)[
+            0
+        ].backward()
     assert operations.largest < 300 * size
 
 
 def slow_info_nce(scores, targets, temperature, ignored):
     total = 0.0
     for row, target, out in zip(scores.tolist(), targets.tolist(), ignored.tolist(), strict=True):
-        among = [math.exp(score / temperature) for score, left_out in zip(row, out, strict=True) if not left_out]
+        among = [
+            math.exp(score / temperature) for score, left_out in zip(row, out, strict=True) if not left_out
+        ]
         total -= math.log(math.exp(row[target] / temperature) / sum(among))
     return total / len(scores)
 
@@ -173,7 +199,9 @@ def test_info_nce_is_the_mean_log_share_of_the_positive(temperature, share_ignor
     ignored = torch.rand(4, 12, generator=generator) < share_ignored
     ignored[torch.arange(4), targets] = False
     wanted = slow_info_nce(scores, targets, temperature, ignored)
-    assert float(info_nce(scores, targets, temperature=temperature, ignored=ignored)) == pytest.approx(wanted, rel=1e-5)
+    assert float(info_nce(scores, targets, temperature=temperature, ignored=ignored)) == pytest.approx(
+        wanted, rel=1e-5
+    )
     if not share_ignored:
         assert float(info_nce(scores, targets, temperature=temperature)) == pytest.approx(wanted, rel=1e-5)
 
@@ -192,7 +220,11 @@ def slow_ignored(query_keys, passage_keys, each, mine):
     positive_of = passage_keys[::each]
     rows = []
     for query in mine:
-        relevant = {positive for name, positive in zip(query_keys, positive_of, strict=True) if name == query_keys[query]}
+        relevant = {
+            positive
+            for name, positive in zip(query_keys, positive_of, strict=True)
+            if name == query_keys[query]
+        }
         rows.append([name in relevant and place != query * each for place, name in enumerate(passage_keys)])
     return rows
 
@@ -227,7 +259,17 @@ def test_flops_prefers_terms_spread_over_documents():
 
 @pytest.mark.parametrize(
     ("step", "ramp_steps", "share"),
-    [(0, 10, 0.01), (4, 10, 0.25), (8, 10, 0.81), (9, 10, 1.0), (10, 10, 1.0), (10**6, 10, 1.0), (0, 1, 1.0), (0, 0, 1.0), (5, 0, 1.0)],
+    [
+        (0, 10, 0.01),
+        (4, 10, 0.25),
+        (8, 10, 0.81),
+        (9, 10, 1.0),
+        (10, 10, 1.0),
+        (10**6, 10, 1.0),
+        (0, 1, 1.0),
+        (0, 0, 1.0),
+        (5, 0, 1.0),
+    ],
 )
 def test_a_ramp_grows_quadratically_and_stays_at_one(step, ramp_steps, share):
     assert ramp(step, ramp_steps) == pytest.approx(share)
@@ -236,7 +278,10 @@ def test_a_ramp_grows_quadratically_and_stays_at_one(step, ramp_steps, share):
 def slow_kl(scores, teacher):
     total = 0.0
     for ours, theirs in zip(scores.tolist(), teacher.tolist(), strict=True):
-        student, wanted = ([math.exp(score) / sum(math.exp(other) for other in row) for score in row] for row in (ours, theirs))
+        student, wanted = (
+            [math.exp(score) / sum(math.exp(other) for other in row) for score in row]
+            for row in (ours, theirs)
+        )
         total += sum(p * math.log(p / q) for p, q in zip(wanted, student, strict=True))
     return total / len(scores)
 
@@ -262,7 +307,9 @@ def test_margin_mse_is_the_mean_squared_error_of_margins():
         for n in range(1, 4)
     ]
     assert float(margin_mse(scores, teacher)) == pytest.approx(sum(errors) / len(errors), rel=1e-5)
-    assert float(margin_mse(teacher + torch.tensor([[5.0], [-3.0], [0.5]]), teacher)) == pytest.approx(0, abs=1e-10)
+    assert float(margin_mse(teacher + torch.tensor([[5.0], [-3.0], [0.5]]), teacher)) == pytest.approx(
+        0, abs=1e-10
+    )
 
 
 def slow_vector_error(peaks, teacher):
@@ -286,7 +333,10 @@ def test_vector_error_and_its_gradient_are_those_of_a_sum_over_scalars():
     peaks = 2 * torch.randn(3, 8, generator=generator)
     teacher = torch.relu(torch.randn(3, 8, generator=generator))
     ours, plain = peaks.clone().requires_grad_(), peaks.double().requires_grad_()
-    found, wanted = vector_error(ours, torch.log1p(torch.relu(ours)), teacher), slow_vector_error(plain, teacher.double())
+    found, wanted = (
+        vector_error(ours, torch.log1p(torch.relu(ours)), teacher),
+        slow_vector_error(plain, teacher.double()),
+    )
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
     found.backward()
     wanted.backward()
@@ -326,4 +376,6 @@ def test_weights_that_tie_with_the_last_one_kept_stay_too():
 
 def test_a_tokens_loss_has_no_ceiling():
     hidden, head, target = torch.tensor([[1.0, 0]]), torch.tensor([[300.0, 0], [0, 0]]), torch.tensor([1])
-    torch.testing.assert_close(adaptation_loss(hidden, target, head)[1], F.cross_entropy(hidden @ head.T, target))
+    torch.testing.assert_close(
+        adaptation_loss(hidden, target, head)[1], F.cross_entropy(hidden @ head.T, target)
+    )

@@ -9,10 +9,22 @@ import pytest
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.training.settings import PHASES, AdaptSettings, ContrastSettings, MergeSettings, as_table, read_settings
+from csplade_pyserini.training.settings import (
+    PHASES,
+    AdaptSettings,
+    ContrastSettings,
+    MergeSettings,
+    as_table,
+    read_settings,
+)
 
 PRESETS = sorted((Path(__file__).parents[2] / "run_scripts" / "train").glob("*.toml"))
-SECTIONS = [(preset, section) for preset in PRESETS for section in tomllib.loads(preset.read_text()) if section != "card"]
+SECTIONS = [
+    (preset, section)
+    for preset in PRESETS
+    for section in tomllib.loads(preset.read_text())
+    if section != "card"
+]
 
 LLAMA_1B, LLAMA_8B = "meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.1-8B"
 TABLE_3 = {
@@ -38,7 +50,14 @@ TABLE_3 = {
 """arXiv 2504.10816, Table 3: the hyper-parameters of contrastive training by backbone, alike for CSPLADE, Echo and Bi."""
 SECTION_4_3 = {"negatives": 15, "warmup_ratio": 0.05}
 """arXiv 2504.10816, 4.3 and Table 3's caption: hard negatives of a query; 5 % of the steps are warm-up."""
-ADAPTATION = {"steps": 10_000, "warmup_steps": 1_000, "batch_size": 32, "sequence_length": 2048, "scheduler": "cosine", "relu_weight": 1.0}
+ADAPTATION = {
+    "steps": 10_000,
+    "warmup_steps": 1_000,
+    "batch_size": 32,
+    "sequence_length": 2048,
+    "scheduler": "cosine",
+    "relu_weight": 1.0,
+}
 """arXiv 2504.10816, 3.2 (lambda_ReLU) and 4.3."""
 ENCODERS = {
     "csplade-1b": (LLAMA_1B, "causal", False),
@@ -72,7 +91,10 @@ def to_toml(tables):
     lines = []
     for name, table in tables.items():
         inner = {key: value for key, value in table.items() if isinstance(value, dict)}
-        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items() if key not in inner)]
+        lines += [
+            f"[{name}]",
+            *(f"{key} = {json.dumps(value)}" for key, value in table.items() if key not in inner),
+        ]
         for key, values in inner.items():
             lines += [f"[{name}.{key}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items())]
     return "\n".join(lines) + "\n"
@@ -80,7 +102,9 @@ def to_toml(tables):
 
 def write(folder, *, without=(), **sections):
     """SMALL as a file, with changes by section, without those of `without`."""
-    tables = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in SMALL | sections if name not in without}
+    tables = {
+        name: SMALL.get(name, {}) | sections.get(name, {}) for name in SMALL | sections if name not in without
+    }
     file = folder / "encoder.toml"
     file.write_text(to_toml(tables), encoding="utf-8")
     return file
@@ -92,7 +116,9 @@ def error_of(file, phase, **options):
     return str(error.value)
 
 
-@pytest.mark.parametrize(("file", "section"), SECTIONS, ids=[f"{file.stem} {section}" for file, section in SECTIONS])
+@pytest.mark.parametrize(
+    ("file", "section"), SECTIONS, ids=[f"{file.stem} {section}" for file, section in SECTIONS]
+)
 def test_every_section_of_every_preset_parses(file, section):
     phase = section.partition("-")[0]
     card, settings = read_settings(file, phase, section=section)
@@ -132,7 +158,14 @@ def test_presets_have_the_papers_numbers(name):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_presets_of_the_paper_have_nothing_that_is_beyond_it(name):
     _, contrast = read_settings(preset(name), "contrast")
-    off = {"contrast_weight": 1.0, "kl_weight": 0.0, "margin_weight": 0.0, "vector_weight": 0.0, "window_steps": 0, "temperature": 1.0}
+    off = {
+        "contrast_weight": 1.0,
+        "kl_weight": 0.0,
+        "margin_weight": 0.0,
+        "vector_weight": 0.0,
+        "window_steps": 0,
+        "temperature": 1.0,
+    }
     assert {key: getattr(contrast, key) for key in off} == off
 
 
@@ -152,7 +185,9 @@ def test_a_second_section_of_a_phase_is_read_by_its_name(tmp_path):
     file = write(tmp_path, **{"contrast-hard": SMALL["contrast"] | {"steps": 77}})
     assert read_settings(file, "contrast", section="contrast-hard")[1].steps == 77
     assert read_settings(file, "contrast")[1].steps == 1
-    assert error_of(file, "contrast", section="contrast-soft").startswith(f"{file}: no table [contrast-soft]; ")
+    assert error_of(file, "contrast", section="contrast-soft").startswith(
+        f"{file}: no table [contrast-soft]; "
+    )
 
 
 def test_settings_as_a_table_are_what_json_keeps(tmp_path):
@@ -163,7 +198,9 @@ def test_settings_as_a_table_are_what_json_keeps(tmp_path):
 
 
 @pytest.mark.parametrize(("phase", "cls"), PHASES.items())
-def test_an_unknown_key_is_an_error_that_names_file_table_and_key_and_lists_the_known_ones(tmp_path, phase, cls):
+def test_an_unknown_key_is_an_error_that_names_file_table_and_key_and_lists_the_known_ones(
+    tmp_path, phase, cls
+):
     file = write(tmp_path, **{phase: {"learning_rat": 1e-4}})
     known = ", ".join(sorted(field.name for field in dataclasses.fields(cls)))
     assert error_of(file, phase) == f"{file} [{phase}]: unknown key 'learning_rat'; known: {known}"
@@ -171,7 +208,9 @@ def test_an_unknown_key_is_an_error_that_names_file_table_and_key_and_lists_the_
 
 def test_a_key_of_another_phase_is_unknown(tmp_path):
     assert "[adapt]: unknown key 'negatives'" in error_of(write(tmp_path, adapt={"negatives": 3}), "adapt")
-    assert "[contrast]: unknown key 'relu_weight'" in error_of(write(tmp_path, contrast={"relu_weight": 1.0}), "contrast")
+    assert "[contrast]: unknown key 'relu_weight'" in error_of(
+        write(tmp_path, contrast={"relu_weight": 1.0}), "contrast"
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,7 +252,9 @@ def test_a_missing_key_is_an_error_that_names_file_table_and_key(tmp_path, phase
         ("merge", "dtype", "int8", "one of 'float32', 'bfloat16', 'float16'"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_an_error_that_names_file_table_key_and_value(tmp_path, phase, key, value, wanted):
+def test_a_value_of_the_wrong_type_is_an_error_that_names_file_table_key_and_value(
+    tmp_path, phase, key, value, wanted
+):
     file = write(tmp_path, **{phase: {key: value}})
     assert error_of(file, phase) == f"{file} [{phase}]: {key} is {value!r}; wanted {wanted}"
 
@@ -248,16 +289,29 @@ def test_a_value_of_the_wrong_type_is_an_error_that_names_file_table_key_and_val
 def test_a_value_out_of_range_is_an_error_that_names_file_table_and_key(tmp_path, phase, key, value, wanted):
     file = write(tmp_path, **{phase: {key: value}})
     assert error_of(file, phase) == f"{file} [{phase}]: {key} is {value}; wanted {wanted}"
-    assert error_of(write(tmp_path), phase, changes=[f"{phase}.{key}={value}"]) == f"{file} [{phase}]: {key} is {value}; wanted {wanted}"
+    assert (
+        error_of(write(tmp_path), phase, changes=[f"{phase}.{key}={value}"])
+        == f"{file} [{phase}]: {key} is {value}; wanted {wanted}"
+    )
 
 
 def test_the_lowest_values_allowed_are_allowed(tmp_path):
-    least = {"batch_size": 1, "device_batch_size": 1, "warmup_steps": 0, "relu_weight": 0.0, "sequence_length": 2, "lora_rank": 0}
+    least = {
+        "batch_size": 1,
+        "device_batch_size": 1,
+        "warmup_steps": 0,
+        "relu_weight": 0.0,
+        "sequence_length": 2,
+        "lora_rank": 0,
+    }
     settings = read_settings(write(tmp_path, adapt=least), "adapt")[1]
     assert {key: getattr(settings, key) for key in least} == least
 
 
-@pytest.mark.parametrize(("batch_size", "device_batch_size", "fits"), [(32, 8, True), (8, 8, True), (8, 16, False), (32, 12, False)])
+@pytest.mark.parametrize(
+    ("batch_size", "device_batch_size", "fits"),
+    [(32, 8, True), (8, 8, True), (8, 16, False), (32, 12, False)],
+)
 def test_the_global_batch_is_a_multiple_of_a_devices(tmp_path, batch_size, device_batch_size, fits):
     file = write(tmp_path, adapt={"batch_size": batch_size, "device_batch_size": device_batch_size})
     if fits:
@@ -280,7 +334,10 @@ def test_a_phase_without_data_or_an_end_is_an_error(tmp_path):
 @pytest.mark.parametrize("known", [{}, {"teacher_queries": "q"}, {"teacher_documents": "d"}])
 def test_vector_weight_needs_the_vectors_of_both_sides(tmp_path, known):
     file = write(tmp_path, contrast={"vector_weight": 0.1} | known)
-    assert error_of(file, "contrast") == f"{file} [contrast]: vector_weight is 0.1, which needs teacher_queries and teacher_documents"
+    assert (
+        error_of(file, "contrast")
+        == f"{file} [contrast]: vector_weight is 0.1, which needs teacher_queries and teacher_documents"
+    )
     both = ['contrast.teacher_queries="q"', 'contrast.teacher_documents="d"']
     assert read_settings(file, "contrast", changes=both)[1].vector_weight == 0.1
 
@@ -300,7 +357,10 @@ def test_an_empty_file_has_no_table(tmp_path):
 
 def test_a_wrong_card_is_an_error_that_names_file_and_table(tmp_path):
     file = write(tmp_path, card={"attention": "full"})
-    assert error_of(file, "merge") == f"{file} [card]: attention is 'full'; wanted one of 'causal', 'bidirectional'"
+    assert (
+        error_of(file, "merge")
+        == f"{file} [card]: attention is 'full'; wanted one of 'causal', 'bidirectional'"
+    )
     file = write(tmp_path, card={"layers": -1})
     assert error_of(file, "merge") == f"{file} [card]: layers is -1; wanted at least 0"
 
@@ -315,7 +375,15 @@ def test_what_is_no_toml_or_not_there_is_an_error_that_names_the_file(tmp_path):
 def test_a_change_wins_over_the_file_and_leaves_the_rest(tmp_path):
     file = write(tmp_path)
     card, settings = read_settings(
-        file, "contrast", changes=["contrast.steps=7", 'contrast.data = ["x", "y"]', "card.echo=true", "adapt.steps=9", "contrast.steps=8"]
+        file,
+        "contrast",
+        changes=[
+            "contrast.steps=7",
+            'contrast.data = ["x", "y"]',
+            "card.echo=true",
+            "adapt.steps=9",
+            "contrast.steps=8",
+        ],
     )
     before, unchanged = read_settings(file, "contrast")
     assert card == dataclasses.replace(before, echo=True)
@@ -324,7 +392,9 @@ def test_a_change_wins_over_the_file_and_leaves_the_rest(tmp_path):
 
 def test_a_change_inside_a_nested_table_leaves_its_other_keys(tmp_path):
     file = write(tmp_path)
-    settings = read_settings(file, "contrast", changes=["contrast.trainer.save_steps=3", 'contrast.trainer.report_to="none"'])[1]
+    settings = read_settings(
+        file, "contrast", changes=["contrast.trainer.save_steps=3", 'contrast.trainer.report_to="none"']
+    )[1]
     assert settings.trainer == {"save_steps": 3, "logging_steps": 5, "report_to": "none"}
     settings = read_settings(file, "contrast", changes=["contrast.trainer={seed = 3}"])[1]
     assert settings.trainer == {"save_steps": 10, "logging_steps": 5, "seed": 3}
@@ -333,17 +403,23 @@ def test_a_change_inside_a_nested_table_leaves_its_other_keys(tmp_path):
 
 def test_a_change_may_make_a_section_of_its_own(tmp_path):
     file = write(tmp_path, without=["merge"])
-    settings = read_settings(file, "merge", changes=['merge.start="s"', 'merge.output="o"', "merge.keep_adapter=true"])[1]
+    settings = read_settings(
+        file, "merge", changes=['merge.start="s"', 'merge.output="o"', "merge.keep_adapter=true"]
+    )[1]
     assert settings == MergeSettings(start="s", output="o", keep_adapter=True)
 
 
-@pytest.mark.parametrize("change", ["steps=7", "contrast.steps", "contrast.=7", ".steps=7", "=", "", "contrast"])
+@pytest.mark.parametrize(
+    "change", ["steps=7", "contrast.steps", "contrast.=7", ".steps=7", "=", "", "contrast"]
+)
 def test_a_change_that_is_no_assignment_is_an_error_that_shows_what_is_wanted(tmp_path, change):
     error = error_of(write(tmp_path), "contrast", changes=["contrast.steps=7", change])
     assert error == f"--set {change!r}; wanted SECTION.KEY=VALUE, such as contrast.learning_rate=1e-4"
 
 
-@pytest.mark.parametrize("change", ["contrast.start=runs/x", "contrast.steps=", "contrast.data=[", "contrast.two words=1"])
+@pytest.mark.parametrize(
+    "change", ["contrast.start=runs/x", "contrast.steps=", "contrast.data=[", "contrast.two words=1"]
+)
 def test_a_change_whose_value_is_no_toml_is_an_error_that_shows_it(tmp_path, change):
     error = error_of(write(tmp_path), "contrast", changes=[change])
     assert error.startswith(f"--set {change!r}: the value is not TOML (")
@@ -352,7 +428,9 @@ def test_a_change_whose_value_is_no_toml_is_an_error_that_shows_it(tmp_path, cha
 
 def test_a_change_to_a_key_that_is_not_there_is_an_error_that_names_the_table(tmp_path):
     file = write(tmp_path)
-    assert error_of(file, "contrast", changes=["contrast.step=7"]).startswith(f"{file} [contrast]: unknown key 'step'; known: ")
+    assert error_of(file, "contrast", changes=["contrast.step=7"]).startswith(
+        f"{file} [contrast]: unknown key 'step'; known: "
+    )
 
 
 @pytest.mark.parametrize("change", ["contrst.steps=7", " contrast.steps=7", "cards.name='b'"])
@@ -362,7 +440,9 @@ def test_a_change_to_a_table_that_no_configuration_has_is_an_error(tmp_path, cha
     assert "card, adapt, contrast, merge" in message
 
 
-@pytest.mark.parametrize("table", ["contrast = 5\n[card]\nname = 'a'\n", "[card]\nname = 'a'\n[[contrast]]\nsteps = 1\n"])
+@pytest.mark.parametrize(
+    "table", ["contrast = 5\n[card]\nname = 'a'\n", "[card]\nname = 'a'\n[[contrast]]\nsteps = 1\n"]
+)
 def test_a_change_inside_what_is_no_table_is_an_error(tmp_path, table):
     (tmp_path / "c.toml").write_text(table)
     assert "contrast is no table" in error_of(tmp_path / "c.toml", "contrast", changes=["contrast.steps=7"])
@@ -371,7 +451,9 @@ def test_a_change_inside_what_is_no_table_is_an_error(tmp_path, table):
 @pytest.mark.parametrize("key", ["query_regulariser", "temperature", "learning_rate", "kl_weight"])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_number_that_is_not_finite_is_an_error(tmp_path, key, value):
-    assert f"{key} is {value}; wanted a finite number" in error_of(write(tmp_path), "contrast", changes=[f"contrast.{key}={value}"])
+    assert f"{key} is {value}; wanted a finite number" in error_of(
+        write(tmp_path), "contrast", changes=[f"contrast.{key}={value}"]
+    )
 
 
 @pytest.mark.parametrize("key", ["kl_weight", "margin_weight"])

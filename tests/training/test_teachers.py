@@ -24,7 +24,9 @@ def write(folder, vectors, name="vectors.jsonl"):
 def to_dense(sparse, count):
     """(count, V) of rows, terms and weights, entry by entry."""
     dense = torch.zeros(count, VOCABULARY)
-    for row, term, weight in zip(*(sparse[f"teacher_{name}"].tolist() for name in ("rows", "terms", "weights")), strict=True):
+    for row, term, weight in zip(
+        *(sparse[f"teacher_{name}"].tolist() for name in ("rows", "terms", "weights")), strict=True
+    ):
         assert dense[row, term] == 0, "an entry stands once"
         dense[row, term] = weight
     return dense
@@ -58,7 +60,10 @@ def test_rows_are_the_collections_impacts_over_the_scale(tmp_path, make_encoder,
 def test_the_batch_that_training_makes_of_them_is_the_dense_one(tmp_path, byte_tokenizer):
     terms = byte_tokenizer.convert_ids_to_tokens([70, 80, 90])
     teacher = TeacherVectors(
-        write(tmp_path / "c", {"a": dict(zip(terms, [1, 200, 3], strict=True)), "b": {}}), byte_tokenizer, VOCABULARY, 100
+        write(tmp_path / "c", {"a": dict(zip(terms, [1, 200, 3], strict=True)), "b": {}}),
+        byte_tokenizer,
+        VOCABULARY,
+        100,
     )
     sparse = teacher.sparse(["b", "a", "b"])
     assert torch.equal(_dense(sparse, torch.ones(3, VOCABULARY)), to_dense(sparse, 3))
@@ -78,7 +83,9 @@ def test_every_file_of_the_folder_counts_plain_or_gzip(tmp_path, byte_tokenizer)
 def test_numbers_for_ids_are_found_as_texts(tmp_path, byte_tokenizer):
     [term] = byte_tokenizer.convert_ids_to_tokens([70])
     (tmp_path / "c.jsonl").write_text(json.dumps({"id": 7, "vector": {term: 2}}) + "\n")
-    assert TeacherVectors(tmp_path, byte_tokenizer, VOCABULARY, 1.0).sparse(["7"])["teacher_weights"].tolist() == [2]
+    assert TeacherVectors(tmp_path, byte_tokenizer, VOCABULARY, 1.0).sparse(["7"])[
+        "teacher_weights"
+    ].tolist() == [2]
 
 
 @pytest.mark.parametrize("asked", [["zzz"], ["a", "zzz", "a"]])
@@ -95,7 +102,10 @@ def test_an_id_without_a_vector_is_an_error_that_names_it(tmp_path, byte_tokeniz
 def test_a_term_that_the_student_does_not_have_is_an_error_that_names_it(tmp_path, byte_tokenizer):
     terms = byte_tokenizer.convert_ids_to_tokens([70, 80])
     folder = write(tmp_path / "c", {"a": {terms[0]: 1}, "b": {terms[1]: 2, "no such term": 1, "nor this": 1}})
-    assert error_of(folder, byte_tokenizer) == f"{folder / 'vectors.jsonl'}:2: the student's vocabulary has no term 'no such term'"
+    assert (
+        error_of(folder, byte_tokenizer)
+        == f"{folder / 'vectors.jsonl'}:2: the student's vocabulary has no term 'no such term'"
+    )
     small = write(tmp_path / "d", {"a": {terms[0]: 1, terms[1]: 1}})
     TeacherVectors(small, byte_tokenizer, 81, 100.0)
     with pytest.raises(InputError, match="the student's vocabulary has no term"):
@@ -112,7 +122,9 @@ def test_a_term_that_the_student_does_not_have_is_an_error_that_names_it(tmp_pat
         ('{"id": "a", "vector": [1]}', "wanted an object with 'id' and 'vector'"),
     ],
 )
-def test_a_bad_record_is_an_error_that_names_file_line_and_what_was_wanted(tmp_path, byte_tokenizer, line, wanted):
+def test_a_bad_record_is_an_error_that_names_file_line_and_what_was_wanted(
+    tmp_path, byte_tokenizer, line, wanted
+):
     file = write(tmp_path / "c", {"a": {}}) / "vectors.jsonl"
     file.write_text(file.read_text() + line + "\n")
     assert error_of(tmp_path / "c", byte_tokenizer).startswith(f"{file}:2: {wanted}")
@@ -133,7 +145,9 @@ def test_the_vector_of_an_empty_document_as_encode_writes_it_has_no_terms(tmp_pa
 
 
 @pytest.mark.parametrize("impact", ["heavy", None, True, -1, 0])
-def test_an_impact_that_is_no_number_above_zero_is_an_error_that_names_line_and_term(tmp_path, make_encoder, impact):
+def test_an_impact_that_is_no_number_above_zero_is_an_error_that_names_line_and_term(
+    tmp_path, make_encoder, impact
+):
     encoder = make_encoder()
     term = next(term for term in encoder.terms if term is not None)
     (tmp_path / "c.jsonl").write_text(json.dumps({"id": "a", "vector": {term: impact}}) + "\n")

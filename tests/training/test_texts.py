@@ -45,14 +45,18 @@ def test_packing_loses_no_token_and_ends_each_text_with_the_end_token(tmp_path, 
 def test_how_many_texts_are_tokenized_together_never_matters(tmp_path, byte_tokenizer, monkeypatch, at_once):
     monkeypatch.setattr(texts_module, "_TEXTS_AT_ONCE", at_once)
     found = packed(tmp_path, byte_tokenizer, corpus(tmp_path / "c.jsonl", TEXTS * 3))
-    assert found == [token for text in TEXTS * 3 for token in [*ids(byte_tokenizer, text), byte_tokenizer.eos_token_id]]
+    assert found == [
+        token for text in TEXTS * 3 for token in [*ids(byte_tokenizer, text), byte_tokenizer.eos_token_id]
+    ]
 
 
 def test_texts_are_tokenized_as_the_card_has_documents(tmp_path, byte_tokenizer):
     card = EncoderCard(name="x", add_bos=True, document_prefix="passage: ", lowercase=True)
     found = packed(tmp_path, byte_tokenizer, corpus(tmp_path / "c.jsonl", TEXTS), card=card)
     bos, end = byte_tokenizer.bos_token_id, byte_tokenizer.eos_token_id
-    assert found == [token for text in TEXTS for token in [bos, *ids(byte_tokenizer, "passage: " + text.lower()), end]]
+    assert found == [
+        token for text in TEXTS for token in [bos, *ids(byte_tokenizer, "passage: " + text.lower()), end]
+    ]
 
 
 def test_a_tokenizer_without_an_end_token_packs_without_one(tmp_path, byte_tokenizer):
@@ -84,7 +88,9 @@ def test_a_text_file_has_a_text_a_line(tmp_path, byte_tokenizer, ending):
     file.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
     [line_end] = ids(byte_tokenizer, "\n")
     found = [token for token in packed(tmp_path, byte_tokenizer, str(file)) if token != line_end]
-    assert found == [token for text in TEXTS for token in [*ids(byte_tokenizer, text), byte_tokenizer.eos_token_id]]
+    assert found == [
+        token for text in TEXTS for token in [*ids(byte_tokenizer, text), byte_tokenizer.eos_token_id]
+    ]
 
 
 def test_token_ids_beyond_16_bits_survive(tmp_path):
@@ -101,7 +107,9 @@ def test_sequences_are_equal_cuts_of_the_file_and_the_rest_is_left_out(tmp_path,
     np.array(tokens, dtype=np.uint32).tofile(file)
     dataset = PackedDataset(file, length)
     found = [dataset[index]["ids"] for index in range(len(dataset))]
-    assert [ids.tolist() for ids in found] == [tokens[at : at + length] for at in range(0, 20 - length + 1, length)]
+    assert [ids.tolist() for ids in found] == [
+        tokens[at : at + length] for at in range(0, 20 - length + 1, length)
+    ]
     assert all(ids.dtype == torch.int64 for ids in found)
 
 
@@ -120,7 +128,10 @@ def test_texts_that_fill_no_sequence_are_an_error(tmp_path, byte_tokenizer):
     assert len(PackedDataset(file, count)) == 1
     with pytest.raises(InputError) as error:
         PackedDataset(file, count + 1)
-    assert str(error.value) == f"the texts have {count} tokens; wanted at least one sequence of {count + 1} (sequence_length)"
+    assert (
+        str(error.value)
+        == f"the texts have {count} tokens; wanted at least one sequence of {count + 1} (sequence_length)"
+    )
 
 
 @pytest.mark.parametrize("texts", [[], ["", "\t"]])
@@ -133,7 +144,11 @@ def test_no_texts_at_all_are_an_error(tmp_path, byte_tokenizer, texts):
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("none.txt", "the text file {} does not exist"), ("none.txt.gz", "the text file {} does not exist"), ("none.jsonl", "the corpus {} ")],
+    [
+        ("none.txt", "the text file {} does not exist"),
+        ("none.txt.gz", "the text file {} does not exist"),
+        ("none.jsonl", "the corpus {} "),
+    ],
 )
 def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path, byte_tokenizer, name, wanted):
     with pytest.raises(InputError) as error:

@@ -15,22 +15,35 @@ from csplade_pyserini.model import load_encoder
 from csplade_pyserini.train import main
 from csplade_pyserini.training import runs
 
-QUERIES = ["heart attack symptoms", "potassium in fruit", "chest pain", "fish in cold water", "bananas", "400 mg"]
+QUERIES = [
+    "heart attack symptoms",
+    "potassium in fruit",
+    "chest pain",
+    "fish in cold water",
+    "bananas",
+    "400 mg",
+]
 
 
-def configuration(folder: Path, start: Path, *, trainer: str = "logging_steps = 1\nsave_steps = 2", **changes: str) -> Path:
+def configuration(
+    folder: Path, start: Path, *, trainer: str = "logging_steps = 1\nsave_steps = 2", **changes: str
+) -> Path:
     """A configuration over `start` and the examples and texts that it needs; changes: lines for a table."""
     records = [
         {
             "query_id": f"q{i}",
             "query": query,
             "positive_passages": [{"docid": f"d{i}", "text": TEXTS[i % len(TEXTS)] + f" {i}"}],
-            "negative_passages": [{"docid": f"n{i}{j}", "text": TEXTS[(i + j) % len(TEXTS)] + f" no {i} {j}"} for j in (1, 2)],
+            "negative_passages": [
+                {"docid": f"n{i}{j}", "text": TEXTS[(i + j) % len(TEXTS)] + f" no {i} {j}"} for j in (1, 2)
+            ],
         }
         for i, query in enumerate(QUERIES * 4)
     ]
     (folder / "examples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (folder / "texts.jsonl").write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(TEXTS * 8)))
+    (folder / "texts.jsonl").write_text(
+        "".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(TEXTS * 8))
+    )
     tables = {
         "card": 'name = "trained"\nattention = "bidirectional"\nquery_max_length = 12\ndocument_max_length = 24',
         "adapt": f'start = "{start}"\noutput = "{folder}/adapted"\ndata = ["{folder}/texts.jsonl"]\nsteps = 4\nwarmup_steps = 1\n'
@@ -43,7 +56,9 @@ def configuration(folder: Path, start: Path, *, trainer: str = "logging_steps = 
     for phase in ("adapt", "contrast"):
         changes[phase] = f"{changes.get(phase, '')}\n[{phase}.trainer]\nuse_cpu = true\n{trainer}"
     file = folder / "configuration.toml"
-    file.write_text("".join(f"[{name}]\n{lines}\n{changes.get(name, '')}\n" for name, lines in tables.items()))
+    file.write_text(
+        "".join(f"[{name}]\n{lines}\n{changes.get(name, '')}\n" for name, lines in tables.items())
+    )
     return file
 
 
@@ -54,7 +69,11 @@ def train(phase: str, file: Path, *changes: str) -> int:
 def log_of(folder: Path) -> list[dict]:
     """Log lines of the steps, without the times."""
     record = json.loads((folder / "training.json").read_text())
-    return [{key: value for key, value in line.items() if "runtime" not in key} for line in record["log"] if "loss" in line]
+    return [
+        {key: value for key, value in line.items() if "runtime" not in key}
+        for line in record["log"]
+        if "loss" in line
+    ]
 
 
 def test_the_phases_follow_each_other_and_what_they_leave_is_searched_with(tmp_path, checkpoint_folder):
@@ -65,7 +84,9 @@ def test_the_phases_follow_each_other_and_what_they_leave_is_searched_with(tmp_p
         assert result.stdout == "", "stdout is for data"
         assert "search with: --encoder" in result.stderr
     assert "query_terms" in log_of(tmp_path / "contrasted")[0]
-    assert {"adapted", "contrasted", "merged"} == {path.name for path in tmp_path.iterdir() if path.is_dir()}, "no work in progress stays"
+    assert {"adapted", "contrasted", "merged"} == {
+        path.name for path in tmp_path.iterdir() if path.is_dir()
+    }, "no work in progress stays"
     topics = tmp_path / "topics.tsv"
     topics.write_text("1\tchest pain\n")
     words = ("--encoder", tmp_path / "merged", "--topics", topics, "--output", tmp_path / "queries.jsonl")
@@ -99,21 +120,28 @@ def test_language_modelling_alone_logs_no_relu_loss(tmp_path, checkpoint_folder)
 
 
 def test_training_moves_the_vectors(contrasted, checkpoint_folder):
-    before, after = (load_encoder(str(place)).weights(TEXTS) for place in (checkpoint_folder, contrasted / "contrasted"))
+    before, after = (
+        load_encoder(str(place)).weights(TEXTS) for place in (checkpoint_folder, contrasted / "contrasted")
+    )
     assert not torch.allclose(before, after, atol=1e-3)
 
 
 def test_merged_weights_and_the_kept_adapter_give_the_checkpoints_vectors(contrasted):
     assert train("merge", contrasted / "configuration.toml") == 0
     kept = contrasted / "kept"
-    assert train("merge", contrasted / "configuration.toml", "merge.keep_adapter=true", f'merge.output="{kept}"') == 0
+    assert (
+        train("merge", contrasted / "configuration.toml", "merge.keep_adapter=true", f'merge.output="{kept}"')
+        == 0
+    )
     assert (kept / "adapter_model.safetensors").is_file()
     assert not (contrasted / "merged" / "adapter_model.safetensors").exists()
     config = json.loads((kept / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == find_checkpoint(str(kept)).card.base
     wanted = load_encoder(str(contrasted / "contrasted")).weights(TEXTS)
     for place in ("merged", "kept"):
-        torch.testing.assert_close(load_encoder(str(contrasted / place)).weights(TEXTS), wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            load_encoder(str(contrasted / place)).weights(TEXTS), wanted, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_merging_into_what_is_there_is_refused(contrasted):
@@ -123,8 +151,12 @@ def test_merging_into_what_is_there_is_refused(contrasted):
 
 
 @pytest.mark.parametrize("step", [2, 4])
-def test_a_run_resumed_from_any_checkpoint_has_the_same_losses_and_weights(contrasted, tmp_path, checkpoint_folder, step):
-    file = configuration(tmp_path, checkpoint_folder, trainer="logging_steps = 1\nsave_steps = 2\nsave_total_limit = 9")
+def test_a_run_resumed_from_any_checkpoint_has_the_same_losses_and_weights(
+    contrasted, tmp_path, checkpoint_folder, step
+):
+    file = configuration(
+        tmp_path, checkpoint_folder, trainer="logging_steps = 1\nsave_steps = 2\nsave_total_limit = 9"
+    )
     interrupted = f'contrast.data=["{contrasted}/examples.jsonl"]'
     _stop_before(tmp_path, file, interrupted, step)
     assert train("contrast", file, interrupted) == 0
@@ -182,7 +214,12 @@ def test_a_record_older_than_a_setting_was_made_with_its_default(contrasted, cap
     record.write_text(before, encoding="utf-8")
 
 
-COLLAPSE = ("contrast.learning_rate=1.0", "contrast.document_regulariser=1000.0", "contrast.ramp_steps=0", "contrast.lora_rank=0")
+COLLAPSE = (
+    "contrast.learning_rate=1.0",
+    "contrast.document_regulariser=1000.0",
+    "contrast.ramp_steps=0",
+    "contrast.lora_rank=0",
+)
 
 
 def test_a_dying_relu_stops_the_run_with_the_cures_and_exit_code_1(tmp_path, checkpoint_folder):
@@ -202,9 +239,13 @@ def test_a_collapsed_run_goes_on_where_told_to(tmp_path, checkpoint_folder):
     assert max(line["empty_documents"] for line in log_of(tmp_path / "contrasted")) > 0.5
 
 
-def test_accumulated_batches_and_checkpointed_gradients_change_no_loss_of_the_adaptation(tmp_path, checkpoint_folder):
+def test_accumulated_batches_and_checkpointed_gradients_change_no_loss_of_the_adaptation(
+    tmp_path, checkpoint_folder
+):
     logs = []
-    for number, changes in enumerate([(), ("adapt.device_batch_size=2",), ("adapt.gradient_checkpointing=true",)]):
+    for number, changes in enumerate(
+        [(), ("adapt.device_batch_size=2",), ("adapt.gradient_checkpointing=true",)]
+    ):
         folder = tmp_path / str(number)
         folder.mkdir()
         assert train("adapt", configuration(folder, checkpoint_folder), *changes) == 0

@@ -7,7 +7,13 @@ from csplade_pyserini.errors import CheckError
 from csplade_pyserini.training.watch import COLLAPSED_SHARE, CURES, Activity, check_alive
 
 V = 13
-HEALTHY = {"query_terms": 20.0, "document_terms": 100.0, "empty_queries": 0.0, "empty_documents": 0.0, "dead_vocabulary": 0.9}
+HEALTHY = {
+    "query_terms": 20.0,
+    "document_terms": 100.0,
+    "empty_queries": 0.0,
+    "empty_documents": 0.0,
+    "dead_vocabulary": 0.9,
+}
 
 
 def random_passes(seed=0):
@@ -18,7 +24,10 @@ def random_passes(seed=0):
         weights = torch.relu(torch.randn(queries + documents, V, generator=generator) - 0.8)
         weights[:, 10:] = 0
         weights[[1, -1]] = 0
-        losses = {name: torch.randn((), generator=generator).requires_grad_() for name in ("contrast", "query_flops")}
+        losses = {
+            name: torch.randn((), generator=generator).requires_grad_()
+            for name in ("contrast", "query_flops")
+        }
         passes.append((weights[:queries].requires_grad_(), weights[queries:].requires_grad_(), losses))
     return passes
 
@@ -59,7 +68,9 @@ def test_a_term_is_alive_that_one_side_alone_has_in_one_pass():
     nothing, losses = torch.zeros(2, V), {}
     query, document = nothing.clone(), nothing.clone()
     query[0, 3] = document[1, 5] = 1e-6
-    assert take([(query, nothing, losses), (nothing, document, losses)])["dead_vocabulary"] == pytest.approx(11 / 13, abs=1e-6)
+    assert take([(query, nothing, losses), (nothing, document, losses)])["dead_vocabulary"] == pytest.approx(
+        11 / 13, abs=1e-6
+    )
     assert take([(nothing, nothing, losses)])["dead_vocabulary"] == 1
 
 
@@ -87,12 +98,17 @@ def test_watching_changes_no_gradient():
     assert torch.equal(documents.grad, 2 * documents.detach())
 
 
-@pytest.mark.parametrize("means", [{}, {"contrast": 3.0}, HEALTHY, HEALTHY | {"empty_queries": COLLAPSED_SHARE, "empty_documents": 0.3}])
+@pytest.mark.parametrize(
+    "means",
+    [{}, {"contrast": 3.0}, HEALTHY, HEALTHY | {"empty_queries": COLLAPSED_SHARE, "empty_documents": 0.3}],
+)
 def test_a_run_with_a_living_half_goes_on(means):
     check_alive(10, means)
 
 
-@pytest.mark.parametrize(("name", "shown"), [("empty_queries", "empty queries"), ("empty_documents", "empty documents")])
+@pytest.mark.parametrize(
+    ("name", "shown"), [("empty_queries", "empty queries"), ("empty_documents", "empty documents")]
+)
 def test_a_run_with_mostly_empty_vectors_stops_and_names_the_cures(name, shown):
     with pytest.raises(CheckError) as error:
         check_alive(40, HEALTHY | {name: 0.75, "query_terms": 0.25, "document_terms": 3.0})

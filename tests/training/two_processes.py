@@ -19,13 +19,25 @@ from csplade_pyserini.training.settings import ContrastSettings
 
 QUERIES, EACH = 4, 3
 SETTINGS = ContrastSettings(
-    output="", data=("",), learning_rate=1.0, steps=1, query_regulariser=0.05, document_regulariser=0.02, kl_weight=0.5, margin_weight=0.1
+    output="",
+    data=("",),
+    learning_rate=1.0,
+    steps=1,
+    query_regulariser=0.05,
+    document_regulariser=0.02,
+    kl_weight=0.5,
+    margin_weight=0.1,
 )
 
 
 def batch(rows: list[list[int]], names: list[int]) -> dict[str, torch.Tensor]:
     padded = pad(rows, echo=False, device=torch.device("cpu"))
-    return {"ids": padded.ids, "attention_mask": padded.attention_mask, "pool_mask": padded.pool_mask, "keys": torch.tensor(names)}
+    return {
+        "ids": padded.ids,
+        "attention_mask": padded.attention_mask,
+        "pool_mask": padded.pool_mask,
+        "keys": torch.tensor(names),
+    }
 
 
 def main() -> None:
@@ -57,7 +69,9 @@ def main() -> None:
         dist.all_reduce(loss, dist.ReduceOp.SUM)
         loss /= processes
     if rank == 0:
-        gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+        gradients = {
+            name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
+        }
         torch.save({"loss": loss, "gradients": gradients}, file)
     if processes > 1:
         dist.destroy_process_group()
