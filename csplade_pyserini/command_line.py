@@ -1,49 +1,46 @@
-"""What the verbs share: exit codes, and the flags that name an encoder, a corpus or a device."""
+"""Parts that the verbs share: exit codes, and the flags that name an encoder, a corpus or a device."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from csplade_pyserini.cards import (
-    QUANTIZATIONS,
-    Checkpoint,
-    EncoderOptions,
-    find_checkpoint,
-    merge_options,
-    parse_encoder_name,
-)
+from csplade_pyserini.cards import QUANTIZATIONS, Checkpoint, find_checkpoint
 from csplade_pyserini.errors import CheckError, InputError
-from csplade_pyserini.utf8 import lone_surrogates
+from csplade_pyserini.files.lines import lone_surrogates
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
-    """Run a verb: exit 0 when done, 1 when a check failed, 2 on wrong use or bad input, in one sentence each."""
+    """Run a verb and exit: 0 done, 1 a check failed, 2 wrong use or bad input. Errors are one sentence."""
     try:
         _refuse_other_bytes(sys.argv[1:])
         sys.exit(main(None))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"error: {error}", 2)
     except CheckError as error:
-        print(f"check failed: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(f"check failed: {error}", 1)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except OSError as error:  # a disk that filled up, a share that went away: nothing of ours is broken
-        print(
-            f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}; the same command resumes",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+    except OSError as error:  # a full disk, a share that went away: not our fault, and resumable
+        reason = error.strerror or str(error)
+        if error.filename:
+            reason = f"{reason}: {error.filename}"
+        _end(f"error: {reason}; the same command resumes", 2)
     except KeyboardInterrupt:
-        print("stopped; the same command resumes", file=sys.stderr)
-        sys.exit(130)
+        _end("stopped; the same command resumes", INTERRUPTED)
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(code)
 
 
 def _refuse_other_bytes(words: Sequence[str]) -> None:
-    """Raise InputError on an argument that is not UTF-8: neither JSON nor Java could hold the name of such a file."""
+    """Raise InputError on an argument that is not UTF-8: JSON and Java cannot hold such a file's name."""
     for word in words:
         if lone_surrogates(word):
             raise InputError(
@@ -52,6 +49,7 @@ def _refuse_other_bytes(words: Sequence[str]) -> None:
 
 
 def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add --encoder."""
     parser.add_argument(
         "--encoder",
         required=required,
@@ -61,6 +59,7 @@ def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = Tr
 
 
 def add_corpus_arguments(parser: argparse.ArgumentParser, *, required: bool, purpose: str) -> None:
+    """Add --corpus, --fields and --docid-field."""
     parser.add_argument("--corpus", required=required, metavar="PATH|ir_datasets:ID", help=purpose)
     parser.add_argument(
         "--fields",
@@ -72,40 +71,47 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, *, required: bool, pur
 
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --batch-tokens, --max-length, --quantization and --device."""
     parser.add_argument(
-        "--batch-tokens", type=positive_or_auto, metavar="N|auto",
-        help="padded tokens in a forward pass, halved where memory runs out (default: 1024 on a CPU, 4096 else; auto: what is fastest)",
-    )  # fmt: skip
+        "--batch-tokens",
+        type=positive_or_auto,
+        metavar="N|auto",
+        help="padded tokens in a forward pass, halved when memory runs out "
+        "(default: 1024 on a CPU, 4096 elsewhere; auto: the fastest)",
+    )
     parser.add_argument("--max-length", type=positive, help="tokens of prefix and text (default: the card's)")
     parser.add_argument(
-        "--quantization", choices=QUANTIZATIONS, help="quantize the backbone's weights (default none)"
+        "--quantization", choices=QUANTIZATIONS, help="quantize the backbone's weights (default: none)"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
 
 
-def find_encoder(args: argparse.Namespace) -> tuple[Checkpoint, EncoderOptions]:
-    """What --encoder, --device, --quantization and --max-length name together. Raises InputError on an unknown name or missing weights."""
-    name, options = parse_encoder_name(args.encoder)
-    options = merge_options(
-        options, device=args.device, max_length=args.max_length, quantization=args.quantization
+def find_encoder(args: argparse.Namespace) -> Checkpoint:
+    """Find the encoder that --encoder, --device, --quantization and --max-length name together.
+
+    Raises InputError on an unknown name or missing weights.
+    """
+    return find_checkpoint(
+        args.encoder, device=args.device, max_length=args.max_length, quantization=args.quantization
     )
-    return find_checkpoint(name), options
 
 
 def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
+    """Parse a whole number above 0, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; wanted a whole number above 0")
     return int(text)
 
 
 def whole_number(text: str) -> int:
-    """A whole number, 0 included, for argparse."""
-    return 0 if text == "0" else positive(text)
+    """Parse a whole number, 0 included, for argparse."""
+    if text == "0":
+        return 0
+    return positive(text)
 
 
 def positive_or_auto(text: str) -> int | str:
-    """A whole number above 0, or `auto`, for argparse."""
+    """Parse a whole number above 0, or `auto`, for argparse."""
     if text == "auto":
         return text
     try:

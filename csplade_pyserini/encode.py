@@ -2,7 +2,7 @@
 
 python -m csplade_pyserini.encode --encoder csplade-tiny --corpus corpus.jsonl --output vectors/
 python -m csplade_pyserini.encode --encoder csplade-tiny --corpus corpus.jsonl --output vectors/ --shard-id 3 --shard-num 8
-python -m csplade_pyserini.encode --merge --output vectors/      (shards that were encoded elsewhere, copied together)
+python -m csplade_pyserini.encode --merge --output vectors/      (shards encoded elsewhere, copied together)
 
 Under torchrun each process encodes the shard of its rank, on the GPU of its local rank.
 """
@@ -12,10 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from csplade_pyserini.cards import Checkpoint
 from csplade_pyserini.collections.corpus import open_corpus
-from csplade_pyserini.collections.encoding import DOCUMENTS_PER_FILE, EncodingJob, encode_corpus, merge_shards
+from csplade_pyserini.collections.encoding import DOCUMENTS_PER_FILE, EncodingJob, encode_corpus
 from csplade_pyserini.collections.manifests import CollectionManifest
+from csplade_pyserini.collections.shards import merge_shards
 from csplade_pyserini.command_line import (
     add_batch_arguments,
     add_corpus_arguments,
@@ -26,50 +29,60 @@ from csplade_pyserini.command_line import (
 )
 from csplade_pyserini.errors import InputError
 
+if TYPE_CHECKING:
+    from csplade_pyserini.model import SparseEncoder
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     if args.merge:
         report(args.output, merge_shards(args.output))
         return 0
-    checkpoint, options = find_encoder(args)
-    card = options.apply_to(checkpoint.card)
-
-    def load():  # type: ignore[no-untyped-def]
-        from csplade_pyserini.model import build_encoder
-
-        return build_encoder(checkpoint, options)
-
-    manifest = encode_corpus(
-        EncodingJob(
-            corpus=open_corpus(args.corpus, fields=args.fields, docid_field=args.docid_field),
-            output=args.output,
-            identity=checkpoint.identity(),
-            card=card,
-            load_encoder=load,
-            arguments={
-                "corpus": args.corpus,
-                "fields": args.fields,
-                "docid_field": args.docid_field,
-                "max_length": card.document_max_length,
-                "top_terms": card.document_top_terms,
-                "contents": args.store_contents,
-                "quantization": options.quantization or "none",
-            },
-            shard_id=args.shard_id,
-            shard_num=args.shard_num,
-            batch_tokens=args.batch_tokens,
-            with_contents=args.store_contents,
-            documents_per_file=args.documents_per_file,
-        )
-    )
+    manifest = encode_corpus(make_job(args, find_encoder(args)))
     if manifest is not None:
         report(args.output, manifest)
     return 0
 
 
+def make_job(args: argparse.Namespace, checkpoint: Checkpoint) -> EncodingJob:
+    """Make the job of a command line."""
+    return EncodingJob(
+        corpus=open_corpus(args.corpus, fields=args.fields, docid_field=args.docid_field),
+        output=args.output,
+        identity=checkpoint.identity,
+        card=checkpoint.card,
+        load_encoder=lambda: load(checkpoint),
+        arguments=output_arguments(args, checkpoint),
+        shard_id=args.shard_id,
+        shard_num=args.shard_num,
+        batch_tokens=args.batch_tokens,
+        with_contents=args.store_contents,
+        documents_per_file=args.documents_per_file,
+    )
+
+
+def output_arguments(args: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Arguments that change the output, as its manifest holds them."""
+    return {
+        "corpus": args.corpus,
+        "fields": args.fields,
+        "docid_field": args.docid_field,
+        "max_length": checkpoint.card.document_max_length,
+        "top_terms": checkpoint.card.document_top_terms,
+        "contents": args.store_contents,
+        "quantization": checkpoint.options.quantization or "none",
+    }
+
+
+def load(checkpoint: Checkpoint) -> "SparseEncoder":
+    """Load the encoder; torch is imported only here."""
+    from csplade_pyserini.model import build_encoder
+
+    return build_encoder(checkpoint)
+
+
 def report(output: Path, manifest: CollectionManifest) -> None:
-    """Say what a whole collection holds."""
+    """Say on stderr what a whole collection holds."""
     mean = manifest.terms / manifest.documents
     print(
         f"{output}: {manifest.documents} documents, {mean:.1f} terms each, {manifest.empties} without any",
@@ -96,9 +109,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--shard-num", type=int, help="number of shards (default: torchrun's WORLD_SIZE, else 1)"
     )
     parser.add_argument(
-        "--documents-per-file", type=positive, default=DOCUMENTS_PER_FILE, metavar="N",
-        help=f"documents of a file: what a crash can cost (default {DOCUMENTS_PER_FILE})",
-    )  # fmt: skip
+        "--documents-per-file",
+        type=positive,
+        default=DOCUMENTS_PER_FILE,
+        metavar="N",
+        help=f"documents in a file, the most that a crash can cost (default {DOCUMENTS_PER_FILE})",
+    )
     parser.add_argument(
         "--merge",
         action="store_true",
@@ -113,23 +129,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     for flag in ("encoder", "corpus"):
         if not getattr(args, flag):
             parser.error(f"the following arguments are required: --{flag}")
-    take_torchrun_place(args)
+    take_torchrun_rank(args)
     if not 0 <= args.shard_id < args.shard_num:
         raise InputError(f"--shard-id is {args.shard_id}, --shard-num {args.shard_num}; wanted 0 <= id < num")
     return args
 
 
-def take_torchrun_place(args: argparse.Namespace) -> None:
-    """Fill in shard and device from torchrun's environment where the command does not say them."""
-    launched = "TORCHELASTIC_RUN_ID" in os.environ and args.shard_id is None and args.shard_num is None
-    if launched and args.device is None and os.environ.get("CUDA_VISIBLE_DEVICES", "all"):
+def take_torchrun_rank(args: argparse.Namespace) -> None:
+    """Fill in shard and device from torchrun's environment if the command does not say them."""
+    is_launched = "TORCHELASTIC_RUN_ID" in os.environ and args.shard_id is None and args.shard_num is None
+    if is_launched and args.device is None and os.environ.get("CUDA_VISIBLE_DEVICES", "all"):
         import torch
 
-        args.device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else None
-    if args.shard_id is None:
-        args.shard_id = int(os.environ["RANK"]) if launched else 0
-    if args.shard_num is None:
-        args.shard_num = int(os.environ["WORLD_SIZE"]) if launched else 1
+        if torch.cuda.is_available():
+            args.device = f"cuda:{os.environ['LOCAL_RANK']}"
+    defaults = {"shard_id": 0, "shard_num": 1}
+    if is_launched:
+        defaults = {"shard_id": int(os.environ["RANK"]), "shard_num": int(os.environ["WORLD_SIZE"])}
+    for key, default in defaults.items():
+        if getattr(args, key) is None:
+            setattr(args, key, default)
 
 
 if __name__ == "__main__":

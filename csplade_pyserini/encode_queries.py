@@ -5,22 +5,23 @@ python -m csplade_pyserini.encode_queries --encoder csplade-tiny --topics topics
 
 import argparse
 import itertools
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import QueriesManifest, versions, write_manifest
 from csplade_pyserini.collections.topics import read_topics
+from csplade_pyserini.collections.vectors import query_line
 from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, find_encoder, run
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.impacts import Vector
 
 if TYPE_CHECKING:
-    from csplade_pyserini.model import Vector
+    from csplade_pyserini.model import SparseEncoder
 
 WINDOW = 1_024
 """Queries tokenized and sorted by length together."""
@@ -29,39 +30,50 @@ SHOWN = 12
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    checkpoint, options = find_encoder(args)
+    checkpoint = find_encoder(args)
+    topics = read_topics(args.topics)
     # Pyserini looks vectors up by stripped text, so two qids with one text share a line.
-    texts = list(dict.fromkeys(text.strip() for text in read_topics(args.topics).values()))
+    texts = list(dict.fromkeys(text.strip() for text in topics.values()))
 
     from csplade_pyserini.model import build_encoder
 
-    encoder, empties = build_encoder(checkpoint, options), 0
-    budget = encoder.token_budget(args.batch_tokens, side="query")
-    with whole_file(args.output) as file, tqdm(total=len(texts), desc="encoding", unit="query") as bar:
-        for window in itertools.batched(texts, WINDOW):
-            rows = encoder.tokenize(window, side="query")
-            vectors = encoder.encode_tokenized(rows, side="query", batch_tokens=budget, progress=bar.update)
-            for text, vector in zip(window, vectors, strict=True):
-                empties += not vector
-                file.write(json.dumps({"contents": text, "vector": vector}, ensure_ascii=False) + "\n")
+    encoder = build_encoder(checkpoint)
+    empties = 0
+    with whole_file(args.output) as file:
+        for text, vector in encoded(encoder, texts, args.batch_tokens):
+            empties += not vector
+            file.write(query_line(text, vector))
             if args.show:
-                print(
-                    "\n".join(
-                        terms_line(text, vector, encoder.readable)
-                        for text, vector in zip(window, vectors, strict=True)
-                    )
-                )
+                print(terms_line(text, vector, encoder.readable))
     manifest = QueriesManifest(
-        encoder=encoder.identity, topics=args.topics, queries=len(texts), empties=empties, versions=versions()
+        encoder=encoder.identity,
+        topics=args.topics,
+        queries=len(texts),
+        empties=empties,
+        versions=versions(),
     )
     write_manifest(manifest, args.output)
     print(f"{args.output}: {len(texts)} queries, {empties} without any term", file=sys.stderr)
     return 0
 
 
-def terms_line(text: str, vector: "Vector", readable: Callable[[str], str]) -> str:
-    """A query and its heaviest terms, in one line."""
-    return f"{text}\t{', '.join(f'{readable(term).strip() or term} {impact}' for term, impact in itertools.islice(vector.items(), SHOWN))}"
+def encoded(
+    encoder: "SparseEncoder", texts: Sequence[str], batch_tokens: int | str | None
+) -> Iterator[tuple[str, Vector]]:
+    """Each text with its vector, in order, in windows of similar length."""
+    budget = encoder.token_budget(batch_tokens, side="query")
+    with tqdm(total=len(texts), desc="encoding", unit="query") as bar:
+        for window in itertools.batched(texts, WINDOW):
+            rows = encoder.tokenize(window, side="query")
+            vectors = encoder.encode_tokenized(rows, side="query", batch_tokens=budget, progress=bar.update)
+            yield from zip(window, vectors, strict=True)
+
+
+def terms_line(text: str, vector: Vector, readable: Callable[[str], str]) -> str:
+    """Format a query and its heaviest terms as one line."""
+    heaviest = itertools.islice(vector.items(), SHOWN)
+    terms = [f"{readable(term).strip() or term} {impact}" for term, impact in heaviest]
+    return f"{text}\t{', '.join(terms)}"
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -74,7 +86,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--output", required=True, type=Path, metavar="FILE.jsonl", help="query file to write"
     )
     parser.add_argument(
-        "--show", action="store_true", help=f"print each query and its {SHOWN} heaviest terms as well"
+        "--show", action="store_true", help=f"also print each query and its {SHOWN} heaviest terms"
     )
     add_batch_arguments(parser)
     args = parser.parse_args(argv)

@@ -1,6 +1,7 @@
-"""Why did this document match? Each term's part of a score, and the tokens of query and document behind it.
+"""Explain why a document matched: each term's part of its score, and the tokens behind the term.
 
-python -m csplade_pyserini.explain --encoder csplade-tiny --index index --query "heart attack" --corpus corpus.jsonl --html why.html
+python -m csplade_pyserini.explain --encoder csplade-tiny --index index --query "heart attack" \\
+    --corpus corpus.jsonl --html why.html
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from csplade_pyserini.cards import Checkpoint, EncoderOptions, find_checkpoint, parse_encoder_name
+from csplade_pyserini.cards import Checkpoint, find_checkpoint
 from csplade_pyserini.collections.corpus import Corpus, open_corpus
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.command_line import (
@@ -26,28 +27,31 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.lucene.matching import ImpactIndex
 
 TERMS = 20
-"""Terms listed of each hit by default."""
+"""Terms listed for each hit by default."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    checkpoint, options = find_encoder_of(args.encoder, args.index)
-    refuse_mismatch(args.index, checkpoint.identity())
+    checkpoint = find_encoder_of(args.encoder, args.index)
+    refuse_mismatch(args.index, checkpoint.identity)
     index = ImpactIndex(args.index)
-    corpus = (
-        open_corpus(args.corpus, fields=args.fields, docid_field=args.docid_field) if args.corpus else None
-    )
+    corpus = None
+    if args.corpus:
+        corpus = open_corpus(args.corpus, fields=args.fields, docid_field=args.docid_field)
 
     from csplade_pyserini.explanation import explain_hits
     from csplade_pyserini.explanation.listing import explanation_lines
     from csplade_pyserini.explanation.page import write_explanation
     from csplade_pyserini.model import build_encoder
 
-    encoder = build_encoder(checkpoint, options)
     explanation = explain_hits(
-        encoder, index, args.query, hits=args.hits, docid=args.docid,
-        find_texts=None if corpus is None else lambda docids: texts_of(corpus, docids),
-    )  # fmt: skip
+        build_encoder(checkpoint),
+        index,
+        args.query,
+        hits=args.hits,
+        docid=args.docid,
+        find_texts=lambda docids: texts_of(corpus, docids),
+    )
     if args.html:
         write_explanation(args.html, explanation, index=str(args.index), raw=args.raw)
         print(f"wrote {args.html}", file=sys.stderr)
@@ -68,18 +72,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         required=True,
         type=Path,
         metavar="DIR",
-        help="impact index; its manifest's encoder is the default one",
+        help="impact index; without --encoder, the encoder that its manifest names",
     )
-    parser.add_argument(
-        "--query", required=True, metavar="TEXT", help="the query, as a searcher would get it"
-    )
+    parser.add_argument("--query", required=True, metavar="TEXT", help="text of the query")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--docid", help="explain this document, wherever it ranks")
     which.add_argument(
         "--hits", type=positive, default=3, metavar="K", help="explain the K best documents (default 3)"
     )
     add_corpus_arguments(
-        parser, required=False, purpose="where the documents' texts are, for the tokens behind their terms"
+        parser, required=False, purpose="the documents' texts, for the tokens behind their terms"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with shaded tokens and bars")
     parser.add_argument(
@@ -87,10 +89,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=whole_number,
         default=TERMS,
         metavar="N",
-        help=f"terms listed of each hit (default {TERMS}; 0: all)",
+        help=f"terms listed for each hit (default {TERMS}; 0: all)",
     )
     parser.add_argument(
-        "--raw", action="store_true", help="terms as Lucene has them: Ġmanhattan for manhattan"
+        "--raw", action="store_true", help="show terms as Lucene has them: Ġmanhattan for manhattan"
     )
     parser.add_argument(
         "--json", action="store_true", help="print everything as one JSON object instead of tables"
@@ -98,37 +100,41 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_encoder_of(name: str | None, index: Path) -> tuple[Checkpoint, EncoderOptions]:
-    """The encoder of that name, or the one that an index's manifest names. Raises InputError where neither says."""
-    if name is None:
-        identity = encoder_of(index)
-        if identity is None:
-            raise InputError(f"{index} has no manifest that names its encoder: --encoder names it")
-        name = identity.partition("@")[0]
-        try:
-            return find_checkpoint(name), EncoderOptions()
-        except InputError as error:
-            raise InputError(
-                f"{index} was encoded by {identity}, which is no card's: --encoder names its folder ({error})"
-            ) from error
-    bare, options = parse_encoder_name(name)
-    return find_checkpoint(bare), options
+def find_encoder_of(name: str | None, index: Path) -> Checkpoint:
+    """Find the encoder of that name, or the one that an index's manifest names.
+
+    Raises InputError if neither says.
+    """
+    if name is not None:
+        return find_checkpoint(name)
+    identity = encoder_of(index)
+    if identity is None:
+        raise InputError(f"{index} has no manifest that names its encoder: --encoder names it")
+    card_name, _, _ = identity.partition("@")
+    try:
+        return find_checkpoint(card_name)
+    except InputError as error:
+        raise InputError(
+            f"{index} was encoded by {identity}, which is no card's: --encoder names its folder ({error})"
+        ) from error
 
 
-def texts_of(corpus: Corpus, docids: Iterable[str]) -> dict[str, str]:
-    """The texts of some documents; reads the corpus until it has them all. Raises InputError where it lacks one."""
-    wanted, texts = set(docids), {}
-    documents = corpus.documents() if wanted else iter(())
-    for document in tqdm(documents, desc="looking for the texts", unit="doc", delay=2):
+def texts_of(corpus: Corpus | None, docids: Iterable[str]) -> dict[str, str]:
+    """Read the texts of some documents; none without a corpus.
+
+    Raises InputError if the corpus lacks one of them.
+    """
+    wanted = set(docids)
+    texts: dict[str, str] = {}
+    if corpus is None or not wanted:
+        return texts
+    for document in tqdm(corpus.documents(), desc="looking for the texts", unit="doc", delay=2):
         if document.docid in wanted:
             texts[document.docid] = document.text
-            if len(texts) == len(wanted):
-                break
-    if wanted - set(texts):
-        raise InputError(
-            f"the corpus {corpus.name} has no document {', '.join(sorted(wanted - set(texts)))}: it is not that of the index"
-        )
-    return texts
+        if len(texts) == len(wanted):
+            return texts
+    missing = ", ".join(sorted(wanted - set(texts)))
+    raise InputError(f"the corpus {corpus.name} has no document {missing}: it is not that of the index")
 
 
 if __name__ == "__main__":

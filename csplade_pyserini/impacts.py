@@ -1,64 +1,77 @@
-"""Weights to impacts: which strings are Lucene terms, and which integers are their impacts.
+"""Weights to impacts: the strings that are Lucene terms, and the integers that are their impacts.
 
-Lucene sees a vector as text of repeated terms, cut at white space. A term therefore has to be one
-word of at most 255 UTF-16 units for Lucene; everything here keeps that law. No torch, no Java.
+Lucene sees a vector as text of repeated terms, cut at white space. So a term has to be one word of at
+most 255 UTF-16 units; everything here keeps that law. No torch, no Java.
 """
 
 import hashlib
 from collections.abc import Iterable, Sequence
 
+Vector = dict[str, int]
+"""Impacts by term, heaviest first; impacts are plain ints, at least 1."""
 LUCENE_MAX_TERM_LENGTH = 255
 """Lucene's WhitespaceTokenizer cuts longer words (anserini issue 1843); counted in UTF-16 units."""
 _EMPTY_TERM = "[CSPLADE-EMPTY]"
+_KEPT_HEAD = 100
+"""Characters that a shortened term keeps before its hash."""
 
 
 def to_term(token: str) -> str:
-    """The Lucene term of a tokenizer's string: the string itself wherever Lucene keeps it whole.
+    """Return the Lucene term of a tokenizer's string: the string itself if Lucene keeps it whole.
 
-    Byte-level BPE strings (`Ġthe`) always are. White space that a sentencepiece vocabulary or an
-    added token holds is written as `\\u000a`, and what is too long keeps its head and a hash.
+    Byte-level BPE strings (`Ġthe`) always are kept. White space in a sentencepiece vocabulary or an added
+    token is written as `\\u000a`. A string that is too long keeps its head and gets a hash.
     """
-    term = "".join(f"\\u{ord(c):04x}" if c.isspace() or ord(c) < 32 else c for c in token) or "\\empty"
+    term = "".join(map(_to_visible, token)) or "\\empty"
     if len(term.encode("utf-16-le")) // 2 <= LUCENE_MAX_TERM_LENGTH:
         return term
-    return f"{term[:100]}\\{hashlib.sha256(token.encode()).hexdigest()[:16]}"
+    return f"{term[:_KEPT_HEAD]}\\{hashlib.sha256(token.encode()).hexdigest()[:16]}"
+
+
+def _to_visible(character: str) -> str:
+    if character.isspace() or ord(character) < 32:
+        return f"\\u{ord(character):04x}"
+    return character
 
 
 def to_terms(tokens: Sequence[str | None]) -> list[str | None]:
-    """The terms of a whole vocabulary, by token id; None stays None (an id without a string).
+    """Return the terms of a vocabulary by token id; None stays None (an id without a string).
 
-    Raises ValueError where two tokens would share a term.
+    Raises ValueError if two tokens would share a term.
     """
-    terms = [None if token is None else to_term(token) for token in tokens]
-    owner: dict[str, int] = {}
-    for token_id, term in enumerate(terms):
-        if term is not None and owner.setdefault(term, token_id) != token_id:
-            raise ValueError(f"tokens {owner[term]} and {token_id} would share the term {term!r}")
+    terms: list[str | None] = []
+    owners: dict[str, int] = {}
+    for token_id, token in enumerate(tokens):
+        if token is None:
+            terms.append(None)
+            continue
+        term = to_term(token)
+        if owners.setdefault(term, token_id) != token_id:
+            raise ValueError(f"tokens {owners[term]} and {token_id} would share the term {term!r}")
+        terms.append(term)
     return terms
 
 
 def empty_term(terms: Iterable[str | None]) -> str:
-    """The one reserved term that stands in documents without any, so that Lucene keeps them.
+    """Return the reserved term of documents without any term, so that Lucene keeps them.
 
-    It is no term of the vocabulary, so no query ever holds it.
+    The vocabulary does not have it, so no query ever holds it.
     """
-    taken, term = set(terms), _EMPTY_TERM
+    taken = set(terms)
+    term = _EMPTY_TERM
     while term in taken:
         term = f"[{term}]"
     return term
 
 
-def to_vector(
-    token_ids: Sequence[int], impacts: Sequence[int], terms: Sequence[str | None]
-) -> dict[str, int]:
-    """`{term: impact}`, heaviest first, ties by token id. Impacts are plain ints, at least 1.
+def to_vector(token_ids: Sequence[int], impacts: Sequence[int], terms: Sequence[str | None]) -> Vector:
+    """Make the vector of token ids and impacts: heaviest first, ties by token id.
 
     Raises ValueError on an impact below 1 and on a token id without a term.
     """
-    vector: dict[str, int] = {}
-    for impact, token_id in sorted(
-        zip(impacts, token_ids, strict=True), key=lambda pair: (-pair[0], pair[1])
-    ):
+    pairs = sorted(zip(impacts, token_ids, strict=True), key=lambda pair: (-pair[0], pair[1]))
+    vector: Vector = {}
+    for impact, token_id in pairs:
         term = terms[token_id]
         if impact < 1 or term is None:
             raise ValueError(f"token {token_id} ({term!r}) has impact {impact}; wanted a term and at least 1")
@@ -66,6 +79,6 @@ def to_vector(
     return vector
 
 
-def dot(query: dict[str, int], document: dict[str, int]) -> int:
-    """The score of a document for a query: the inner product of their impacts."""
+def dot(query: Vector, document: Vector) -> int:
+    """Score of a document for a query: the inner product of their impacts."""
     return sum(impact * document.get(term, 0) for term, impact in query.items())

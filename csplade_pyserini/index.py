@@ -13,33 +13,7 @@ from csplade_pyserini.lucene.indexing import IndexJob, build_index
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.index", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--input",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="collection directory: that of `encode`, or any JsonVectorCollection",
-    )
-    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="index to write")
-    parser.add_argument(
-        "--threads", type=positive, default=2, help="processes that index, each with its own JVM (default 2)"
-    )
-    parser.add_argument(
-        "--no-optimize",
-        dest="optimize",
-        action="store_false",
-        help="leave several segments: faster to build, slower to search",
-    )
-    parser.add_argument(
-        "--store-raw", action="store_true", help="keep each record, as Anserini's --storeRaw does"
-    )
-    parser.add_argument(
-        "--stock", action="store_true", help="let Pyserini's own command build it, from repeated words"
-    )
-    args = parser.parse_args(argv)
+    args = parse_args(argv)
     built = build_index(
         IndexJob(
             collection=args.input,
@@ -56,6 +30,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         file=sys.stderr,
     )
     return 0
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m csplade_pyserini.index", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="collection directory that `encode` wrote, or any JsonVectorCollection",
+    )
+    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="index to write")
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        default=2,
+        help="processes that index, each with its own JVM (default 2)",
+    )
+    parser.add_argument(
+        "--no-optimize",
+        dest="optimize",
+        action="store_false",
+        help="leave several segments: faster to build, slower to search",
+    )
+    parser.add_argument(
+        "--store-raw", action="store_true", help="keep each record, as Anserini's --storeRaw does"
+    )
+    parser.add_argument(
+        "--stock", action="store_true", help="build it with Pyserini's own command, from repeated words"
+    )
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

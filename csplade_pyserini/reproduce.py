@@ -12,15 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from csplade_pyserini.cards import find_card, find_checkpoint, parse_encoder_name
+from csplade_pyserini.cards import find_card, find_checkpoint
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.lucene.java import prepare_java
-from csplade_pyserini.reproduction.collections import TestCollection, find_collections
-from csplade_pyserini.reproduction.expected import ScoreTable, differences, expected_scores, read_expected
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
 from csplade_pyserini.reproduction.report import write_report
+from csplade_pyserini.reproduction.score_tables import ScoreTable, differences, expected_scores, read_expected
 from csplade_pyserini.reproduction.scores import evaluate, evaluation_commands
 from csplade_pyserini.reproduction.steps import (
     System,
@@ -30,16 +29,16 @@ from csplade_pyserini.reproduction.steps import (
     run_step,
     shown,
 )
+from csplade_pyserini.reproduction.test_collections import TestCollection, find_collections
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    name, _ = parse_encoder_name(args.encoder)
     if args.dry_run:
-        find_card(name)
+        find_card(args.encoder)
         identity = ""
     else:
-        identity = find_checkpoint(name).identity()  # missing weights should end this before any work
+        identity = find_checkpoint(args.encoder).identity  # missing weights should end this before any work
         prepare_java()
     expected = read_expected(args.expected)
     failed: list[str] = []
@@ -178,7 +177,7 @@ def check(collection: TestCollection, records: Sequence[Record], expected: Seque
 
 def show_topics(args: argparse.Namespace, folder: Path, collection: TestCollection, system: System) -> None:
     """The top hits of a few topics, with the terms that matched."""
-    from csplade_pyserini.matches import print_matches
+    from csplade_pyserini.explanation.matches import print_matches
 
     first, inputs = collection.topics[0], Inputs(folder)
     run_file = system.run(collection.key(first))

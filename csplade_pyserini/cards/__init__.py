@@ -1,25 +1,37 @@
-"""Encoder cards: names to EncoderCard. No torch, no Java."""
+"""Encoder cards: names to cards and checkpoints. No torch, no Java."""
 
-from csplade_pyserini.cards.card import EncoderCard, parse_card, read_card, to_toml, write_card
-from csplade_pyserini.cards.catalogue import (
+from csplade_pyserini.cards.card import (
+    EncoderCard,
+    Side,
+    SideSettings,
+    card_table,
+    parse_card,
+    read_card,
+    to_toml,
+    write_card,
+)
+from csplade_pyserini.cards.checkpoints import (
     ADAPTER_FILE,
-    CARD_FILE,
     MODEL_FILES,
     PACKAGE_PREFIX,
-    QUANTIZATIONS,
     WEIGHT_FILES,
     Checkpoint,
-    EncoderOptions,
     csplade_home,
-    find_card,
     find_checkpoint,
+    weight_folders,
+    weights_state,
+)
+from csplade_pyserini.cards.names import (
+    CARD_FILE,
+    QUANTIZATIONS,
+    EncoderOptions,
+    canonical_name,
+    find_card,
     is_card,
     is_hub_id,
     is_ours,
-    merge_options,
     parse_encoder_name,
     shipped_cards,
-    weight_folders,
 )
 
 __all__ = [
@@ -32,18 +44,22 @@ __all__ = [
     "Checkpoint",
     "EncoderCard",
     "EncoderOptions",
+    "Side",
+    "SideSettings",
+    "canonical_name",
+    "card_table",
     "csplade_home",
     "find_card",
     "find_checkpoint",
     "is_card",
     "is_hub_id",
     "is_ours",
-    "merge_options",
     "parse_card",
     "parse_encoder_name",
     "read_card",
     "shipped_cards",
     "to_toml",
     "weight_folders",
+    "weights_state",
     "write_card",
 ]

@@ -8,7 +8,7 @@ python -m csplade_pyserini.cards --encoder csplade-tiny --encode "heart attack s
 import argparse
 from collections.abc import Sequence
 
-from csplade_pyserini.cards import find_card, find_checkpoint, parse_encoder_name, shipped_cards, to_toml
+from csplade_pyserini.cards import find_card, shipped_cards, to_toml, weights_state
 from csplade_pyserini.command_line import positive, run
 from csplade_pyserini.errors import InputError
 
@@ -16,6 +16,18 @@ TERMS = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.encode is not None:
+        print_terms(args)
+    elif args.encoder is not None:
+        print(to_toml(find_card(args.encoder), with_defaults=True), end="")
+    else:
+        for card in shipped_cards().values():
+            print(f"{card.name:<18} {weights_state(card.name):<10} {card.summary}")
+    return 0
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m csplade_pyserini.cards", description=__doc__.splitlines()[0]
     )
@@ -32,39 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="encode it as a query (default) or as a document",
     )
     parser.add_argument(
-        "--terms", type=positive, default=TERMS, metavar="N", help=f"how many terms (default {TERMS})"
+        "--terms", type=positive, default=TERMS, metavar="N", help=f"number of terms (default {TERMS})"
     )
     args = parser.parse_args(argv)
-    if args.encode is not None:
-        if args.encoder is None:
-            raise InputError("--encode without --encoder; wanted an encoder's name as well")
-        print_terms(args)
-        return 0
-    if args.encoder is None:
-        for card in shipped_cards().values():
-            print(f"{card.name:<18} {weights_state(card.name):<10} {card.summary}")
-        return 0
-    name, options = parse_encoder_name(args.encoder)
-    print(to_toml(options.apply_to(find_card(name)), with_defaults=True), end="")
-    return 0
+    if args.encode is not None and args.encoder is None:
+        raise InputError("--encode without --encoder; wanted an encoder's name as well")
+    return args
 
 
 def print_terms(args: argparse.Namespace) -> None:
-    """The heaviest terms of --encode's text."""
+    """Print the heaviest terms of --encode's text."""
     from csplade_pyserini.explanation.listing import vector_lines
     from csplade_pyserini.model import load_encoder
 
     encoder = load_encoder(args.encoder)
     text = encoder.attribute(args.encode, side=args.side)
     print("\n".join(vector_lines(text, encoder.readable, terms=args.terms)))
-
-
-def weights_state(name: str) -> str:
-    """Where a shipped card's weights are: `here`, `on the hub` or `not here`."""
-    try:
-        return "here" if find_checkpoint(name).folder is not None else "on the hub"
-    except InputError:
-        return "not here"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""An encoder card: everything that defines an encoder but its weights, as one flat TOML table.
+"""An encoder card: everything that defines an encoder except its weights, as one flat TOML table.
 
-The card is the input contract of a model (BOS, prefixes, lengths, attention) and what turns its
-weights into impacts. Two encoders with equal cards and equal weights give equal vectors; the
-card's hash stands in every manifest.
+A card is a model's input contract (BOS, prefixes, lengths, attention) and how weights become impacts.
+Two encoders with equal cards and equal weights give equal vectors. Every manifest holds the card's hash.
 """
 
 import dataclasses
@@ -10,13 +9,24 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.tables import parse_table, read_toml
+from csplade_pyserini.files.tables import parse_table, read_toml
 
 Attention = Literal["causal", "bidirectional"]
+Side = Literal["query", "document"]
 Weights = Literal["folder", "hub"]
+
+
+class SideSettings(NamedTuple):
+    """Settings of one side of an encoder, queries or documents."""
+
+    prefix: str
+    max_length: int
+    """Tokens of prefix and text together, before BOS, EOS and echo are added."""
+    top_terms: int
+    """Number of terms kept, heaviest first; 0 keeps all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,31 +37,31 @@ class EncoderCard:
     aliases: tuple[str, ...] = ()
     summary: str = ""
 
-    # Where the weights come from.
+    # Source of the weights.
     weights: Weights = "folder"
-    """`hub`: `base` and `adapter` are public, transformers fetches them. `folder`: a checkpoint
-    folder of ours, beside the card or in $CSPLADE_HOME/encoders/NAME."""
+    """`hub`: `base` and `adapter` are public, and transformers fetches them. `folder`: a checkpoint folder
+    beside the card or in $CSPLADE_HOME/encoders/NAME."""
     base: str = ""
-    """Backbone: Hugging Face id, or a folder; empty where the folder holds full weights."""
+    """Backbone: Hugging Face id or folder; empty if the folder holds full weights."""
     base_file: str = ""
-    """A GGUF file inside `base`, where the backbone comes as one."""
+    """GGUF file inside `base`, if the backbone comes as one."""
     layers: int = 0
-    """Use only so many of the base's first layers; 0: all of them."""
+    """Number of the base's first layers to use; 0 uses all."""
     adapter: str = ""
     """peft adapter over `base`: Hugging Face id, or a folder relative to the card."""
     revision: str = ""
     """Commit of the Hugging Face repository that holds the weights."""
     tokenizer: str = ""
-    """Hugging Face id or folder; empty: the one beside the weights."""
+    """Hugging Face id or folder; empty uses the one beside the weights."""
     install: str = ""
     """One sentence for a user who has the card but not the weights."""
 
-    # What the model does with a text (arXiv 2504.10816, sections 3.1 and 3.2).
+    # From text to logits (arXiv 2504.10816, sections 3.1 and 3.2).
     attention: Attention = "causal"
     echo: bool = False
     logit_scale: float = 1.0
     lowercase: bool = False
-    """Texts are lower-cased before they are tokenized: for a cased vocabulary and little training."""
+    """Lower-case texts before tokenizing: for a cased vocabulary and little training."""
     add_bos: bool = False
     add_eos: bool = False
     query_prefix: str = ""
@@ -64,11 +74,11 @@ class EncoderCard:
     impact_scale: float = 100.0
     query_top_terms: int = 0
     document_top_terms: int = 0
-    """Keep only so many terms, the heaviest; 0: all of them."""
+    """Number of terms kept, heaviest first; 0 keeps all."""
     exclude_special_tokens: bool = False
 
     quantize_head: bool = False
-    """Where weights are quantized, the LM head's are too. Embeddings never are."""
+    """Quantize the LM head too, if weights are quantized. Embeddings never are."""
 
     source: str = ""
     licence: str = ""
@@ -77,8 +87,18 @@ class EncoderCard:
 
     def hash(self) -> str:
         """SHA-256 over the fields that change a vector (not name, summary, scores and the like)."""
-        fields = {f: value for f in VECTOR_FIELDS if (value := getattr(self, f)) or f not in _ADDED_LATER}
+        values = {key: getattr(self, key) for key in VECTOR_FIELDS}
+        fields = {key: value for key, value in values.items() if value or key not in _ADDED_LATER}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def side(self, side: Side) -> SideSettings:
+        """Settings of queries or of documents."""
+        return SideSettings(*(getattr(self, f"{side}_{key}") for key in SideSettings._fields))
+
+    @property
+    def copies(self) -> int:
+        """Number of times that the model reads a text: 2 with echo."""
+        return 1 + self.echo
 
 
 VECTOR_FIELDS = (
@@ -87,8 +107,9 @@ VECTOR_FIELDS = (
     "document_max_length", "impact_scale", "query_top_terms", "document_top_terms",
     "exclude_special_tokens", "quantize_head",
 )  # fmt: skip
+"""Fields of a card that change a vector."""
 _ADDED_LATER = ("layers", "lowercase", "quantize_head")
-"""Off, they are left out of the hash: manifests that are older than these keys keep naming the same card."""
+"""Fields left out of the hash while they are off, so that older manifests keep naming the same card."""
 
 _AT_LEAST: dict[str, float] = {
     "layers": 0,
@@ -105,34 +126,38 @@ def read_card(path: Path) -> EncoderCard:
 
 
 def parse_card(table: dict[str, Any], origin: str) -> EncoderCard:
-    """Make a card of a table; `origin` is what errors call it. Raises InputError."""
+    """Make a card from a table; `origin` is what errors call it. Raises InputError."""
     card = parse_table(EncoderCard, table, origin)
     _check_values(card, origin)
     return card
 
 
 def write_card(card: EncoderCard, path: Path) -> None:
-    """Write a card as TOML, defaults left out; read_card gives the same card back."""
+    """Write a card as TOML without its defaults; read_card gives the same card back."""
     path.write_text(to_toml(card), encoding="utf-8")
 
 
 def to_toml(card: EncoderCard, *, with_defaults: bool = False) -> str:
-    """The card as TOML text; with_defaults: every key, else only those that differ from theirs."""
-    lines, scores = [], ""
-    for f in dataclasses.fields(card):
-        value = getattr(card, f.name)
-        if f.name == "paper_scores":
-            if value:
-                scores = "\n[paper_scores]\n" + "".join(
-                    f"{_toml(key)} = {score}\n" for key, score in value.items()
-                )
-        elif with_defaults or f.name == "name" or value != f.default:
-            lines.append(f"{f.name} = {_toml(value)}\n")
-    return "".join(lines) + scores
+    """Format a card as TOML: every key, or only those that differ from their defaults."""
+    lines = []
+    for known in dataclasses.fields(card):
+        value = getattr(card, known.name)
+        is_needed = with_defaults or known.name == "name" or value != known.default
+        if is_needed and known.name != "paper_scores":
+            lines.append(f"{known.name} = {_toml(value)}\n")
+    if card.paper_scores:
+        lines.append("\n[paper_scores]\n")
+        lines += [f"{_toml(key)} = {score}\n" for key, score in card.paper_scores.items()]
+    return "".join(lines)
+
+
+def card_table(card: EncoderCard) -> dict[str, Any]:
+    """Return a card as a plain table, as manifests hold it."""
+    return json.loads(json.dumps(dataclasses.asdict(card)))  # type: ignore[no-any-return]
 
 
 def _toml(value: Any) -> str:
-    """A string, number or list of strings: JSON is TOML there, but for one character."""
+    """Format a string, number or list of strings: JSON is TOML there, except for one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -143,9 +168,11 @@ def _check_values(card: EncoderCard, origin: str) -> None:
     for key in ("impact_scale", "logit_scale"):
         if not getattr(card, key) > 0:
             raise InputError(f"{origin}: {key} is {getattr(card, key)}; wanted a finite number above 0")
-    if PurePath(card.adapter).is_absolute() or ".." in PurePath(card.adapter).parts:
+    adapter = PurePath(card.adapter)
+    if adapter.is_absolute() or ".." in adapter.parts:
         raise InputError(
-            f"{origin}: adapter is {card.adapter!r}; wanted a folder inside that of the card, or a Hugging Face id"
+            f"{origin}: adapter is {card.adapter!r}; wanted a folder inside that of the card, "
+            f"or a Hugging Face id"
         )
     if PurePath(card.base_file).name != card.base_file:
         raise InputError(

@@ -1,1 +1,1 @@
-"""Corpora and topics in, JsonVectorCollection files and their manifests out. No Java."""
+"""Corpora and topics in, collections of vectors out, with manifests and resume."""

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from csplade_pyserini.explanation.shares import ExplainedHit, Explanation, TermShare
+from csplade_pyserini.files.pages import escaped, write_page
 from csplade_pyserini.model import AttributedText
-from csplade_pyserini.pages import escaped, write_page
 
 BARS = 12
 """Terms shown at once; the others unfold."""

@@ -24,7 +24,6 @@ import numpy as np
 from tqdm import tqdm
 
 from csplade_pyserini.collections.corpus import refuse_repeated
-from csplade_pyserini.collections.files import sole_writer, whole_file
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     IndexManifest,
@@ -37,8 +36,9 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
-from csplade_pyserini.collections.spans import Place
 from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.files.spans import Place
+from csplade_pyserini.files.whole import sole_writer, whole_file
 from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.lucene.parts import collection_files, collection_lines, plan_parts

@@ -12,9 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from csplade_pyserini.collections.corpus import open_corpus, write_corpus
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.topics import Qrels, Topics, read_qrels, read_topics
 from csplade_pyserini.errors import CheckError
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.lucene.stock import bm25_index_command, run_stock
 

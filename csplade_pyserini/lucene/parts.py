@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from csplade_pyserini.collections.corpus import read_lines
-from csplade_pyserini.collections.spans import Place, Span, span_lines
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.lines import read_lines
+from csplade_pyserini.files.spans import Place, Span, span_lines
 
 PART_BYTES = 24_000_000
 """A part of at most so many bytes costs seconds; a stop loses no more."""

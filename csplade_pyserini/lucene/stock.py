@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from csplade_pyserini.collections.corpus import parse_record
 from csplade_pyserini.errors import CheckError
+from csplade_pyserini.files.lines import parse_record
 from csplade_pyserini.lucene.parts import collection_lines
 
 SHOWN = 10

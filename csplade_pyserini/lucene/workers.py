@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from csplade_pyserini.collections.corpus import check_docid, docid_hash, parse_record
-from csplade_pyserini.collections.files import whole_file
-from csplade_pyserini.collections.spans import Place, Span
+from csplade_pyserini.collections.corpus import check_docid, docid_hash
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.lines import parse_record
+from csplade_pyserini.files.spans import Place, Span
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.parts import part_lines
 

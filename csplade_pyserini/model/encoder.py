@@ -14,16 +14,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from csplade_pyserini.cards import (
-    Checkpoint,
-    EncoderCard,
-    EncoderOptions,
-    find_checkpoint,
-    merge_options,
-    parse_encoder_name,
-)
+from csplade_pyserini.cards import Checkpoint, EncoderCard, Side, find_checkpoint
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.impacts import empty_term, to_terms, to_vector
+from csplade_pyserini.impacts import Vector, empty_term, to_terms, to_vector
 from csplade_pyserini.model import backbone
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.batching import (
@@ -34,9 +27,10 @@ from csplade_pyserini.model.batching import (
     usual_batch_tokens,
 )
 from csplade_pyserini.model.head import activate, peaks_and_positions, streamed_peaks
-from csplade_pyserini.model.inputs import Batch, Side, pad, token_spans, tokenize
+from csplade_pyserini.model.inputs import Batch, pad, token_spans, tokenize
 
-Vector = dict[str, int]
+_DEFAULT_DTYPES = {"cuda": "bfloat16"}
+"""Dtype of a device without --encoder NAME:dtype=...; float32 elsewhere."""
 _Entries = tuple[Sequence[Tensor], Sequence[Tensor]]
 """Token ids and impacts of each text of a batch, on the CPU."""
 
@@ -153,7 +147,7 @@ class SparseEncoder:
 
     def batch_tokens(self, *, side: Side = "document") -> int:
         """Tokens of the batches that this device encodes fastest: --batch-tokens auto. Tries a few, for seconds."""
-        limit = self.card.query_max_length if side == "query" else self.card.document_max_length
+        limit = self.card.side(side).max_length
         copies = 2 if self.card.echo else 1
         return copies * fastest_budget(
             lambda rows: _entries(self._impacts(rows, side)), limit, len(self.terms)
@@ -222,7 +216,7 @@ class SparseEncoder:
     def _impacts(self, rows: Sequence[list[int]], side: Side) -> Tensor:
         """(B, V) int32 impacts, the heaviest terms' only."""
         impacts = torch.round(self._weights(rows) * self.card.impact_scale).int()
-        top = self.card.query_top_terms if side == "query" else self.card.document_top_terms
+        top = self.card.side(side).top_terms
         return _keep_top(impacts, top) if 0 < top < impacts.shape[1] else impacts
 
 
@@ -248,29 +242,27 @@ def load_encoder(
     Keyword arguments win over what stands in the name. Raises InputError on an unknown name, missing or
     broken weights, a wrong card, an unavailable device.
     """
-    bare_name, options = parse_encoder_name(name)
-    options = merge_options(
-        options,
-        device=device,
-        dtype=dtype,
-        quantization=quantization,
-        max_length=max_length,
-        top_terms=top_terms,
-    )
-    return build_encoder(find_checkpoint(bare_name), options)
+    overrides = {
+        "device": device,
+        "dtype": dtype,
+        "quantization": quantization,
+        "max_length": max_length,
+        "top_terms": top_terms,
+    }
+    return build_encoder(find_checkpoint(name, **overrides))
 
 
-def build_encoder(checkpoint: Checkpoint, options: EncoderOptions | None = None) -> SparseEncoder:
+def build_encoder(checkpoint: Checkpoint) -> SparseEncoder:
     """Load a checkpoint's weights and tokenizer. Raises InputError."""
-    options = options or EncoderOptions()
+    options = checkpoint.options
     device = _device(options.device)
-    dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
+    dtype = getattr(torch, options.dtype or _DEFAULT_DTYPES.get(device.type, "float32"))
     print(f"loading encoder {checkpoint.card.name} on {device}", file=sys.stderr)
     model = backbone.load_model(
         checkpoint, dtype=dtype, device=device, quantization=options.quantization or "none"
     )
     tokenizer = backbone.load_tokenizer(checkpoint)
-    return SparseEncoder(options.apply_to(checkpoint.card), model, tokenizer, identity=checkpoint.identity())
+    return SparseEncoder(checkpoint.card, model, tokenizer, identity=checkpoint.identity)
 
 
 def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str | None]:

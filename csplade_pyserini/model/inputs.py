@@ -8,17 +8,14 @@ repeats the padded batch, which puts the padding of the first copy between the c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from csplade_pyserini.cards import EncoderCard
+from csplade_pyserini.cards import EncoderCard, Side
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.utf8 import lone_surrogates
-
-Side = Literal["query", "document"]
+from csplade_pyserini.files.lines import lone_surrogates
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,7 @@ def tokenize(
 
     Raises InputError on a text that UTF-8 cannot hold (lone surrogates).
     """
-    prefix = card.query_prefix if side == "query" else card.document_prefix
-    limit = card.query_max_length if side == "query" else card.document_max_length
+    prefix, limit, _ = card.side(side)
     head = [_required(tokenizer.bos_token_id, "bos", card)] if card.add_bos else []
     tail = [_required(tokenizer.eos_token_id, "eos", card)] if card.add_eos else []
     filled = [prefix + (text.lower() if card.lowercase else text) for text in texts if text.strip()]
@@ -65,9 +61,7 @@ def token_spans(
     [row] = tokenize([text], side=side, card=card, tokenizer=tokenizer)
     if not row:
         return "", []
-    seen = (card.query_prefix if side == "query" else card.document_prefix) + (
-        text.lower() if card.lowercase else text
-    )
+    seen = card.side(side).prefix + (text.lower() if card.lowercase else text)
     offsets = tokenizer(seen, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
         "offset_mapping"
     ]

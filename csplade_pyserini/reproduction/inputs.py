@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, measure_corpus, open_corpus, write_corpus
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
 from csplade_pyserini.errors import CheckError, InputError
-from csplade_pyserini.reproduction.collections import TestCollection, TopicSet
+from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.reproduction.test_collections import TestCollection, TopicSet
 
 
 @dataclass(frozen=True)

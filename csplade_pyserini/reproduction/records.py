@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from csplade_pyserini.collections.corpus import read_lines
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import manifest_path, read_index_manifest, versions
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.lines import read_lines
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.lucene.stock import size_in_bytes
 from csplade_pyserini.reproduction.scores import ALL
 from csplade_pyserini.reproduction.steps import System

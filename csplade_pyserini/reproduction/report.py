@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from csplade_pyserini.collections.corpus import read_lines
-from csplade_pyserini.pages import escaped, table, write_page
-from csplade_pyserini.reproduction.collections import TestCollection
-from csplade_pyserini.reproduction.expected import ScoreTable
+from csplade_pyserini.files.lines import read_lines
+from csplade_pyserini.files.pages import escaped, table, write_page
 from csplade_pyserini.reproduction.records import Record, described
+from csplade_pyserini.reproduction.score_tables import ScoreTable
 from csplade_pyserini.reproduction.steps import System, shown
+from csplade_pyserini.reproduction.test_collections import TestCollection
 
 READ = 20_000
 """Documents of a collection that the histograms are made of: the first ones."""

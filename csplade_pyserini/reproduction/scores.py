@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from csplade_pyserini.collections.files import whole_file
-from csplade_pyserini.collections.manifests import file_hash
 from csplade_pyserini.errors import CheckError, InputError
-from csplade_pyserini.reproduction.collections import TopicSet
+from csplade_pyserini.files.stamps import file_hash
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.reproduction.metrics import METRICS
+from csplade_pyserini.reproduction.test_collections import TopicSet
 
 ALL = "all"
 """What trec_eval calls the mean over all topics."""

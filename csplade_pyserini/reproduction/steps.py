@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from csplade_pyserini.collections.files import whole_file
-from csplade_pyserini.collections.manifests import file_hash
 from csplade_pyserini.errors import CheckError
+from csplade_pyserini.files.stamps import file_hash
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.lucene.stock import bm25_index_command
-from csplade_pyserini.reproduction.collections import TestCollection, TopicSet
 from csplade_pyserini.reproduction.inputs import Inputs
+from csplade_pyserini.reproduction.test_collections import TestCollection, TopicSet
 
 SEARCH_OPTIONS = ("--hits", "1000", "--batch-size", "32")
 TAIL_LINES = 10

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from csplade_pyserini.cards import EncoderCard
+from csplade_pyserini.cards import EncoderCard, Side
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.head import activate, trainable_peaks
-from csplade_pyserini.model.inputs import Side, pad, tokenize
+from csplade_pyserini.model.inputs import pad, tokenize
 from csplade_pyserini.training import losses
 from csplade_pyserini.training.checkpoints import Student, load_student
 from csplade_pyserini.training.examples import Example, ExampleDataset, key, plain_file

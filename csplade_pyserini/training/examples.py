@@ -21,9 +21,8 @@ import numpy as np
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from csplade_pyserini.collections.corpus import parse_record
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.utf8 import check_unicode
+from csplade_pyserini.files.lines import check_unicode, parse_record
 
 
 class Passage(NamedTuple):

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from csplade_pyserini.cards import EncoderCard, to_toml
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import versions
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.training.checkpoints import Student, load_weights, save_checkpoint
 from csplade_pyserini.training.settings import AdaptSettings, ContrastSettings, PhaseSettings, as_table
 from csplade_pyserini.training.watch import check_alive

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from csplade_pyserini.cards import EncoderCard, parse_card
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.tables import parse_table, read_toml
+from csplade_pyserini.files.tables import parse_table, read_toml
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

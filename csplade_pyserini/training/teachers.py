@@ -10,9 +10,9 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from csplade_pyserini.collections.corpus import JSONL_ENDINGS, parse_record, read_lines
 from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.lines import JSONL_ENDINGS, parse_record, read_lines
 from csplade_pyserini.impacts import empty_term
 from csplade_pyserini.model.encoder import vocabulary_terms
 

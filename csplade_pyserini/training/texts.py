@@ -13,8 +13,9 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from csplade_pyserini.cards import EncoderCard
-from csplade_pyserini.collections.corpus import open_corpus, read_lines
+from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.lines import read_lines
 from csplade_pyserini.model.inputs import tokenize
 
 TEXT_ENDINGS = (".txt", ".txt.gz")

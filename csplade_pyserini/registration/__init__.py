@@ -22,7 +22,7 @@ from csplade_pyserini import autoload
 from csplade_pyserini.cards import find_card, find_checkpoint, is_card, is_hub_id, is_ours, parse_encoder_name
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.stock_manifests import stamp_collection, stamp_index
+from csplade_pyserini.registration.manifests import stamp_collection, stamp_index
 
 if TYPE_CHECKING:
     from csplade_pyserini.model import SparseEncoder
@@ -384,7 +384,7 @@ def _encoder_of_queries(query_encoder: Any) -> str | None:
     if not isinstance(query_encoder, str):
         return getattr(query_encoder, "identity", None)
     if is_ours(query_encoder):
-        return find_checkpoint(parse_encoder_name(query_encoder)[0]).identity()
+        return find_checkpoint(parse_encoder_name(query_encoder)[0]).identity
     return encoder_of(Path(query_encoder)) if _is_our_query_file(query_encoder) else None
 
 

@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from csplade_pyserini.collections.corpus import open_corpus, parse_record, read_lines
+from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.topics import read_topics
+from csplade_pyserini.files.lines import parse_record, read_lines
 from csplade_pyserini.impacts import dot
 
 HITS, TERMS, TEXT_WIDTH = 3, 6, 90

@@ -1,4 +1,4 @@
-"""Lines of a part of a text file: a span of its bytes, so that nobody has to read what comes before."""
+"""Spans of text files: the lines in a range of bytes, read without what comes before."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from csplade_pyserini.errors import InputError
 
+_BLOCK_BYTES = 1 << 20
+
 
 class Span(NamedTuple):
-    """The lines of an uncompressed file that begin at its bytes `start` up to but not with `end`."""
+    """Lines of an uncompressed file that begin at bytes `start` to `end`, `end` excluded."""
 
     file: Path
     start: int
@@ -18,26 +20,32 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a line stands. Its number is counted only when an error asks for it."""
+    """Position of a line in a file. The line number is counted only when an error prints it."""
 
     file: Path
     offset: int
 
     def __str__(self) -> str:
-        left, number = self.offset, 1
-        if left:
-            with self.file.open("rb") as file:
-                while left > 0 and (block := file.read(min(left, 1 << 20))):
-                    number, left = number + block.count(b"\n"), left - len(block)
-        return f"{self.file}:{number}"
+        return f"{self.file}:{1 + self._lines_before()}"
+
+    def _lines_before(self) -> int:
+        if not self.offset:
+            return 0
+        left = self.offset
+        lines = 0
+        with self.file.open("rb") as file:
+            while left > 0 and (block := file.read(min(left, _BLOCK_BYTES))):
+                lines += block.count(b"\n")
+                left -= len(block)
+        return lines
 
 
 def span_lines(span: Span) -> Iterator[tuple[Place, str]]:
-    """The span's lines, each with its place. Raises InputError where the file cannot be read or is not UTF-8."""
+    """Lines of a span, each with its place. Raises InputError if it cannot be read or is not UTF-8."""
     offset = span.start
     try:
         with span.file.open("rb") as file:
-            if span.start:  # the line that the byte before belongs to is another span's
+            if span.start:  # the line that holds the byte before belongs to another span
                 file.seek(span.start - 1)
                 offset = span.start - 1 + len(file.readline())
             while offset < span.end and (line := file.readline()):
@@ -49,10 +57,15 @@ def span_lines(span: Span) -> Iterator[tuple[Place, str]]:
 
 
 def spans_between(sizes: dict[Path, int], start: int, end: int) -> list[Span]:
-    """The spans that bytes `start` to `end` of all files together are, one after the other."""
-    spans, before = [], 0
+    """Spans of files that make up bytes `start` to `end` of their concatenation.
+
+    sizes: bytes of each file, in order.
+    """
+    spans = []
+    before = 0
     for file, size in sizes.items():
-        first, last = max(start - before, 0), min(end - before, size)
+        first = max(start - before, 0)
+        last = min(end - before, size)
         if first < last:
             spans.append(Span(file, first, last))
         before += size

@@ -10,8 +10,8 @@ from typing import Any
 
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.tables import parse_table, read_toml
 from csplade_pyserini.reproduction.metrics import METRICS
-from csplade_pyserini.tables import parse_table, read_toml
 
 SAMPLE = Path(str(resources.files("csplade_pyserini") / "sample"))
 GROUPS = {"beir": "beir-13", "beir-13": "beir-13", "cqadupstack": "cqadupstack"}

@@ -4,7 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from csplade_pyserini.cards import Checkpoint, EncoderOptions
+from csplade_pyserini.cards import Checkpoint
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus
 from csplade_pyserini.errors import CheckError
@@ -21,14 +21,14 @@ DOCUMENTS = {
 QUERIES = ("heart attack symptoms", "how do solar panels work")
 
 
-def run_self_test(checkpoint: Checkpoint, options: EncoderOptions) -> str:
+def run_self_test(checkpoint: Checkpoint) -> str:
     """Encode, index and search DOCUMENTS in a folder that is removed again; what was proved, in words.
 
     Raises CheckError where Pyserini's scores are not the inner products of the impacts, and what any of the steps raises.
     """
     from csplade_pyserini.model import build_encoder
 
-    encoder = build_encoder(checkpoint, options)
+    encoder = build_encoder(checkpoint)
     with tempfile.TemporaryDirectory(prefix="csplade-self-test-") as name:
         folder = Path(name)
         corpus = folder / "corpus.jsonl"

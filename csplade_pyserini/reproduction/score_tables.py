@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.tables import parse_table, read_toml
+from csplade_pyserini.files.tables import parse_table, read_toml
 
 SIZES = ("index_bytes", "bytes_per_posting", "terms_per_document", "terms_per_query")
 """Of the Lucene index, and mean active terms."""

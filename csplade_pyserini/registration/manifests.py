@@ -6,14 +6,11 @@ Both are written when the program ends well, so that a search on its index still
 import sys
 from pathlib import Path
 
-from csplade_pyserini.cards import find_checkpoint, parse_encoder_name
-from csplade_pyserini.collections.corpus import parse_record, read_lines
+from csplade_pyserini.cards import card_table, find_checkpoint, parse_encoder_name
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     IndexManifest,
     ShardRecord,
-    card_table,
-    file_hash,
     index_commit,
     manifest_hash,
     manifest_path,
@@ -21,6 +18,8 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
+from csplade_pyserini.files.lines import parse_record, read_lines
+from csplade_pyserini.files.stamps import file_hash
 from csplade_pyserini.lucene.stock import count_documents, size_in_bytes
 
 
@@ -29,7 +28,7 @@ def stamp_collection(encoder: str, collection: Path) -> None:
     checkpoint = find_checkpoint(parse_encoder_name(encoder)[0])
     shards = tuple(describe_file(file) for file in sorted(collection.iterdir()))
     manifest = CollectionManifest(
-        encoder=checkpoint.identity(),
+        encoder=checkpoint.identity,
         card=card_table(checkpoint.card),
         arguments={"command": sys.argv},
         versions=versions(),

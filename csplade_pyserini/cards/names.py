@@ -1,0 +1,219 @@
+"""Encoder names: `NAME[:key=value,...]`, and the card that a name means.
+
+NAME is a card, an alias, a checkpoint folder with its own card.toml, or a Hugging Face id whose
+repository has a card.toml.
+"""
+
+import dataclasses
+import functools
+import importlib.resources
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from csplade_pyserini.cards.card import EncoderCard, read_card
+from csplade_pyserini.errors import InputError
+
+CARD_FILE = "card.toml"
+DTYPES = ("float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8", "int4", "int8-dynamic", "bnb-int8", "bnb-nf4")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_HUB_TIMEOUT_SECONDS = 5.0
+_MOST_DIGITS = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """Options behind an encoder's name: `NAME:device=cpu,max_length=128`. None means as the card says."""
+
+    device: str | None = None
+    """`cpu`, `cuda`, `cuda:1`, ...; default: CUDA if there is one, else CPU."""
+    dtype: str | None = None
+    """`float32`, `bfloat16` or `float16`; default: bfloat16 on CUDA, float32 on CPU."""
+    quantization: str | None = None
+    """`none`; by torchao `int8`, `int4` (weights only) or `int8-dynamic` (activations too); by
+    bitsandbytes `bnb-int8`, `bnb-nf4`."""
+    max_length: int | None = None
+    """Tokens of prefix and text, for queries and documents alike."""
+    top_terms: int | None = None
+    """Number of terms kept, for queries and documents alike; 0 keeps all."""
+
+    def apply_to(self, card: EncoderCard) -> EncoderCard:
+        """Return the card with the lengths and top terms of these options."""
+        changes: dict[str, int] = {}
+        for key in ("max_length", "top_terms"):
+            value = getattr(self, key)
+            if value is not None:
+                changes |= {f"query_{key}": value, f"document_{key}": value}
+        return dataclasses.replace(card, **changes)  # type: ignore[arg-type]
+
+    def override(self, **given: str | int | None) -> "EncoderOptions":
+        """Return the options with those given (not None) in place of these."""
+        return dataclasses.replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def parse_encoder_name(text: str) -> tuple[str, EncoderOptions]:
+    """Split `NAME[:key=value,...]` into name and options. Raises InputError on a bad key or value."""
+    if os.path.isdir(text) or "=" not in text:
+        return text, EncoderOptions()
+    name, *tail = re.split(r":(?=\w+=)", text, maxsplit=1)  # not the colon of device=cuda:1
+    if not name or not tail:
+        raise InputError(f"encoder {text!r}: wanted NAME or NAME:key=value,...")
+    pairs = [_parse_option(pair, text) for pair in tail[0].split(",")]
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise InputError(f"encoder {text!r}: a key stands twice")
+    return name, EncoderOptions(**options)  # type: ignore[arg-type]
+
+
+def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
+    key, _, value = pair.partition("=")
+    known = [field.name for field in dataclasses.fields(EncoderOptions)]
+    if key not in known:
+        raise InputError(f"encoder {text!r}: unknown key {key!r}; known: {', '.join(known)}")
+    if key in ("max_length", "top_terms"):
+        least = int(key == "max_length")
+        if not value.isdecimal() or len(value) > _MOST_DIGITS or int(value) < least:
+            raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted a whole number, at least {least}")
+        return key, int(value)
+    if not value:
+        raise InputError(f"encoder {text!r}: {key} has no value")
+    for checked, allowed in (("dtype", DTYPES), ("quantization", QUANTIZATIONS)):
+        if key == checked and value not in allowed:
+            raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted one of {', '.join(allowed)}")
+    return key, value
+
+
+def cards_folder() -> Path:
+    """Folder of the shipped cards (`encoders/` in the repository)."""
+    try:
+        return Path(str(importlib.resources.files("csplade_pyserini.encoders")))
+    except ModuleNotFoundError:  # run from a checkout's root, which hides an installed package
+        return Path(__file__).resolve().parents[2] / "encoders"
+
+
+@functools.cache
+def shipped_cards() -> dict[str, EncoderCard]:
+    """Every shipped card by its name, in order of name."""
+    cards = [read_card(path) for path in sorted(cards_folder().glob("*.toml"))]
+    return {card.name: card for card in cards}
+
+
+@functools.cache
+def _card_names() -> dict[str, str]:
+    """Card name of every name and alias in lower case."""
+    names = {}
+    for card in shipped_cards().values():
+        names |= {name.lower(): card.name for name in (card.name, *card.aliases)}
+    return names
+
+
+def is_card(name: str) -> bool:
+    """Whether a name is a shipped card's, or an alias."""
+    return name.lower() in _card_names()
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a Hugging Face id, `OWNER/REPOSITORY`."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def is_ours(text: str) -> bool:
+    """Whether an `--encoder` value names one of our encoders. Never raises, for names that are Pyserini's."""
+    try:
+        name, _ = parse_encoder_name(text)
+    except InputError:
+        name, _, _ = text.partition(":")
+    if os.path.isfile(name):
+        return False
+    return is_card(name) or card_file(name) is not None
+
+
+def canonical_name(text: str) -> str:
+    """Return an encoder name with aliases and capitals of a card replaced by the card's own name."""
+    name, _ = parse_encoder_name(text)
+    if not is_card(name):
+        return text
+    return _card_names()[name.lower()] + text.removeprefix(name)
+
+
+def find_card(text: str) -> EncoderCard:
+    """Find the card of `NAME[:key=value,...]`, its options applied.
+
+    Raises InputError on a bad option and, listing the known names, on an unknown name.
+    """
+    name, options = parse_encoder_name(text)
+    return options.apply_to(find_stored_card(name))
+
+
+def find_stored_card(name: str) -> EncoderCard:
+    """Find the card of a name without options. Raises InputError, listing the known names, if there is none."""
+    if is_card(name):
+        return shipped_cards()[_card_names()[name.lower()]]
+    file = card_file(name)
+    if file is None:
+        raise InputError(_unknown(name))
+    return read_card(file)
+
+
+def card_file(name: str) -> Path | None:
+    """Find the card.toml of a checkpoint folder or a Hugging Face repository; None if there is none."""
+    return _folder_card(name) or _hub_card(name)
+
+
+def _unknown(name: str) -> str:
+    if os.path.isdir(name):
+        return f"the folder {name} has no {CARD_FILE}: it is not a checkpoint folder of ours"
+    known = ", ".join(shipped_cards())
+    return (
+        f"unknown encoder {name!r}; known: {known}; or a folder or Hugging Face id that holds a {CARD_FILE}"
+    )
+
+
+def _folder_card(name: str) -> Path | None:
+    card = os.path.join(name, CARD_FILE)  # os.path takes any string, Path raises on some
+    if not os.path.isfile(card):
+        return None
+    return Path(card)
+
+
+@functools.cache
+def _hub_card(name: str) -> Path | None:
+    """Find the card.toml of a Hugging Face repository, in the cache or on the hub; None if there is none."""
+    if not is_hub_id(name) or os.path.exists(name):
+        return None
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    cached = huggingface_hub.try_to_load_from_cache(name, CARD_FILE)
+    if isinstance(cached, str):
+        return Path(cached)
+    if not _hub_has_card(name):
+        return None
+    return Path(huggingface_hub.hf_hub_download(name, CARD_FILE))
+
+
+def _hub_has_card(name: str) -> bool:
+    """Ask the hub once, without the retries of hf_hub_download: most names are Pyserini's.
+
+    No network, no such repository and no such file all mean that the name is not ours.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    url = huggingface_hub.hf_hub_url(name, CARD_FILE)
+    session = huggingface_hub.get_session()
+    try:
+        answer = session.head(url, headers=build_hf_headers(), timeout=_HUB_TIMEOUT_SECONDS)
+    except Exception:  # any HTTP library that a version of huggingface_hub is built on
+        return False
+    return bool(answer.status_code < 400)

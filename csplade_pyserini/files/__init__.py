@@ -1,0 +1,1 @@
+"""Files: whole or absent, stamped, read by line, parsed as tables, written as pages."""

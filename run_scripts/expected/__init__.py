@@ -1,1 +1,0 @@
-"""Expected scores as data: a file a source, a table an encoder."""
