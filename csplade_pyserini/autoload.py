@@ -1,7 +1,7 @@
-"""What the .pth hook runs at every interpreter start: put one finder on sys.meta_path.
+"""The hook that the .pth file runs at every interpreter start: one finder on sys.meta_path.
 
-The finder lets Pyserini's own modules load as they are and patches a few right afterwards
-(registration.py says which). Nothing heavy is imported here: start-up has to stay below 1 ms.
+The finder lets Pyserini's own modules load as they are and patches a few right afterwards; the folder
+registration/ declares the patches. Nothing heavy is imported here: start-up has to stay below 1 ms.
 CSPLADE_AUTOLOAD=0 switches the hook off.
 """
 
@@ -17,17 +17,21 @@ PATCHED_MODULES = frozenset(
         "pyserini.server.backend",
     )
 )
+"""Modules with patches. A literal list, because the declarations are too slow to load at every start."""
 
 
 class PatchingFinder:
-    """Finds a module of PATCHED_MODULES where the other finders do, and patches it once it has loaded."""
+    """Finder of PATCHED_MODULES: lets the other finders find a module, and patches it once it has loaded."""
 
     def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        """Find a module as the other finders do, and plan its patches."""
         if name not in PATCHED_MODULES:
             return None
         for finder in sys.meta_path:
             find_spec = getattr(finder, "find_spec", None)
-            spec = None if finder is self or find_spec is None else find_spec(name, path, target)
+            if finder is self or find_spec is None:
+                continue
+            spec = find_spec(name, path, target)
             if spec is not None:
                 _patch_after_loading(spec)
                 return spec

@@ -44,7 +44,8 @@ def _refuse_other_bytes(words: Sequence[str]) -> None:
     for word in words:
         if lone_surrogates(word):
             raise InputError(
-                f"the argument {word!r} is not UTF-8; give text as UTF-8, and files and folders names that are"
+                f"the argument {word!r} is not UTF-8; "
+                f"give text as UTF-8, and files and folders names that are"
             )
 
 

@@ -1,4 +1,4 @@
-"""Check what a run needs (Java, Pyserini, torch, devices, hook, encoders), then make a small run of everything.
+"""Check Java, Pyserini, torch, devices, the hook and encoders; then make a small run of everything.
 
 python -m csplade_pyserini.doctor
 """
@@ -94,7 +94,10 @@ def check_java() -> str:
 
 
 def check_pyserini() -> str:
-    """Check that Pyserini imports and has the symbols that we patch. Its servers and hybrid search need faiss."""
+    """Check that Pyserini imports and has the symbols that we patch.
+
+    Its servers and hybrid search need faiss.
+    """
     from csplade_pyserini.registration import GUARDED, missing_symbols
 
     version = importlib.metadata.version("pyserini")

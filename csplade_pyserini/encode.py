@@ -1,7 +1,8 @@
 """Encode a corpus into a JsonVectorCollection. Run the same command again to resume.
 
 python -m csplade_pyserini.encode --encoder csplade-tiny --corpus corpus.jsonl --output vectors/
-python -m csplade_pyserini.encode --encoder csplade-tiny --corpus corpus.jsonl --output vectors/ --shard-id 3 --shard-num 8
+python -m csplade_pyserini.encode --encoder csplade-tiny --corpus corpus.jsonl --output vectors/ \\
+    --shard-id 3 --shard-num 8
 python -m csplade_pyserini.encode --merge --output vectors/      (shards encoded elsewhere, copied together)
 
 Under torchrun each process encodes the shard of its rank, on the GPU of its local rank.

@@ -1,22 +1,20 @@
-"""The two ways a command of ours ends badly, and the exit code of each.
+"""The two ways in which a command of ours fails, and the exit code of each.
 
 Exception
-├── ValueError  ── InputError    wrong use or bad input        exit code 2
+├── ValueError  ── InputError    wrong use or bad input              exit code 2
 └── RuntimeError ─ CheckError    the work was done, a check failed   exit code 1
 """
 
 MOST_CHARACTERS = 1_000
-"""Of an error's text: whatever it quotes, a file of one line included, it stays a sentence."""
+"""Length of an error's text at most: even if it quotes a whole file, it stays a sentence."""
 
 
 class _ShortError(Exception):
     def __str__(self) -> str:
         text = super().__str__()
-        return (
-            text
-            if len(text) <= MOST_CHARACTERS
-            else f"{text[: MOST_CHARACTERS // 2]} [...] {text[-MOST_CHARACTERS // 4 :]}"
-        )
+        if len(text) <= MOST_CHARACTERS:
+            return text
+        return f"{text[: MOST_CHARACTERS // 2]} [...] {text[-MOST_CHARACTERS // 4 :]}"
 
 
 class InputError(_ShortError, ValueError):

@@ -64,6 +64,11 @@ def empty_term(terms: Iterable[str | None]) -> str:
     return term
 
 
+def is_empty_term(term: str) -> bool:
+    """Whether a term is the reserved one, of whatever vocabulary."""
+    return term.strip("[]") == _EMPTY_TERM.strip("[]")
+
+
 def to_vector(token_ids: Sequence[int], impacts: Sequence[int], terms: Sequence[str | None]) -> Vector:
     """Make the vector of token ids and impacts: heaviest first, ties by token id.
 

@@ -19,18 +19,18 @@ import numpy as np
 from tqdm import tqdm
 
 from csplade_pyserini.collections.corpus import open_corpus
-from csplade_pyserini.collections.encoding import to_record
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import versions
 from csplade_pyserini.collections.topics import read_topics
+from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.command_line import run
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.model import SparseEncoder, load_encoder
-from csplade_pyserini.reproduction.collections import find_collections
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import described, hardware
 from csplade_pyserini.reproduction.scores import ALL, evaluate
+from csplade_pyserini.reproduction.test_collections import find_collections
 
 SCALES = (10, 20, 50, 100, 200)
 CLAMP = 255
@@ -177,7 +177,7 @@ def make_index(
         for docid, vector in zip(
             documents.texts, vectors(setting, documents, setting.document_terms, terms), strict=True
         ):
-            file.write(to_record(docid, "", vector))
+            file.write(record_line(docid, "", vector))
     built = build_index(IndexJob(collection=folder / "vectors", index=folder / "index"))
     return {"bytes": built.bytes, "postings": built.postings}
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from csplade_pyserini import command_line
-from csplade_pyserini.collections.encoding import merge_shards
+from csplade_pyserini.collections.shards import merge_shards
 from csplade_pyserini.command_line import positive
 from csplade_pyserini.errors import CheckError, InputError
 

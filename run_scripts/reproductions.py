@@ -1,7 +1,7 @@
-"""docs/reproductions.md out of the tables in run_scripts/expected; or the tables' entry for a run that is done.
+"""docs/reproductions.md out of the tables in csplade_pyserini/reproduction/expected; or the tables' entry for a run that is done.
 
 python run_scripts/reproductions.py                                           # what `make docs` runs
-python run_scripts/reproductions.py --record runs/nfcorpus/csplade-tiny       # TOML for run_scripts/expected/measured.toml
+python run_scripts/reproductions.py --record runs/nfcorpus/csplade-tiny       # TOML for csplade_pyserini/reproduction/expected/measured.toml
 """
 
 import argparse
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import markdown
 
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.command_line import run
-from csplade_pyserini.reproduction.collections import find_collections, known_collections
-from csplade_pyserini.reproduction.expected import ScoreTable, read_expected
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.reproduction.records import Record, read_record
+from csplade_pyserini.reproduction.score_tables import ScoreTable, read_expected
+from csplade_pyserini.reproduction.test_collections import find_collections, known_collections
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "reproductions.md"

@@ -144,11 +144,11 @@ def test_the_output_of_another_encoder_is_an_error_that_names_both(tmp_path, che
     output.mkdir()
     write(output / "shard.jsonl", '{"id": "1", "contents": "", "vector": {"a": 1}}')
     write_manifest(
-        CollectionManifest(encoder="yours@1", card={}, arguments={}, versions={}, shards=()), output
+        CollectionManifest(encoder="yours@1", card={}, arguments={}, versions={}, files=()), output
     )
     before = manifest_path(output).read_bytes()
     message = encode_error(tmp_path, checkpoint, corpus)
-    identity = find_checkpoint(str(checkpoint)).identity()
+    identity = find_checkpoint(str(checkpoint)).identity
     assert message.startswith(
         f"{manifest_path(output)} was made with encoder 'yours@1', this command has '{identity}': "
     )

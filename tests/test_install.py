@@ -13,7 +13,7 @@ from programs import run_python
 REPOSITORY = Path(__file__).resolve().parents[1]
 PARTS = (
     "setup.py", "setup.cfg", "pyproject.toml", "csplade_pyserini.pth", "MANIFEST.in", "README.md", "LICENSE",
-    "csplade_pyserini", "encoders", "run_scripts/expected",
+    "csplade_pyserini", "encoders", "csplade_pyserini/reproduction/expected",
 )  # fmt: skip
 IS_HOOKED = "import sys; print(any(type(finder).__name__ == 'PatchingFinder' for finder in sys.meta_path))"
 HOOK = "csplade_pyserini.pth"

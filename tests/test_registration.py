@@ -115,8 +115,8 @@ from csplade_pyserini import registration
 names = ("csplade-tiny:max_length=16", "csplade-tiny", "CSPLADE-Tiny")
 with ThreadPoolExecutor(3) as pool:
     for _ in range(6):
-        registration._load_encoder.cache_clear()
-        short, whole, other_name = pool.map(registration.shared_encoder, names)
+        registration.encoders._load_encoder.cache_clear()
+        short, whole, other_name = pool.map(registration.encoders.shared_encoder, names)
         assert whole is other_name
         assert whole.encode("heart attack") == short.encode("heart attack")
 """

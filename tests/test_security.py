@@ -14,7 +14,7 @@ from csplade_pyserini.cards import find_checkpoint, read_card
 from csplade_pyserini.collections.manifests import manifest_path
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import load_encoder
-from csplade_pyserini.registration import _may_name
+from csplade_pyserini.registration.server import may_name
 
 QUICK = ("--max-length", "8")
 
@@ -129,7 +129,7 @@ def test_a_card_leads_to_no_file_outside_its_folder(folder, key, value, reason):
 )
 def test_a_card_of_the_hub_names_no_folder_of_this_machine(tmp_path, monkeypatch, key, place):
     (tmp_path / "card.toml").write_text(f"name = 'theirs'\n{key} = '{place}'\n")
-    monkeypatch.setattr("csplade_pyserini.cards.catalogue._hub_card", lambda name: tmp_path / "card.toml")
+    monkeypatch.setattr("csplade_pyserini.cards.names._hub_card", lambda name: tmp_path / "card.toml")
     with pytest.raises(InputError, match=r"may name Hugging Face ids alone|wanted a folder inside"):
         find_checkpoint("owner/repository")
     (tmp_path / "card.toml").write_text(f"name = 'theirs'\n{key} = 'owner/model'\n")
@@ -140,7 +140,7 @@ def test_a_card_of_the_hub_names_no_folder_of_this_machine(tmp_path, monkeypatch
 def test_a_card_of_the_hub_names_no_folder_that_looks_like_a_hub_id(tmp_path, monkeypatch, key):
     (tmp_path / "card.toml").write_text(f"name = 'theirs'\n{key} = 'runs/private'\n")
     (tmp_path / "runs" / "private").mkdir(parents=True)
-    monkeypatch.setattr("csplade_pyserini.cards.catalogue._hub_card", lambda name: tmp_path / "card.toml")
+    monkeypatch.setattr("csplade_pyserini.cards.names._hub_card", lambda name: tmp_path / "card.toml")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         InputError, match=rf"{key} is 'runs/private', a folder or file here, {tmp_path}/runs/private"
@@ -149,7 +149,7 @@ def test_a_card_of_the_hub_names_no_folder_that_looks_like_a_hub_id(tmp_path, mo
 
 
 def test_a_card_of_the_hub_takes_bases_and_tokenizers_of_packages_and_no_adapters(tmp_path, monkeypatch):
-    monkeypatch.setattr("csplade_pyserini.cards.catalogue._hub_card", lambda name: tmp_path / "card.toml")
+    monkeypatch.setattr("csplade_pyserini.cards.names._hub_card", lambda name: tmp_path / "card.toml")
     (tmp_path / "card.toml").write_text(
         "name = 'theirs'\nbase = 'package:some'\ntokenizer = 'package:some'\n"
     )
@@ -262,7 +262,7 @@ def test_a_manifest_chooses_no_file(checkpoint_folder, corpus, tmp_path):
     ],
 )
 def test_a_servers_client_may_name_cards_pyserinis_encoders_and_what_the_owner_named(encoder):
-    assert _may_name(encoder, {None, "/srv/models/ours", "models/ours:max_length=64"})
+    assert may_name(encoder, {None, "/srv/models/ours", "models/ours:max_length=64"})
 
 
 @pytest.mark.parametrize(
@@ -281,11 +281,11 @@ def test_a_servers_client_may_name_cards_pyserinis_encoders_and_what_the_owner_n
     ],
 )
 def test_a_servers_client_may_name_no_folder_and_no_options(encoder):
-    assert not _may_name(encoder, {None, "csplade-tiny"})
+    assert not may_name(encoder, {None, "csplade-tiny"})
 
 
 def test_a_servers_client_may_name_no_folder_that_looks_like_a_hub_id(tmp_path, monkeypatch):
     (tmp_path / "owner" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert not _may_name("owner/model", set())
-    assert _may_name("owner/another", set())
+    assert not may_name("owner/model", set())
+    assert may_name("owner/another", set())

@@ -45,7 +45,7 @@ class Checkpoint:
     @functools.cached_property
     def identity(self) -> str:
         """Name, card hash and weight fingerprint: manifests hold it, searches compare it."""
-        return f"{self.stored_card.name}@{self.stored_card.hash()[:16]}-{self._fingerprint()}"
+        return f"{self.stored_card.name}@{self.stored_card.hash()[:16]}-{self.fingerprint}"
 
     @property
     def source(self) -> str:
@@ -54,7 +54,8 @@ class Checkpoint:
             return "on the hub"
         return f"at {self.folder}"
 
-    def _fingerprint(self) -> str:
+    @functools.cached_property
+    def fingerprint(self) -> str:
         """16 hex digits that tell weights apart: sizes, heads and tails of their files.
 
         For weights on the hub: their names and revision.

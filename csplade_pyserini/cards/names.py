@@ -50,7 +50,8 @@ class EncoderOptions:
 
     def override(self, **given: str | int | None) -> "EncoderOptions":
         """Return the options with those given (not None) in place of these."""
-        return dataclasses.replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+        changes = {key: value for key, value in given.items() if value is not None}
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
 def parse_encoder_name(text: str) -> tuple[str, EncoderOptions]:
@@ -148,7 +149,7 @@ def find_card(text: str) -> EncoderCard:
 
 
 def find_stored_card(name: str) -> EncoderCard:
-    """Find the card of a name without options. Raises InputError, listing the known names, if there is none."""
+    """Find the card of a name without options. Raises InputError that lists the known ones."""
     if is_card(name):
         return shipped_cards()[_card_names()[name.lower()]]
     file = card_file(name)

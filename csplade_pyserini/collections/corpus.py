@@ -169,7 +169,8 @@ def open_corpus(name: str, *, fields: Sequence[str] = (), docid_field: str = "")
         return JsonlCorpus(name, (path,), tuple(fields), docid_field)
     if not path.is_dir():
         raise InputError(
-            f"the corpus {name} does not exist; wanted a JSONL file, a folder of them, or {IR_DATASETS_PREFIX}ID"
+            f"the corpus {name} does not exist; "
+            f"wanted a JSONL file, a folder of them, or {IR_DATASETS_PREFIX}ID"
         )
     files = tuple(sorted(file for file in path.iterdir() if file.name.endswith(JSONL_ENDINGS)))
     if not files:

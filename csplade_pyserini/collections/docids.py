@@ -34,7 +34,7 @@ def docid_hash(docid: str) -> int:
 def refuse_repeated(hashes: "np.ndarray", docids: Callable[[], Iterable[tuple[str, object]]]) -> None:
     """Raise InputError, naming both places, if a docid stands twice; equal hashes alone are no error.
 
-    hashes: of every docid. docids: gives them again, each with its place; called only if two hashes are equal.
+    hashes: of every docid. docids: gives them again, each with its place; only called if hashes are equal.
     """
     ordered = np.sort(hashes)
     is_repeated = ordered[1:] == ordered[:-1]

@@ -172,8 +172,8 @@ def refuse_mismatch(index: Path, query_encoder: str | None) -> None:
     commit = table.get("commit")  # a folder that is no index has a manifest of another kind
     if commit and commit != index_commit(index):
         raise InputError(
-            f"{index} is not the index that {manifest_path(index)} tells of, it was changed or replaced since: "
-            f"build it again, or remove the manifest if you know what the index holds "
+            f"{index} is not the index that {manifest_path(index)} tells of, it was changed or replaced "
+            f"since: build it again, or remove the manifest if you know what the index holds "
             f"(CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
         )
     index_encoder = table["encoder"]

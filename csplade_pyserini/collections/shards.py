@@ -120,8 +120,8 @@ def read_progress(file: Path) -> Progress:
 def merge_shards(output: Path) -> CollectionManifest:
     """Write the manifest of a collection whose shards are all whole, by whatever processes.
 
-    Raises InputError if there is no work in progress, if a progress file is damaged, or if a docid stands in two
-    shards. Raises CheckError if shards are missing, changed or of different commands.
+    Raises InputError if there is no work in progress, if a progress file is damaged, or if a docid stands in
+    two shards. Raises CheckError if shards are missing, changed or of different commands.
     """
     if manifest_path(output).is_file():
         manifest = read_collection_manifest(output)

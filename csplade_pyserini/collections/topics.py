@@ -14,8 +14,9 @@ Qrels = dict[str, dict[str, int]]
 
 
 def read_topics(name: str) -> Topics:
-    """Read topics of `FILE.tsv` (`qid<TAB>text`), `FILE.jsonl` (`_id` or `id`, and `text`) or `ir_datasets:ID`.
+    """Read topics from a file or from `ir_datasets:ID`.
 
+    Files: `FILE.tsv` (`qid<TAB>text`) or `FILE.jsonl` (`_id` or `id`, and `text`), plain or gzip.
     Raises InputError that names file and line, and if there are none.
     """
     if name.startswith(IR_DATASETS_PREFIX):

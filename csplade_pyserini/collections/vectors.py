@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from csplade_pyserini.collections.docids import check_docid
+from csplade_pyserini.collections.manifests import VectorFile
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.lines import numbered_lines, parse_record
-from csplade_pyserini.impacts import LUCENE_MAX_TERM_LENGTH, Vector
+from csplade_pyserini.files.stamps import file_hash
+from csplade_pyserini.impacts import LUCENE_MAX_TERM_LENGTH, Vector, is_empty_term
 
 DELIMITER = "\x01"
-"""Character between term and frequency in postings; no vocabulary has it, and other people's terms may not."""
+"""Character between term and frequency in postings. No vocabulary has it; other terms with it are refused."""
 MOST_IMPACT = 2**31 - 1
 """Largest frequency: Lucene holds Java ints."""
 JAVA_SPACE = re.compile(r"[\t-\r\x1c- \u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]")
@@ -52,12 +54,13 @@ def read_record(line: str, place: object) -> VectorRecord:
     for key in ("id", "vector"):
         if key not in record:
             raise InputError(f"{place}: no {key}; Anserini would lose this record and the rest of its file")
-    vector = record["vector"]
-    if not isinstance(vector, dict):
-        raise InputError(
-            f"{place}: the vector is {type(vector).__name__}; wanted an object of terms and impacts"
-        )
-    return VectorRecord(check_docid(record["id"], place), vector, place)
+    _check_is_object(record["vector"], place)
+    return VectorRecord(check_docid(record["id"], place), record["vector"], place)
+
+
+def read_docid(line: str, place: object) -> str:
+    """Return the docid of a line, even of a broken record. Raises InputError if it is no JSON object."""
+    return str(parse_record(line, place).get("id", ""))
 
 
 def read_records(files: Iterable[Path]) -> Iterator[VectorRecord]:
@@ -77,6 +80,29 @@ def read_vectors(files: Iterable[Path]) -> Iterator[Vector]:
             yield vector
 
 
+def describe_file(file: Path) -> VectorFile:
+    """Count and hash a collection file that another program wrote.
+
+    Raises InputError on a record that Anserini would lose.
+    """
+    documents = empties = terms = impacts = 0
+    for record in read_records([file]):
+        check_impacts(record.vector, record.place)
+        documents += 1
+        empties += all(map(is_empty_term, record.vector))
+        terms += len(record.vector)
+        impacts += sum(record.vector.values())
+    return VectorFile(
+        file=file.name,
+        first=0,
+        documents=documents,
+        empties=empties,
+        terms=terms,
+        impacts=impacts,
+        sha256=file_hash(file),
+    )
+
+
 def to_postings(vector: dict[str, Any], place: object) -> str:
     """Format a vector as `TERM DELIMITER FREQUENCY`, separated by spaces.
 
@@ -84,7 +110,7 @@ def to_postings(vector: dict[str, Any], place: object) -> str:
     """
     check_impacts(vector, place)
     text = " ".join([f"{term}{DELIMITER}{impact}" for term, impact in vector.items()])
-    # Cheap signs first: Python's white space is more than Java's, and a character is at most two UTF-16 units.
+    # Cheap signs first: Python's white space includes Java's; a character is at most two UTF-16 units.
     words = text.split()
     is_cut = len(words) != len(vector) or " ".join(words) != text
     is_split = text.count(DELIMITER) != len(vector) or "" in vector
@@ -96,8 +122,8 @@ def to_postings(vector: dict[str, Any], place: object) -> str:
 def postings_of_line(line: str) -> tuple[str, str] | None:
     """Docid and postings of a line as `record_line` writes it, by text alone: a tenth of the cost.
 
-    Only for lines that were checked when they were written and have not changed since. None if the line has to
-    be parsed as JSON: it is of another form, has escapes, or a term that begins with a colon.
+    Only for lines that were checked when they were written and have not changed since. None if the line has
+    to be parsed as JSON: it has another form, escapes, or a term that begins with a colon.
     """
     head, mark, rest = line.rstrip().partition(_VECTOR_MARK)
     if not mark or not rest.endswith("}}"):
@@ -112,6 +138,7 @@ def postings_of_line(line: str) -> tuple[str, str] | None:
 
 def check_impacts(vector: dict[str, Any], place: object) -> None:
     """Raise InputError on an impact that is no whole number from 1 to MOST_IMPACT: Lucene would lose it."""
+    _check_is_object(vector, place)
     impacts = vector.values()
     if not vector or (set(map(type, impacts)) == {int} and min(impacts) >= 1 and max(impacts) <= MOST_IMPACT):
         return
@@ -121,6 +148,13 @@ def check_impacts(vector: dict[str, Any], place: object) -> None:
                 f"{place}: the impact of {term!r} is {impact!r}; "
                 f"wanted a whole number from 1 to {MOST_IMPACT}, as Lucene would lose it"
             )
+
+
+def _check_is_object(vector: object, place: object) -> None:
+    if not isinstance(vector, dict):
+        raise InputError(
+            f"{place}: the vector is {type(vector).__name__}; wanted an object of terms and impacts"
+        )
 
 
 def _check_terms(vector: dict[str, Any], place: object) -> None:

@@ -12,11 +12,13 @@ from csplade_pyserini.files.whole import whole_file
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Content policy behind the escaping: no script, no image, no connection."""
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; white-space: nowrap; }
-.last-left :is(th, td):last-child { text-align: left; } pre { background: #f5f5f5; padding: .75rem; overflow-x: auto; }
+.last-left :is(th, td):last-child { text-align: left; }
+pre { background: #f5f5f5; padding: .75rem; overflow-x: auto; }
 .note { color: #666; }
 """
 

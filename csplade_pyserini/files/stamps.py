@@ -1,6 +1,7 @@
 """Stamps: what an output was made of, kept as JSON, so that a change is noticed.
 
-A command that goes on with earlier work calls `refuse_changes`; one that skips finished work asks `is_made_of`.
+A command that goes on with earlier work calls `refuse_changes`. One that skips finished work asks
+`is_made_of`, or `read_stamp` if the stamp keeps results.
 """
 
 import functools
@@ -76,6 +77,11 @@ def content_hash(path: Path) -> str:
     if not path.is_file():
         files = sorted(file for file in path.rglob("*") if file.is_file())
     return _content_hash(path, tuple((file, *_size_and_time(file)) for file in files))
+
+
+def json_hash(value: Any) -> str:
+    """SHA-256 of a value as JSON."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 @functools.cache

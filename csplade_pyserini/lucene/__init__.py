@@ -1,1 +1,1 @@
-"""Java, Lucene indexes and scores, by way of Pyserini."""
+"""Java, Lucene indexes and scores, through Pyserini."""

@@ -1,9 +1,9 @@
-"""Hard negatives by BM25: an ir_datasets data set with topics and qrels to training examples in Tevatron's format."""
+"""Hard negatives by BM25: an ir_datasets data set with qrels to training examples in Tevatron's format."""
 
+import importlib.metadata
 import itertools
 import json
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,83 +14,111 @@ from tqdm import tqdm
 from csplade_pyserini.collections.corpus import open_corpus, write_corpus
 from csplade_pyserini.collections.topics import Qrels, Topics, read_qrels, read_topics
 from csplade_pyserini.errors import CheckError
-from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.files.stamps import content_hash, json_hash, read_stamp, write_stamp
+from csplade_pyserini.files.whole import remove, whole_file, whole_output
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.lucene.stock import bm25_index_command, run_stock
 
 HITS = 100
 NEGATIVES = 50
-"""Kept of the hits, from the top; an epoch's are sampled from them."""
+"""Number of hits kept, from the top; an epoch samples its negatives from them."""
 _TOPICS_AT_ONCE = 1000
 
 
 def mine_examples(name: str, folder: Path, *, threads: int = 2) -> Path:
-    """The file of examples of `ir_datasets:ID`, made on first use: positives by the qrels, negatives by BM25.
+    """Make the file of examples of `ir_datasets:ID`: positives by the qrels, negatives by BM25.
 
     Negatives are hits that the qrels do not call relevant. Topics without a relevant document in the corpus,
-    or without another hit, are left out, and counted on stderr. Raises InputError where the data set lacks a
-    part, CheckError where Pyserini fails.
+    or without another hit, are left out and counted on stderr. A file made from the same corpus, topics and
+    qrels is kept. Raises InputError if the data set lacks a part, CheckError if Pyserini fails.
     """
     examples = folder / f"{re.sub(r'[^\w.-]+', '_', name)}.jsonl"
-    if examples.is_file():
+    topics = read_topics(name)
+    qrels = read_qrels(name)
+    made_of = _made_of(name, topics, qrels)
+    stamp = examples.with_name(f".{examples.name}.stamp.json")
+    if examples.is_file() and read_stamp(stamp, made_of).get("output") == content_hash(examples):
         return examples
     prepare_java()
-    topics, qrels = read_topics(name), read_qrels(name)
     index = _bm25_index(name, folder, threads)
+    judged = {qid: topics[qid] for qid in qrels if qid in topics}
+    written = _write_examples(examples, index, judged, qrels, threads)
+    write_stamp(stamp, made_of, output=content_hash(examples))
+    sentence = f"{examples}: {written} examples of {len(judged)} judged topics"
+    if written < len(judged):
+        left_out = len(judged) - written
+        sentence += f"; {left_out} have no relevant document in the corpus, or no other hit"
+    print(sentence, file=sys.stderr)
+    return examples
+
+
+def _made_of(name: str, topics: Topics, qrels: Qrels) -> dict[str, Any]:
+    """Inputs and settings that the examples depend on."""
+    return {
+        "corpus": [name, open_corpus(name).size],
+        "topics": json_hash(topics),
+        "qrels": json_hash(qrels),
+        "hits": HITS,
+        "negatives": NEGATIVES,
+        "pyserini": importlib.metadata.version("pyserini"),
+    }
+
+
+def _bm25_index(name: str, folder: Path, threads: int) -> Path:
+    """Build a BM25 index of the data set's documents that keeps their text."""
+    index = folder / "bm25"
+    corpus = folder / "corpus"
+    stamp = folder / ".bm25.stamp.json"
+    made_of = {"corpus": [name, open_corpus(name).size]}
+    if index.is_dir() and read_stamp(stamp, made_of).get("output") == content_hash(index):
+        return index
+    write_corpus(open_corpus(name), corpus / "docs.jsonl")
+    with whole_output(index) as partial:
+        run_stock(bm25_index_command(corpus, partial, threads=threads, store_raw=True))
+    write_stamp(stamp, made_of, output=content_hash(index))
+    remove(corpus)
+    return index
+
+
+def _write_examples(examples: Path, index: Path, judged: Topics, qrels: Qrels, threads: int) -> int:
+    """Write an example for every topic that has one, and return their number."""
     from pyserini.search.lucene import LuceneSearcher
 
     searcher = LuceneSearcher(str(index))
-    judged = {qid: topics[qid] for qid in qrels if qid in topics}
     written = 0
     with whole_file(examples) as file:
-        for qid, hits in tqdm(
+        hits_of_topics = tqdm(
             _hits(searcher, judged, threads), total=len(judged), desc="mining", unit="topic"
-        ):
-            example = _example(searcher, qid, judged[qid], qrels, hits)
+        )
+        for qid, hits in hits_of_topics:
+            example = _example(searcher, qid, judged[qid], qrels[qid], hits)
             if example:
                 written += 1
                 file.write(json.dumps(example, ensure_ascii=False) + "\n")
         if not written:
             raise CheckError(
-                f"{name}: no topic has a relevant document in the corpus, and a hit that is not relevant"
+                f"{examples}: no topic has a relevant document in the corpus, and a hit that is not relevant"
             )
-    left_out = (
-        f"; {len(judged) - written} have no relevant document in the corpus, or no other hit"
-        if written < len(judged)
-        else ""
-    )
-    print(f"{examples}: {written} examples of {len(judged)} judged topics{left_out}", file=sys.stderr)
-    return examples
-
-
-def _bm25_index(name: str, folder: Path, threads: int) -> Path:
-    """A BM25 index of the data set's documents that keeps their text."""
-    index, corpus = folder / "bm25", folder / "corpus"
-    if not index.is_dir():
-        write_corpus(open_corpus(name), corpus / "docs.jsonl")
-        partial = folder / "bm25.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        run_stock(bm25_index_command(corpus, partial, threads=threads, store_raw=True))
-        partial.rename(index)
-        shutil.rmtree(corpus)
-    return index
+    return written
 
 
 def _hits(searcher: Any, topics: Topics, threads: int) -> Iterator[tuple[str, list[str]]]:
-    """(qid, docids, best first) of every topic."""
+    """Docids of every topic's hits, best first, with the qid."""
     for batch in itertools.batched(topics.items(), _TOPICS_AT_ONCE):
-        qids, texts = [qid for qid, _ in batch], [text for _, text in batch]
+        qids = [qid for qid, _ in batch]
+        texts = [text for _, text in batch]
         found = searcher.batch_search(texts, qids, k=HITS, threads=threads)
-        yield from ((qid, [hit.docid for hit in found[qid]]) for qid in qids)
+        for qid in qids:
+            yield qid, [hit.docid for hit in found[qid]]
 
 
-def _example(searcher: Any, qid: str, query: str, qrels: Qrels, hits: list[str]) -> dict[str, Any] | None:
-    """A record, or None where no relevant document is in the index, or BM25 finds no other."""
-    relevant = {docid for docid, grade in qrels[qid].items() if grade > 0}
-    positives = [passage for docid in sorted(relevant) if (passage := _passage(searcher, docid))]
-    negatives = [
-        passage for docid in hits if docid not in relevant and (passage := _passage(searcher, docid))
-    ]
+def _example(
+    searcher: Any, qid: str, query: str, grades: dict[str, int], hits: list[str]
+) -> dict[str, Any] | None:
+    """Make a record; None if the index has no relevant document, or BM25 finds no other."""
+    relevant = {docid for docid, grade in grades.items() if grade > 0}
+    positives = _passages(searcher, sorted(relevant))
+    negatives = _passages(searcher, [docid for docid in hits if docid not in relevant])
     if not positives or not negatives:
         return None
     return {
@@ -101,10 +129,12 @@ def _example(searcher: Any, qid: str, query: str, qrels: Qrels, hits: list[str])
     }
 
 
-def _passage(searcher: Any, docid: str) -> dict[str, str] | None:
-    document = searcher.doc(docid)
-    return (
-        None
-        if document is None
-        else {"docid": docid, "title": "", "text": json.loads(document.raw())["contents"]}
-    )
+def _passages(searcher: Any, docids: list[str]) -> list[dict[str, str]]:
+    """Passages of the documents that the index has."""
+    passages = []
+    for docid in docids:
+        document = searcher.doc(docid)
+        if document is not None:
+            text = json.loads(document.raw())["contents"]
+            passages.append({"docid": docid, "title": "", "text": text})
+    return passages

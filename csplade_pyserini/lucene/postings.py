@@ -1,157 +1,102 @@
-"""Records of a JsonVectorCollection to a Lucene index, by their postings.
+"""Postings to a Lucene index.
 
-Anserini writes a vector as text that repeats each term as often as its impact says, and has Lucene count
-the words again. Here each term comes once, with its frequency, and Lucene's own DelimitedTermFrequencyTokenFilter
-takes both apart: the same fields, the same postings, at a fraction of the cost.
+Anserini writes a vector as text that repeats each term as often as its impact says, and has Lucene count the
+words again. Here each term comes once, with its frequency, and Lucene's own DelimitedTermFrequencyTokenFilter
+splits the two: the same fields, the same postings, at a fraction of the cost.
 
-Everything here runs in a worker process with a JVM of its own: pyjnius is not safe under threads.
+All of it runs in a worker process with a JVM of its own: pyjnius is not safe under threads.
 """
 
 import json
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from csplade_pyserini.errors import CheckError, InputError
-from csplade_pyserini.impacts import LUCENE_MAX_TERM_LENGTH
+from csplade_pyserini.collections.vectors import DELIMITER
+from csplade_pyserini.lucene import classes
+from csplade_pyserini.lucene.classes import (
+    CONTENTS,
+    DOCID,
+    RAW,
+    java_errors,
+    open_directory,
+    open_reader,
+    to_characters,
+)
 
-CONTENTS, DOCID, RAW = "contents", "id", "raw"
-"""Anserini's names of the fields that every Pyserini searcher reads."""
-DELIMITER = "\x01"
-"""Between term and frequency; in no tokenizer's vocabulary, and refused in other people's terms."""
-MOST_IMPACT = 2**31 - 1
-"""Frequencies are Java ints."""
 MEMORY_MEGABYTES = 256
-"""Postings that a writer gathers before it writes a segment."""
-JAVA_SPACE = re.compile(r"[\t-\r\x1c- \u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]")
-"""What Lucene's WhitespaceTokenizer cuts at: Character.isWhitespace."""
-
-COLON_FIRST = re.compile('[0-9],":')
-"""An impact, then a term that begins with a colon; the term `,` has a quote before its comma."""
+"""Size of the postings that a writer gathers before it writes a segment."""
+LONGEST_WORD = "1024"
+"""Characters of a term with its frequency, at most; terms are within Lucene's own limit already."""
 
 
 class IndexCounts(NamedTuple):
-    """What Lucene itself says of an index."""
+    """Counts of an index, by Lucene itself."""
 
     documents: int
     postings: int
     terms: int
-    """Different terms; 0 where several segments would have to be merged to know."""
+    """Number of different terms; 0 if several segments would have to be merged to know."""
     impacts: int
-    """Sum of all frequencies: what Pyserini calls total terms."""
+    """Sum of all frequencies; Pyserini calls it total terms."""
 
 
 class PostingsWriter:
-    """An index being written: the fields that Anserini's default generator makes, from docids and postings."""
+    """An index being written, with the fields that Anserini's default generator makes."""
 
     def __init__(self, folder: Path, *, store_raw: bool) -> None:
         """store_raw: keep each record's line, as Anserini does with -storeRaw."""
         self._writer = _open_writer(folder)
-        # One document and its fields serve for all: a call into Java costs more than what it does there.
-        self._document = java_class("lucene.document.Document")()
-        self._docid_bytes = java_class("lucene.util.BytesRefBuilder")()
+        # One document and its fields serve for all: a call into Java costs more than its work there.
+        self._document = classes.Document()
+        self._docid_bytes = classes.BytesRefBuilder()
         self._docid_bytes.copyBytes(b"-", 0, 1)
-        self._docid = java_class("lucene.document.StringField")(
-            DOCID, "", java_class("lucene.document.Field$Store").YES
-        )
-        kind = java_class("lucene.document.FieldType")()
-        kind.setIndexOptions(java_class("lucene.index.IndexOptions").DOCS_AND_FREQS)
-        self._contents = java_class("lucene.document.Field")(CONTENTS, _characters(""), kind)
+        self._docid = classes.StringField(DOCID, "", classes.FieldStore.YES)
+        self._contents = classes.Field(CONTENTS, to_characters(""), _frequencies())
+        self._raw = classes.StoredField(RAW, classes.String(""))
         fields = [
             self._docid,
-            java_class("lucene.document.BinaryDocValuesField")(DOCID, self._docid_bytes.get()),
+            classes.BinaryDocValuesField(DOCID, self._docid_bytes.get()),
             self._contents,
         ]
-        self._raw = (
-            java_class("lucene.document.StoredField")(RAW, java_class("java.lang.String")(""))
-            if store_raw
-            else None
-        )
-        for field in [*fields, *([self._raw] if self._raw is not None else [])]:
+        if store_raw:
+            fields.append(self._raw)
+        for field in fields:
             self._document.add(field)
 
     def add(self, docid: str, postings: str, raw: str) -> None:
-        """A document: `TERM DELIMITER FREQUENCY` for each posting, with spaces between (see `postings_text`)."""
+        """Add a document. postings: as `to_postings` of collections/vectors.py formats them."""
         self._docid.setStringValue(docid)
-        in_bytes = docid.encode()
-        self._docid_bytes.copyBytes(in_bytes, 0, len(in_bytes))
+        docid_bytes = docid.encode()
+        self._docid_bytes.copyBytes(docid_bytes, 0, len(docid_bytes))
         self._contents.setStringValue(postings)
-        if self._raw is not None:
+        if raw:
             self._raw.setStringValue(raw)
         self._writer.addDocument(self._document)
 
     def close(self) -> None:
-        """Commit what was added."""
+        """Commit the documents that were added."""
         self._writer.commit()
         self._writer.close()
 
 
 def raw_text(line: str) -> str:
-    """A record as Anserini stores it: Jackson's pretty print."""
+    """Format a record as Anserini stores it: Jackson's pretty print."""
     return json.dumps(json.loads(line), ensure_ascii=False, indent=2, separators=(",", " : "))
 
 
-def postings_text(vector: dict[str, int], place: object) -> str:
-    """A record's vector as the analyzer here reads it. Raises InputError on what Lucene would lose or cut."""
-    if not isinstance(vector, dict):
-        raise InputError(
-            f"{place}: the vector is {type(vector).__name__}; wanted an object of terms and impacts"
-        )
-    text = " ".join([f"{term}{DELIMITER}{impact}" for term, impact in vector.items()])
-    types = set(map(type, vector.values()))
-    if types - {int} or (vector and (min(vector.values()) < 1 or max(vector.values()) > MOST_IMPACT)):
-        wrong = next(
-            t for t, impact in vector.items() if type(impact) is not int or not 1 <= impact <= MOST_IMPACT
-        )
-        raise InputError(
-            f"{place}: the impact of {wrong!r} is {vector[wrong]!r}; wanted a whole number from 1 to {MOST_IMPACT}, as Lucene would lose it"
-        )
-    # Cheap signs first; Python's white space is more than Java's, and a character at most two UTF-16 units.
-    words = text.split()
-    doubtful = (
-        len(words) != len(vector)
-        or " ".join(words) != text
-        or text.count(DELIMITER) != len(vector)
-        or "" in vector
-    )
-    if doubtful or max(map(len, vector), default=0) > LUCENE_MAX_TERM_LENGTH // 2:
-        _check_terms(vector, place)
-    return text
-
-
-def checked_postings_text(vector: str) -> str | None:
-    """postings_text of a vector's JSON as `to_record` writes it, between the braces, by text alone: a tenth of the cost.
-
-    For vectors that were checked when they were written and have not changed since. None where JSON's escapes or a term that begins
-    with a colon would have to be understood.
-    """
-    if "\\" in vector or vector.startswith('":') or (',":' in vector and COLON_FIRST.search(vector)):
-        return None
-    return vector[1:].replace('":', DELIMITER).replace(',"', " ")
-
-
-def _check_terms(vector: dict[str, int], place: object) -> None:
-    for term in vector:
-        if not term or JAVA_SPACE.search(term) or DELIMITER in term:
-            raise InputError(f"{place}: the term {term!r} is not one word: Lucene would cut it or lose it")
-        if len(term.encode("utf-16-le", "surrogatepass")) // 2 > LUCENE_MAX_TERM_LENGTH:
-            raise InputError(
-                f"{place}: the term {term[:20]!r}... has more than {LUCENE_MAX_TERM_LENGTH} characters: Lucene would cut it"
-            )
-
-
 def count_index(folder: Path) -> IndexCounts:
-    """What an index holds, as Pyserini's LuceneIndexReader counts it."""
+    """Count an index, as Pyserini's LuceneIndexReader does."""
     reader = open_reader(folder)
     try:
         leaves = [leaf.reader() for leaf in reader.leaves().toArray()]
-        terms = [leaf.terms(CONTENTS) for leaf in leaves]
+        terms = 0
+        if len(leaves) == 1:
+            terms = int(leaves[0].terms(CONTENTS).size())
         return IndexCounts(
             documents=int(reader.numDocs()),
             postings=int(reader.getSumDocFreq(CONTENTS)),
-            terms=int(terms[0].size()) if len(terms) == 1 else 0,
+            terms=terms,
             impacts=int(reader.getSumTotalTermFreq(CONTENTS)),
         )
     finally:
@@ -159,10 +104,10 @@ def count_index(folder: Path) -> IndexCounts:
 
 
 def merge_indexes(folders: Sequence[Path], target: Path, *, optimize: bool) -> IndexCounts:
-    """One index of all documents of `folders`, in that order; `optimize`: of one segment, as -optimize makes it."""
+    """Merge indexes into one, in order, and count it. optimize: one segment, as -optimize makes it."""
     with java_errors(f"merging into {target}"):
         writer = _open_writer(target)
-        writer.addIndexes(*[_directory(folder) for folder in folders])
+        writer.addIndexes(*map(open_directory, folders))
         if optimize:
             writer.forceMerge(1)
         writer.commit()
@@ -170,59 +115,33 @@ def merge_indexes(folders: Sequence[Path], target: Path, *, optimize: bool) -> I
         return count_index(target)
 
 
-@contextmanager
-def java_errors(doing: str) -> Iterator[None]:
-    """Raise Java's errors as CheckErrors that can leave a process, such as that of a full disk."""
-    import pyserini.pyclass  # noqa: F401  (before jnius: it says where the jar is)
-    from jnius import JavaException
-
-    try:
-        yield
-    except JavaException as error:
-        raise CheckError(f"{doing}: {str(error).splitlines()[0]}") from None
-
-
-def java_class(name: str) -> Any:
-    """A Java class, of Lucene's without their `org.apache.`."""
-    from pyserini.pyclass import autoclass
-
-    return autoclass(f"org.apache.{name}" if name.startswith("lucene.") else name)
-
-
-def _directory(folder: Path) -> Any:
-    return java_class("lucene.store.FSDirectory").open(java_class("java.nio.file.Paths").get(str(folder)))
-
-
-def open_reader(folder: Path) -> Any:
-    return java_class("lucene.index.DirectoryReader").open(_directory(folder))
-
-
 def _open_writer(folder: Path) -> Any:
-    """A writer of a new index, set up as Anserini's IndexCollection sets up its own."""
-    config = java_class("lucene.index.IndexWriterConfig")(_analyzer())
-    config.setSimilarity(java_class("io.anserini.search.similarity.ImpactSimilarity")())
-    config.setOpenMode(java_class("lucene.index.IndexWriterConfig$OpenMode").CREATE)
+    """Open a writer of a new index, set up as Anserini's IndexCollection sets up its own."""
+    config = classes.IndexWriterConfig(_analyzer())
+    config.setSimilarity(classes.ImpactSimilarity())
+    config.setOpenMode(classes.OpenMode.CREATE)
     config.setRAMBufferSizeMB(float(MEMORY_MEGABYTES))
     config.setUseCompoundFile(False)
-    return java_class("lucene.index.IndexWriter")(_directory(folder), config)
+    return classes.IndexWriter(open_directory(folder), config)
+
+
+def _frequencies() -> Any:
+    """Make the type of a field with documents and frequencies, without positions."""
+    kind = classes.FieldType()
+    kind.setIndexOptions(classes.IndexOptions.DOCS_AND_FREQS)
+    return kind
 
 
 def _analyzer() -> Any:
-    builder = java_class("lucene.analysis.custom.CustomAnalyzer").builder()
-    longest, delimiter = java_class("java.util.HashMap")(), java_class("java.util.HashMap")()
-    longest.put(
-        "maxTokenLen", "1024"
-    )  # more than a term with its frequency; terms are within Lucene's own limit already
-    delimiter.put("delimiter", DELIMITER)
-    return (
-        builder.withTokenizer("whitespace", longest)
-        .addTokenFilter("delimitedTermFrequency", delimiter)
-        .build()
-    )
+    """Make an analyzer that splits postings at spaces, and each one at the delimiter."""
+    builder = classes.CustomAnalyzer.builder()
+    builder = builder.withTokenizer("whitespace", _options(maxTokenLen=LONGEST_WORD))
+    builder = builder.addTokenFilter("delimitedTermFrequency", _options(delimiter=DELIMITER))
+    return builder.build()
 
 
-def _characters(text: str) -> Any:
-    """A java.lang.CharSequence, which pyjnius takes no str for."""
-    from jnius import cast
-
-    return cast("java.lang.CharSequence", java_class("java.lang.String")(text))
+def _options(**options: str) -> Any:
+    java_map = classes.HashMap()
+    for key, value in options.items():
+        java_map.put(key, value)
+    return java_map

@@ -1,115 +1,101 @@
-"""What a worker process of an index build does: one part of the collection after the other."""
+"""Work of a process in an index build: one part of the collection after the other."""
 
+import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
 
-from csplade_pyserini.collections.corpus import check_docid, docid_hash
-from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.lines import parse_record
+from csplade_pyserini.collections.docids import docid_hash
+from csplade_pyserini.collections.vectors import DELIMITER, postings_of_line, read_record, to_postings
 from csplade_pyserini.files.spans import Place, Span
-from csplade_pyserini.files.whole import whole_file
-from csplade_pyserini.lucene import postings
+from csplade_pyserini.files.tables import read_json
+from csplade_pyserini.files.whole import whole_file, whole_output
+from csplade_pyserini.lucene.classes import java_errors
 from csplade_pyserini.lucene.parts import part_lines
+from csplade_pyserini.lucene.postings import PostingsWriter, raw_text
 
 REPORTED = 500
-"""Documents after which a worker tells the progress bar."""
-VECTOR_MARK = '"vector":{'
-"""What to_record writes before a vector; inside a JSON string the quotes would be escaped."""
+"""Number of documents after which a worker updates the progress bar."""
 _counter: "Synchronized[int] | None" = None
 """Documents read by all workers, for the progress bar."""
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class PartCounts:
-    """What a worker read out of a part: the index has to hold as much."""
+    """Counts of the records read from a part: the index has to hold as much."""
 
-    documents: int
-    empties: int
-    postings: int
-    impacts: int
-    """Of collections without a manifest, which has this sum already."""
+    documents: int = 0
+    empties: int = 0
+    postings: int = 0
+    impacts: int = 0
+    """Counted only without a manifest, which has this sum already."""
 
     @classmethod
     def total(cls, parts: Sequence["PartCounts"]) -> "PartCounts":
-        """The counts of all parts together."""
-        return cls(*(sum(getattr(part, name) for part in parts) for name in cls.__dataclass_fields__))
+        """Add up the counts of all parts."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: sum(getattr(part, name) for part in parts) for name in names})
 
 
 def start_worker(counter: "Synchronized[int] | None") -> None:
-    """Before a worker's first part: where it counts the documents that it has read."""
+    """Set the counter of a new worker process."""
     global _counter
     _counter = counter
 
 
 def index_part(part: Span, folder: Path, store_raw: bool, checked: bool) -> None:
-    """Index a part, with its counts and docids beside, and put it into `folder` whole. Raises InputError.
+    """Index a part into `folder`, whole or not at all, with its counts and docids beside it.
 
-    checked: the collection is ours and has not changed since it was written.
+    checked: the collection is ours and has not changed since it was written. Raises InputError on a bad
+    record, CheckError on an error of Java's.
     """
-    partial = folder.with_name(f"{folder.name}.writing")
-    shutil.rmtree(partial, ignore_errors=True)
-    documents = empties = count = impacts = 0
+    counts = PartCounts()
     hashes = []
-    with postings.java_errors(f"indexing {part.file} into {folder}"):
-        writer = postings.PostingsWriter(partial, store_raw=store_raw)
-        for place, line in part_lines(part):
-            read = read_checked(line) if checked else None
-            if read is None:
-                docid, vector = read_record(line, place)
-                read = docid, postings.postings_text(vector, place)
-                impacts += sum(vector.values())
-            docid, text = read
-            writer.add(docid, text, postings.raw_text(line) if store_raw else "")
-            hashes.append(docid_hash(docid))
-            documents, empties, count = (
-                documents + 1,
-                empties + (not text),
-                count + text.count(postings.DELIMITER),
-            )
-            if documents % REPORTED == 0:
-                _report(REPORTED)
-        writer.close()
-    _report(documents % REPORTED)
-    np.save(beside(folder, "docids.npy"), np.array(hashes, dtype=np.uint64))
-    with whole_file(beside(folder, "json")) as file:
-        json.dump(asdict(PartCounts(documents, empties, count, impacts)), file)
-    partial.rename(folder)
+    with whole_output(folder) as partial:
+        with java_errors(f"indexing {part.file} into {folder}"):
+            writer = PostingsWriter(partial, store_raw=store_raw)
+            for place, line in part_lines(part):
+                docid, postings = _docid_and_postings(line, place, checked, counts)
+                writer.add(docid, postings, raw_text(line) if store_raw else "")
+                hashes.append(docid_hash(docid))
+                counts.documents += 1
+                counts.empties += not postings
+                counts.postings += postings.count(DELIMITER)
+                if counts.documents % REPORTED == 0:
+                    _report(REPORTED)
+            writer.close()
+        _report(counts.documents % REPORTED)
+        np.save(beside(folder, "docids.npy"), np.array(hashes, dtype=np.uint64))
+        with whole_file(beside(folder, "json")) as file:
+            json.dump(dataclasses.asdict(counts), file)
 
 
-def read_checked(line: str) -> tuple[str, str] | None:
-    """Docid and postings_text of a line as `to_record` writes it; None where it has to be read as JSON."""
-    head, mark, vector = line.rstrip().partition(VECTOR_MARK)
-    if not mark or not vector.endswith("}}"):
-        return None
-    text = postings.checked_postings_text(vector[:-2])
-    return None if text is None else (json.loads(f"{head}{VECTOR_MARK}}}}}")["id"], text)
+def counts_of(folder: Path) -> PartCounts:
+    """Read the counts of an indexed part."""
+    return PartCounts(**read_json(beside(folder, "json")))
+
+
+def beside(folder: Path, ending: str) -> Path:
+    """Path of a part's file beside its index."""
+    return folder.with_name(f"{folder.name}.{ending}")
+
+
+def _docid_and_postings(line: str, place: Place | str, checked: bool, counts: PartCounts) -> tuple[str, str]:
+    """Read a line by text alone if it was checked before, else as JSON; add its impacts to the counts."""
+    quick = postings_of_line(line) if checked else None
+    if quick is not None:
+        return quick
+    record = read_record(line, place)
+    postings = to_postings(record.vector, place)
+    counts.impacts += sum(record.vector.values())
+    return record.docid, postings
 
 
 def _report(documents: int) -> None:
     if _counter is not None:
         with _counter.get_lock():
             _counter.value += documents
-
-
-def read_record(line: str, place: Place | str) -> tuple[str, dict[str, int]]:
-    """A record's docid and vector. Raises InputError."""
-    record = parse_record(line, place)
-    if "id" not in record or "vector" not in record:
-        raise InputError(
-            f"{place}: no {'vector' if 'id' in record else 'id'}; Anserini would lose this record and the rest of its file"
-        )
-    return check_docid(record["id"], place), record["vector"]
-
-
-def counts_of(folder: Path) -> PartCounts:
-    return PartCounts(**json.loads(beside(folder, "json").read_text(encoding="utf-8")))
-
-
-def beside(folder: Path, ending: str) -> Path:
-    return folder.with_name(f"{folder.name}.{ending}")

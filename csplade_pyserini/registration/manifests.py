@@ -1,16 +1,18 @@
-"""Manifests for what the stock `pyserini.encode` and `pyserini.index.lucene` make with our encoders.
+"""Manifests for the output of the stock `pyserini.encode` and `pyserini.index.lucene` with our encoders.
 
-Both are written when the program ends well, so that a search on its index still knows its encoder.
+They are written when the program ends well, so that a search on its index still knows its encoder.
 """
 
+import atexit
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from csplade_pyserini.cards import card_table, find_checkpoint, parse_encoder_name
+from csplade_pyserini.cards import card_table, find_checkpoint
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     IndexManifest,
-    ShardRecord,
     index_commit,
     manifest_hash,
     manifest_path,
@@ -18,29 +20,54 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
-from csplade_pyserini.files.lines import parse_record, read_lines
-from csplade_pyserini.files.stamps import file_hash
+from csplade_pyserini.collections.vectors import describe_file
 from csplade_pyserini.lucene.stock import count_documents, size_in_bytes
+from csplade_pyserini.registration.programs import say
 
 
-def stamp_collection(encoder: str, collection: Path) -> None:
-    """Write the manifest of a directory that `pyserini.encode` has just filled."""
-    checkpoint = find_checkpoint(parse_encoder_name(encoder)[0])
-    shards = tuple(describe_file(file) for file in sorted(collection.iterdir()))
+def stamp_at_exit(output: Path, write: Callable[[], str]) -> None:
+    """Write the manifest of the program's output once it has ended well.
+
+    write: writes it, and returns a warning for the user, or an empty string. The program's own work is done
+    by then, so nothing here is an error.
+    """
+    before = _files(output)
+
+    def stamp() -> None:
+        # A program that refused its arguments has made nothing: the files there are another's.
+        if hasattr(sys, "last_exc") or _files(output) == before:
+            return
+        try:
+            warning = write()
+        except Exception as error:
+            warning = f"no manifest was written: {error}"
+        if warning:
+            say(warning)
+
+    atexit.register(stamp)
+
+
+def stamp_collection(encoder: str, collection: Path) -> str:
+    """Write the manifest of a directory that `pyserini.encode` has just filled; no warning.
+
+    Raises InputError on a record that Anserini would lose.
+    """
+    checkpoint = find_checkpoint(encoder)
     manifest = CollectionManifest(
         encoder=checkpoint.identity,
-        card=card_table(checkpoint.card),
+        card=card_table(checkpoint.stored_card),
         arguments={"command": sys.argv},
         versions=versions(),
-        shards=shards,
+        files=tuple(describe_file(file) for file in sorted(collection.iterdir())),
     )
     write_manifest(manifest, collection)
+    return ""
 
 
 def stamp_index(collection: Path, index: Path) -> str:
     """Write the manifest of an index that `pyserini.index.lucene` has just built, if its collection has one.
 
-    Returns what to tell the user: empty, or how many documents the index lacks.
+    Returns a warning if the index lacks documents, else an empty string.
     """
     if not manifest_path(collection).is_file() or not index.is_dir():
         return ""
@@ -58,21 +85,18 @@ def stamp_index(collection: Path, index: Path) -> str:
     write_manifest(built, index)
     if built.documents == manifest.documents:
         return ""
-    return f"{index} has {built.documents} documents, its collection {collection} has {manifest.documents}: documents were lost"
-
-
-def describe_file(file: Path) -> ShardRecord:
-    """Count a JsonVectorCollection file. Raises InputError on a record that Anserini would lose."""
-    documents = terms = impacts = 0
-    for number, line in enumerate(read_lines(file), start=1):
-        vector = parse_record(line, f"{file}:{number}")["vector"]
-        documents, terms, impacts = documents + 1, terms + len(vector), impacts + sum(vector.values())
-    return ShardRecord(
-        file=file.name,
-        first=0,
-        documents=documents,
-        empties=0,
-        terms=terms,
-        impacts=impacts,
-        sha256=file_hash(file),
+    return (
+        f"{index} has {built.documents} documents, its collection {collection} has {manifest.documents}: "
+        f"documents were lost"
     )
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Inode, size and time of a folder's files by name: they change when a file is written again."""
+    found = {}
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                status = entry.stat()
+                found[entry.name] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found

@@ -16,7 +16,7 @@ from csplade_pyserini.cards import EncoderCard, find_checkpoint
 from csplade_pyserini.collections.topics import read_topics
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.encoder import SparseEncoder
-from csplade_pyserini.reproduction.collections import SAMPLE
+from csplade_pyserini.reproduction.test_collections import SAMPLE
 
 BATCH = 32
 WANTED = 3.0

@@ -35,12 +35,12 @@ from tqdm import tqdm
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from csplade_pyserini.cards import Checkpoint, EncoderCard, parse_card
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.command_line import run
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.tables import read_toml
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.head import activate, streamed_peaks
-from csplade_pyserini.tables import read_toml
 
 CROPS, GLOSSES = 25_000, 20_000
 """Examples made of MS MARCO passages and of WordNet glosses."""

@@ -9,11 +9,11 @@ from csplade_pyserini.cards import (
     Checkpoint,
     EncoderCard,
     EncoderOptions,
-    catalogue,
+    checkpoints,
     find_card,
     find_checkpoint,
     is_ours,
-    merge_options,
+    names,
     parse_encoder_name,
     read_card,
     shipped_cards,
@@ -35,9 +35,9 @@ NOT_LOADED = ("torch", "transformers", "peft", "pyserini", "jnius", "jnius_confi
 def _no_hub_and_an_empty_home(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("CSPLADE_HOME", str(tmp_path / "home"))
-    catalogue._hub_card.cache_clear()
+    names._hub_card.cache_clear()
     yield
-    catalogue._hub_card.cache_clear()
+    names._hub_card.cache_clear()
 
 
 def make_checkpoint(
@@ -57,7 +57,7 @@ def test_the_cards_of_the_contract_ship_and_no_others():
 
 
 def test_every_card_file_is_named_after_its_card():
-    files = sorted(catalogue.cards_folder().glob("*.toml"))
+    files = sorted(names.cards_folder().glob("*.toml"))
     assert [file.stem for file in files] == [read_card(file).name for file in files]
     assert len(files) == len(CONTRACT)
 
@@ -146,7 +146,7 @@ def test_a_folder_may_have_an_equals_sign_or_a_colon_in_its_name(tmp_path):
 
 def test_given_options_win_over_those_in_the_name():
     options = EncoderOptions(device="cpu", max_length=8)
-    assert merge_options(options, device=None, max_length=16) == EncoderOptions(device="cpu", max_length=16)
+    assert options.override(device=None, max_length=16) == EncoderOptions(device="cpu", max_length=16)
 
 
 def test_lengths_and_top_terms_of_the_options_go_to_both_sides_of_the_card():
@@ -166,7 +166,7 @@ def test_cards_and_aliases_are_ours_in_any_case():
         for name in (card.name, *card.aliases):
             for written in (name, name.upper(), name.lower(), f"{name}:device=cpu"):
                 assert is_ours(written), written
-            assert find_card(name.upper()) is card
+            assert find_card(name.upper()) == card
 
 
 def test_a_name_of_ours_with_wrong_options_is_ours_still():
@@ -233,14 +233,14 @@ def test_an_adapter_in_a_hub_repository_is_the_encoders_own(tmp_path, monkeypatc
     (snapshot.parents[1] / "refs" / "main").write_text("0123")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    catalogue._hub_card.cache_clear()
+    names._hub_card.cache_clear()
     found = find_checkpoint("somebody/mine")
     assert (found.card.base, found.card.adapter, found.folder) == ("meta/model", "somebody/mine", None)
     (
         snapshot / "adapter_model.safetensors"
     ).unlink()  # or out of reach: loading it then is an error, never the base alone
     assert find_checkpoint("somebody/mine") == found
-    catalogue._hub_card.cache_clear()
+    names._hub_card.cache_clear()
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
@@ -267,19 +267,19 @@ def test_a_known_name_without_weights_says_where_it_looked_and_how_to_get_them(t
     assert "'csplade-8b' has no weights here" in message
     assert shipped_cards()["csplade-8b"].install in message
     assert str(tmp_path / "home" / "encoders" / "csplade-8b") in message
-    assert str(catalogue.cards_folder() / "csplade-8b") in message
+    assert str(names.cards_folder() / "csplade-8b") in message
 
 
 def test_csplade_home_defaults_to_a_folder_in_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for unset in (lambda: monkeypatch.delenv("CSPLADE_HOME"), lambda: monkeypatch.setenv("CSPLADE_HOME", "")):
         unset()
-        assert catalogue.csplade_home() == tmp_path / ".cache" / "csplade_pyserini"
+        assert checkpoints.csplade_home() == tmp_path / ".cache" / "csplade_pyserini"
 
 
 def test_weights_in_csplade_home_win_over_those_that_ship(monkeypatch, tmp_path):
     card = shipped_cards()["csplade-tiny"]
-    monkeypatch.setattr(catalogue, "cards_folder", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(checkpoints, "cards_folder", lambda: tmp_path / "shipped")
     shipped = make_checkpoint(tmp_path / "shipped" / "csplade-tiny")
     assert find_checkpoint("csplade-tiny") == Checkpoint(card, shipped)
     home = make_checkpoint(tmp_path / "home" / "encoders" / "csplade-tiny", weights=None)
@@ -302,25 +302,25 @@ def test_a_card_with_public_weights_needs_no_folder():
 def test_the_identity_is_that_of_card_and_weights_not_of_the_folder(tmp_path):
     card = EncoderCard(name="mine")
     first = make_checkpoint(tmp_path / "first", card=card)
-    identity = find_checkpoint(str(first)).identity()
+    identity = find_checkpoint(str(first)).identity
     assert identity.startswith(f"mine@{card.hash()[:16]}-")
 
     renamed = first.rename(tmp_path / "renamed")
-    assert find_checkpoint(str(renamed)).identity() == identity
+    assert find_checkpoint(str(renamed)).identity == identity
 
     other_weights = make_checkpoint(tmp_path / "weights", card=card, weights=b"wEights")
     longer_weights = make_checkpoint(tmp_path / "longer", card=card, weights=b"weights+")
     other_card = make_checkpoint(tmp_path / "card", card=EncoderCard(name="mine", echo=True))
     other_name = make_checkpoint(tmp_path / "name", card=EncoderCard(name="yours"))
     folders = (renamed, other_weights, longer_weights, other_card, other_name)
-    assert len({find_checkpoint(str(folder)).identity() for folder in folders}) == len(folders)
+    assert len({find_checkpoint(str(folder)).identity for folder in folders}) == len(folders)
 
 
 def test_the_fingerprint_sees_the_head_and_the_tail_of_a_large_file(tmp_path):
     middle = bytes(3 * 2**20)
     contents = (b"a" + middle + b"a", b"b" + middle + b"a", b"a" + middle + b"b", b"a" + middle + b"aa")
     folders = [make_checkpoint(tmp_path / str(i), weights=weights) for i, weights in enumerate(contents)]
-    assert len({Checkpoint(EncoderCard(name="a"), folder).fingerprint() for folder in folders}) == len(
+    assert len({Checkpoint(EncoderCard(name="a"), folder).fingerprint for folder in folders}) == len(
         contents
     )
 
@@ -331,7 +331,7 @@ def test_the_fingerprint_of_public_weights_is_that_of_their_names_and_revision()
         EncoderCard(name="a", base="x/y", revision="0123"),
         EncoderCard(name="a", base="x/y", adapter="x/z"),
     ]
-    assert len({Checkpoint(card, None).fingerprint() for card in cards}) == len(cards)
+    assert len({Checkpoint(card, None).fingerprint for card in cards}) == len(cards)
 
 
 @pytest.mark.parametrize("module", ["csplade_pyserini", "csplade_pyserini.cards", "csplade_pyserini.impacts"])

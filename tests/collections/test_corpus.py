@@ -158,7 +158,8 @@ def test_a_number_and_a_string_can_be_the_same_docid(tmp_path):
 
 
 def test_equal_hashes_of_different_docids_are_no_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("csplade_pyserini.collections.corpus.docid_hash", len)
+    for module in ("corpus", "docids"):
+        monkeypatch.setattr(f"csplade_pyserini.collections.{module}.docid_hash", len)
     file = write(tmp_path / "c.jsonl", doc("a"), doc("b"), doc("cc"))
     assert measure_corpus(open_corpus(str(file))).documents == 3
     write(file, doc("a"), doc("b"), doc("a"))
@@ -222,22 +223,22 @@ def test_a_folder_named_like_a_file_is_an_error(tmp_path):
     files=st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=4),
     count=st.integers(1, 12),
 )
-def test_pieces_hold_every_document_once_and_in_order(tmp_path_factory, files, count):
-    folder = tmp_path_factory.mktemp("pieces")
+def test_shards_hold_every_document_once_and_in_order(tmp_path_factory, files, count):
+    folder = tmp_path_factory.mktemp("shards")
     for number, (documents, compressed) in enumerate(files):
         lines = "".join(f"{json.dumps(doc(f'{number}-{i}'))}\n" for i in range(documents)).encode()
         (folder / f"{number}.jsonl{'.gz' * compressed}").write_bytes(
             gzip.compress(lines) if compressed else lines
         )
     corpus = open_corpus(str(folder))
-    pieces = [
-        [document.docid for document in corpus.piece(number, count).documents()] for number in range(count)
+    shards = [
+        [document.docid for document in corpus.shard(number, count).documents()] for number in range(count)
     ]
     whole = [document.docid for document in corpus.documents()]
-    assert sorted(docid for piece in pieces for docid in piece) == sorted(whole)
+    assert sorted(docid for shard in shards for docid in shard) == sorted(whole)
     if not any(compressed for _, compressed in files):
-        assert [docid for piece in pieces for docid in piece] == whole
-    assert all(piece == [docid for docid in whole if docid in piece] for piece in pieces)
+        assert [docid for shard in shards for docid in shard] == whole
+    assert all(shard == [docid for docid in whole if docid in shard] for shard in shards)
 
 
 def test_documents_are_read_as_they_are_asked_for(tmp_path):
@@ -246,17 +247,17 @@ def test_documents_are_read_as_they_are_asked_for(tmp_path):
     assert [document.docid for document in itertools.islice(corpus.documents(), 3)] == ["1", "2", "3"]
     with pytest.raises(InputError, match=f"{file}:5: not JSON"):
         list(corpus.documents())
-    assert [document.docid for document in corpus.piece(0, 2).documents()] == ["1", "2", "3"]
+    assert [document.docid for document in corpus.shard(0, 2).documents()] == ["1", "2", "3"]
 
 
-def test_a_file_that_another_piece_has_is_not_opened(tmp_path, monkeypatch):
+def test_a_file_that_another_shard_has_is_not_opened(tmp_path, monkeypatch):
     files = [
         write(tmp_path / f"{number}.jsonl", doc(f"{number}-1"), doc(f"{number}-2")) for number in range(3)
     ]
     opened = []
     real = Path.open
     monkeypatch.setattr(Path, "open", lambda file, *a, **k: opened.append(file) or real(file, *a, **k))
-    assert [document.docid for document in open_corpus(str(tmp_path)).piece(1, 3).documents()] == [
+    assert [document.docid for document in open_corpus(str(tmp_path)).shard(1, 3).documents()] == [
         "1-1",
         "1-2",
     ]
@@ -316,18 +317,18 @@ def test_an_ir_data_set_is_a_corpus(data_sets):
 
 
 @pytest.mark.parametrize("sliced", [False, True])
-def test_pieces_of_an_ir_data_set_are_ranges_of_it(data_sets, sliced):
+def test_shards_of_an_ir_data_set_are_ranges_of_it(data_sets, sliced):
     fake = FakeDataSet([TitledDoc(f"d{number}", "", "text", "url") for number in range(7)])
     if sliced:  # as the data sets whose files ir_datasets can seek in
         fake.docs_iter = lambda: fake.docs
     data_sets["fake"] = fake
-    pieces = [list(open_corpus("ir_datasets:fake").piece(number, 3).documents()) for number in range(3)]
-    assert [[document.docid for document in piece] for piece in pieces] == [
+    shards = [list(open_corpus("ir_datasets:fake").shard(number, 3).documents()) for number in range(3)]
+    assert [[document.docid for document in shard] for shard in shards] == [
         ["d0", "d1"],
         ["d2", "d3"],
         ["d4", "d5", "d6"],
     ]
-    assert pieces[1][0].place == "ir_datasets:fake, document 3"
+    assert shards[1][0].place == "ir_datasets:fake, document 3"
 
 
 def test_an_error_in_an_ir_data_set_names_the_document(data_sets):

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections import encoding
 from csplade_pyserini.collections.corpus import measure_corpus, open_corpus, shard_range
-from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus, merge_shards, to_record
+from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus
 from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
+from csplade_pyserini.collections.shards import merge_shards
+from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.model.batching import TokenBudget
 
@@ -140,7 +142,7 @@ def test_a_corpus_becomes_files_of_so_many_documents(corpus, tmp_path):
     manifest = encode_corpus(job_of(corpus, output, encoder))
     assert records_of(output) == [expected_record(number) for number in range(len(TEXTS))]
     assert list(files_of(output)) == [f"shard-0000-of-0001-{part:05d}.jsonl" for part in range(4)]
-    assert [(shard.first, shard.documents) for shard in manifest.shards] == [(0, 3), (3, 3), (6, 3), (9, 2)]
+    assert [(file.first, file.documents) for file in manifest.files] == [(0, 3), (3, 3), (6, 3), (9, 2)]
     assert encoder.encoded == [" ".join(text.split()) for text in TEXTS]
     assert sorted(path.name for path in output.parent.iterdir()) == ["out", "out.manifest.json"], (
         "nothing is left of the work"
@@ -149,7 +151,7 @@ def test_a_corpus_becomes_files_of_so_many_documents(corpus, tmp_path):
 
 def test_the_manifest_tells_what_the_files_hold(corpus, tmp_path):
     manifest = encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder()))
-    for shard in manifest.shards:
+    for shard in manifest.files:
         content = (tmp_path / "out" / shard.file).read_bytes()
         vectors = [json.loads(line)["vector"] for line in content.splitlines()]
         assert shard.sha256 == hashlib.sha256(content).hexdigest()
@@ -189,7 +191,7 @@ def test_the_text_is_kept_where_it_is_asked_for(corpus, tmp_path):
 
 
 def test_a_record_is_one_line_with_terms_as_they_are():
-    line = to_record("d1", "a\nb", {"Ġmanhattan": 2, "\\u000a": 1})
+    line = record_line("d1", "a\nb", {"Ġmanhattan": 2, "\\u000a": 1})
     assert line == '{"id":"d1","contents":"a\\nb","vector":{"Ġmanhattan":2,"\\\\u000a":1}}\n'
 
 
@@ -205,7 +207,7 @@ def test_shards_together_are_the_corpus_in_any_order(corpus, tmp_path, order):
     assert manifests[:-1] == [None] * 3
     assert manifests[-1] == read_collection_manifest(tmp_path / "many")
     assert records_of(tmp_path / "many") == records_of(tmp_path / "one")
-    assert [shard.file for shard in manifests[-1].shards] == list(files_of(tmp_path / "many"))
+    assert [shard.file for shard in manifests[-1].files] == list(files_of(tmp_path / "many"))
     assert sum(len(encoder.encoded) for encoder in encoders.values()) == len(TEXTS)
     assert not (tmp_path / "many.partial").exists()
 
@@ -213,7 +215,7 @@ def test_shards_together_are_the_corpus_in_any_order(corpus, tmp_path, order):
 def test_there_may_be_more_shards_than_documents(tmp_path):
     corpus = write_corpus(tmp_path / "corpus.jsonl", ["a", "b"])
     for shard_id in range(5):
-        has_any = bool(list(open_corpus(str(corpus)).piece(shard_id, 5).documents()))
+        has_any = bool(list(open_corpus(str(corpus)).shard(shard_id, 5).documents()))
         encoder = WordEncoder() if has_any else None
         manifest = encode_corpus(job_of(corpus, tmp_path / "out", encoder, shard_id=shard_id, shard_num=5))
     assert [record["id"] for record in records_of(tmp_path / "out")] == ["d0", "d1"]
@@ -477,7 +479,8 @@ def test_a_bad_corpus_is_an_error_before_anything_is_loaded_or_made(tmp_path):
     ("content", "complaint"),
     [
         ("{", "is not JSON"),
-        ("[]", "is no manifest of ours"),
+        ("[]", "holds list; wanted a JSON object"),
+        ('{"format": 1}', "is no manifest of ours"),
         ('{"encoder": "words@1"}', "has the format None; this version reads 1"),
         ('{"encoder": "words@1", "format": 1}', "is no manifest of a collection: wanted a list of shards"),
     ],
@@ -497,7 +500,7 @@ class CountedCorpus:
     passes: int = 0
     taken: int = 0
 
-    count = 1
+    shard_num = 1
 
     @property
     def name(self):
@@ -507,8 +510,8 @@ class CountedCorpus:
     def size(self):
         return self.inner.size
 
-    def piece(self, number, count):
-        assert (number, count) == (0, 1)
+    def shard(self, shard_id, shard_num):
+        assert (shard_id, shard_num) == (0, 1)
         return self
 
     def documents(self):
@@ -525,7 +528,7 @@ def test_the_corpus_is_read_twice_however_many_files_it_makes(corpus, tmp_path):
             job_of(corpus, tmp_path / "out", WordEncoder()), corpus=counted, documents_per_file=1
         )
     )
-    assert len(manifest.shards) == len(TEXTS)
+    assert len(manifest.files) == len(TEXTS)
     assert counted.passes == 2
     assert counted.taken <= 2 * len(TEXTS)
 

@@ -4,8 +4,8 @@ import errno
 import pytest
 from filelock import FileLock
 
-from csplade_pyserini.collections.files import sole_writer, whole_file
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.whole import sole_writer, whole_file
 
 
 def names(folder):
@@ -133,4 +133,4 @@ def test_a_file_system_without_locks_is_written_to_and_the_user_told(
     with outcome, sole_writer(tmp_path / "lock", "out"):
         done.append(True)
     assert bool(done) == goes_on
-    assert ("see to it that no other process writes out" in capsys.readouterr().err) == goes_on
+    assert ("make sure that no other process writes out" in capsys.readouterr().err) == goes_on

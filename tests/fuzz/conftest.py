@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from csplade_pyserini.cards import EncoderOptions, find_checkpoint
+from csplade_pyserini.cards import find_checkpoint
 from csplade_pyserini.command_line import run
 from csplade_pyserini.model import build_encoder
 
@@ -41,6 +41,6 @@ def call(monkeypatch, capsys) -> Callable[..., Done]:
 def one_encoder(checkpoint_folder: Path) -> Iterator[None]:
     """Loaded once: what is tried comes before the model, or goes through it."""
     with pytest.MonkeyPatch.context() as patch:
-        encoder = build_encoder(find_checkpoint(str(checkpoint_folder)), EncoderOptions())
+        encoder = build_encoder(find_checkpoint(str(checkpoint_folder)))
         patch.setattr("csplade_pyserini.model.build_encoder", lambda *_: encoder)
         yield

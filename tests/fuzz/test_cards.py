@@ -11,7 +11,7 @@ from csplade_pyserini import encode, index
 from csplade_pyserini.cards.__main__ import main as cards
 from csplade_pyserini.cards.card import EncoderCard, to_toml
 from csplade_pyserini.collections.manifests import (
-    ShardRecord,
+    VectorFile,
     manifest_path,
     read_collection_manifest,
     refuse_mismatch,
@@ -176,8 +176,8 @@ def test_a_collection_with_a_broken_manifest_is_refused_or_the_same_collection(
         else:
             # `first` and `impacts` tell of nothing that is checked here; Lucene's own sum has to equal `impacts` when an index is built.
             then, now = (
-                read_collection_manifest(collection).shards,
-                [ShardRecord(**shard) for shard in json.loads(whole)["shards"]],
+                read_collection_manifest(collection).files,
+                [VectorFile(**shard) for shard in json.loads(whole)["shards"]],
             )
             assert [(s.file, s.documents, s.empties, s.terms, s.sha256) for s in then] == [
                 (s.file, s.documents, s.empties, s.terms, s.sha256) for s in now

@@ -50,7 +50,7 @@ INDEX_EACH = """
 import json, sys
 from pathlib import Path
 import pyserini.search.lucene
-from csplade_pyserini.collections.spans import Span
+from csplade_pyserini.files.spans import Span
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.postings import count_index
 from csplade_pyserini.lucene.workers import counts_of, index_part

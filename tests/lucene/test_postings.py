@@ -1,21 +1,19 @@
 """A record's vector as text for Lucene: nothing that it would cut or lose gets there."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csplade_pyserini.collections.encoding import to_record
-from csplade_pyserini.errors import InputError
-from csplade_pyserini.lucene.postings import (
+from csplade_pyserini.collections.vectors import (
     DELIMITER,
     JAVA_SPACE,
-    checked_postings_text,
-    postings_text,
-    raw_text,
+    postings_of_line,
+    read_record,
+    record_line,
+    to_postings,
 )
-from csplade_pyserini.lucene.workers import read_checked, read_record
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.lucene.postings import raw_text
 
 CHARACTERS = st.sampled_from(',:"\\{}0aĠ[é😀') | st.characters(
     exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]
@@ -24,8 +22,8 @@ TERMS = st.text(CHARACTERS, min_size=1, max_size=9)
 
 
 def test_each_term_comes_once_with_its_impact():
-    assert postings_text({"Ġa|b": 3, "é": 12}, "here") == f"Ġa|b{DELIMITER}3 é{DELIMITER}12"
-    assert postings_text({}, "here") == ""
+    assert to_postings({"Ġa|b": 3, "é": 12}, "here") == f"Ġa|b{DELIMITER}3 é{DELIMITER}12"
+    assert to_postings({}, "here") == ""
 
 
 @given(
@@ -34,18 +32,16 @@ def test_each_term_comes_once_with_its_impact():
     docid=TERMS,
 )
 def test_our_own_records_read_as_text_are_as_read_as_json(vector, contents, docid):
-    line = to_record(docid, contents, vector)
-    read = read_checked(line)
+    line = record_line(docid, contents, vector)
+    read = postings_of_line(line)
     if read is not None:
-        assert read == (docid, postings_text(vector, "here"))
-    assert read_record(line, "here") == (docid, vector)
+        assert read == (docid, to_postings(vector, "here"))
+    assert read_record(line, "here") == (docid, vector, "here")
 
 
 def test_only_escapes_and_few_terms_have_to_be_read_as_json():
     def refused(vector):
-        return (
-            checked_postings_text(json.dumps(vector, ensure_ascii=False, separators=(",", ":"))[1:-1]) is None
-        )
+        return postings_of_line(record_line("docid", "", vector)) is None
 
     assert [term for term in map(chr, range(33, 127)) if refused({"a": 1, term: 2})] == ['"', ":", "\\"]
     assert refused({":a": 1})
@@ -53,7 +49,7 @@ def test_only_escapes_and_few_terms_have_to_be_read_as_json():
 
 
 def test_terms_that_only_python_takes_for_white_space_are_kept():
-    assert postings_text({"a\u00a0b": 1, "a\u0085b": 2, "😀" * 60: 3}, "here").count(DELIMITER) == 3
+    assert to_postings({"a\u00a0b": 1, "a\u0085b": 2, "😀" * 60: 3}, "here").count(DELIMITER) == 3
 
 
 @pytest.mark.parametrize(
@@ -77,7 +73,7 @@ def test_terms_that_only_python_takes_for_white_space_are_kept():
 )
 def test_what_lucene_would_lose_is_refused_with_its_place(vector, problem):
     with pytest.raises(InputError) as error:
-        postings_text(vector, "here")
+        to_postings(vector, "here")
     assert problem in str(error.value)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from programs import shown_by_browser
 
-from csplade_pyserini.reproduction import collections
-from csplade_pyserini.reproduction.expected import ScoreTable
+from csplade_pyserini.reproduction import test_collections as collections
 from csplade_pyserini.reproduction.records import Record
 from csplade_pyserini.reproduction.report import write_report
+from csplade_pyserini.reproduction.score_tables import ScoreTable
 from csplade_pyserini.reproduction.steps import System
 
 VECTOR = '{"id": "d1", "contents": "", "vector": {"a": 3, "b": 250}}\n'

@@ -1,0 +1,95 @@
+"""Java classes by their short names, and the names of Lucene fields.
+
+`classes.TermQuery` loads the class on first use, and with the first class a JVM. Pyserini is imported before
+pyjnius, because it says where the jar is.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from csplade_pyserini.errors import CheckError
+
+CONTENTS = "contents"
+DOCID = "id"
+RAW = "raw"
+"""Anserini's names of the fields that every Pyserini searcher reads."""
+
+NAMES = {
+    "BinaryDocValuesField": "org.apache.lucene.document.BinaryDocValuesField",
+    "BooleanClauseOccur": "org.apache.lucene.search.BooleanClause$Occur",
+    "BooleanQueryBuilder": "org.apache.lucene.search.BooleanQuery$Builder",
+    "BoostQuery": "org.apache.lucene.search.BoostQuery",
+    "BytesRefBuilder": "org.apache.lucene.util.BytesRefBuilder",
+    "CustomAnalyzer": "org.apache.lucene.analysis.custom.CustomAnalyzer",
+    "DirectoryReader": "org.apache.lucene.index.DirectoryReader",
+    "Document": "org.apache.lucene.document.Document",
+    "FSDirectory": "org.apache.lucene.store.FSDirectory",
+    "Field": "org.apache.lucene.document.Field",
+    "FieldStore": "org.apache.lucene.document.Field$Store",
+    "FieldType": "org.apache.lucene.document.FieldType",
+    "HashMap": "java.util.HashMap",
+    "ImpactSimilarity": "io.anserini.search.similarity.ImpactSimilarity",
+    "IndexOptions": "org.apache.lucene.index.IndexOptions",
+    "IndexSearcher": "org.apache.lucene.search.IndexSearcher",
+    "IndexWriter": "org.apache.lucene.index.IndexWriter",
+    "IndexWriterConfig": "org.apache.lucene.index.IndexWriterConfig",
+    "OpenMode": "org.apache.lucene.index.IndexWriterConfig$OpenMode",
+    "Paths": "java.nio.file.Paths",
+    "StoredField": "org.apache.lucene.document.StoredField",
+    "String": "java.lang.String",
+    "StringField": "org.apache.lucene.document.StringField",
+    "Term": "org.apache.lucene.index.Term",
+    "TermQuery": "org.apache.lucene.search.TermQuery",
+}
+"""Full names of the Java classes used here."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return java_class(name)
+
+
+def java_class(name: str) -> Any:
+    """Load a Java class by its short name."""
+    from pyserini.pyclass import autoclass
+
+    return autoclass(NAMES[name])
+
+
+def cast_to(java_name: str, value: Any) -> Any:
+    """Return a Java object as one of its interfaces or superclasses."""
+    import pyserini.pyclass  # noqa: F401  (before jnius)
+    from jnius import cast
+
+    return cast(java_name, value)
+
+
+def to_characters(text: str) -> Any:
+    """Return a text as java.lang.CharSequence, which pyjnius does not make of a str."""
+    return cast_to("java.lang.CharSequence", java_class("String")(text))
+
+
+def open_directory(folder: Path) -> Any:
+    """Open a folder as a Lucene directory."""
+    return java_class("FSDirectory").open(java_class("Paths").get(str(folder)))
+
+
+def open_reader(folder: Path) -> Any:
+    """Open an index for reading. Raises pyjnius's JavaException if it is none."""
+    return java_class("DirectoryReader").open(open_directory(folder))
+
+
+@contextmanager
+def java_errors(doing: str, error_type: type[Exception] = CheckError) -> Iterator[None]:
+    """Turn Java's errors, such as a full disk, into errors of ours, which can leave a process."""
+    import pyserini.pyclass  # noqa: F401  (before jnius)
+    from jnius import JavaException
+
+    try:
+        yield
+    except JavaException as error:
+        reason, *_ = str(error).splitlines()
+        raise error_type(f"{doing}: {reason}") from None

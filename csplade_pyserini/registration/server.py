@@ -1,0 +1,259 @@
+"""Pyserini's servers on local impact indexes.
+
+The stock backend looks every impact index up among the prebuilt ones, and fails on a local one (KeyError).
+It loads any encoder that a client names (MCP has a field for it): folders and files of the server are refused
+here. It also calls Java from many threads at once: with an index of ours, one thread calls at a time.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from csplade_pyserini.cards import is_card, is_hub_id, is_ours, parse_encoder_name
+from csplade_pyserini.collections.manifests import refuse_mismatch
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.registration import java
+from csplade_pyserini.registration.command_lines import is_our_query_file
+from csplade_pyserini.registration.encoders import shared_encoder
+from csplade_pyserini.registration.patches import Function, after_loading, relies_on, replaces
+from csplade_pyserini.registration.searcher import query_identity, stock_name
+
+MODULE = "pyserini.server.backend"
+_STORES = "_csplade_doc_stores"
+"""Attribute of a backend with the searchers that read documents from impact indexes, by path."""
+
+relies_on(
+    MODULE,
+    "SharedSearchBackend._lock_for_index_name",
+    "SharedSearchBackend._params_require_searcher_rebuild",
+    "SharedSearchBackend.resolve_index_dir",
+    "BadSearchRequestError",
+    "IndexNotAvailableError",
+    "INDEX_TYPE",
+    "LuceneSearcher",
+)
+
+
+class _WithLocalIndexes(dict[str, Any]):
+    """Index descriptions by name that are empty, instead of an error, for a local index."""
+
+    def __missing__(self, name: str) -> dict[str, Any]:
+        return {}
+
+
+@after_loading(MODULE)
+def describe_local_indexes(module: ModuleType) -> None:
+    """Let the backend look up impact indexes that are not prebuilt."""
+    module.INDEX_TYPE["impact"] = _WithLocalIndexes(module.INDEX_TYPE["impact"])
+
+
+@replaces(MODULE, "SharedSearchBackend._ensure_index")
+def ensure_index(
+    stock: Function,
+    self: Any,
+    index_name: str,
+    *,
+    encoder: str | None = None,
+    ef_search: int | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Open an index. Downloads and encoders come before Java is locked: they may take minutes."""
+    with _answered():
+        local = _impact_index(self, index_name)
+        config = _open_config(self, index_name, ef_search, encoder)
+        if config is None:
+            encoder = _check_encoder(self, index_name, encoder)
+            _download(self, index_name)
+            if local is not None and encoder and is_ours(encoder):
+                shared_encoder(encoder)
+            with _java(self):
+                config = stock(self, index_name, encoder=encoder, ef_search=ef_search, **kwargs)
+    if local is not None and config.index_type == "impact":  # and no prebuilt index of that name
+        config.base_index = local.base_index
+    return config
+
+
+@replaces(MODULE, "SharedSearchBackend._doc_store_lucene_searcher")
+def doc_store(stock: Function, self: Any, start_index_name: str, **kwargs: Any) -> Any:
+    """Return the searcher that has an index's documents; a local impact index may hold its own."""
+    local = _impact_index(self, start_index_name)
+    if local is None:
+        return stock(self, start_index_name, **kwargs)
+    if local.base_index:
+        return stock(self, local.base_index, **kwargs)
+    stores = self.__dict__.setdefault(_STORES, {})
+    if local.path not in stores:
+        stores[local.path] = _backend().LuceneSearcher(local.path)
+    return stores[local.path]
+
+
+@replaces(MODULE, "SharedSearchBackend.close_all")
+def close_all(stock: Function, self: Any) -> None:
+    """Close the searchers of documents too."""
+    stock(self)
+    for store in self.__dict__.pop(_STORES, {}).values():
+        store.close()
+
+
+@replaces(MODULE, "SharedSearchBackend._search_impl")
+def search(stock: Function, self: Any, query: Any, index_name: str, *args: Any, **kwargs: Any) -> Any:
+    """Search one index, with Java locked.
+
+    Impact searchers take the lock themselves, ours once the query is encoded. Sharded searches have two words
+    in their name; they work in threads of their own, which would wait for a lock that is held here.
+    """
+    is_sharded = "shard" in index_name and "msmarco" in index_name
+    with _answered():
+        if is_sharded or _impact_index(self, index_name) is not None:
+            return stock(self, query, index_name, *args, **kwargs)
+        _download(self, index_name)
+        with _java(self):
+            return stock(self, query, index_name, *args, **kwargs)
+
+
+@replaces(MODULE, "SharedSearchBackend._search_single_shard")
+def search_shard(stock: Function, self: Any, shard_name: str, *args: Any, **kwargs: Any) -> Any:
+    """Search one part of a sharded index, with Java locked."""
+    _download(self, shard_name)
+    with _java(self):
+        return stock(self, shard_name, *args, **kwargs)
+
+
+@replaces(MODULE, "SharedSearchBackend._bulk_fetch_and_format_documents")
+def fetch(stock: Function, self: Any, docids: list[str], start_index_name: str, **kwargs: Any) -> Any:
+    """Fetch documents, with Java locked."""
+    local = _impact_index(self, start_index_name)
+    texts = start_index_name
+    if local is not None:
+        texts = local.base_index
+    if texts:
+        _download(self, texts)
+    with _java(self):
+        return stock(self, docids, start_index_name, **kwargs)
+
+
+def may_name(encoder: str, configured: set[str | None]) -> bool:
+    """Whether a client may name this encoder: a card, a configured one, or a name of Pyserini's own."""
+    if encoder in configured or is_card(encoder):
+        return True
+    has_form_of_a_name = is_hub_id(encoder) or re.fullmatch(r"[\w-]+", encoder)
+    return bool(has_form_of_a_name) and not os.path.exists(encoder) and not is_ours(encoder)
+
+
+def _backend() -> Any:
+    from pyserini.server import backend
+
+    return backend
+
+
+def _impact_index(backend: Any, index_name: str) -> Any:
+    """Return the configuration of a local impact index; None if there is none of that name."""
+    local = backend._local_indexes.get(index_name)
+    if local is None or local.index_type != "impact":
+        return None
+    return local
+
+
+def _serves_ours(backend: Any) -> bool:
+    locals_ = backend._local_indexes.values()
+    encoders = [local.encoder or "" for local in locals_ if local.index_type == "impact"]
+    return any(is_ours(encoder) or is_our_query_file(encoder) for encoder in encoders)
+
+
+def _java(backend: Any) -> Any:
+    """Return the lock on Java if an index of ours is served, else none."""
+    if _serves_ours(backend):
+        return java.lock
+    return nullcontext()
+
+
+def _open_config(
+    backend: Any, index_name: str, ef_search: int | None = None, encoder: str | None = None
+) -> Any:
+    """Return the index if it is open as it is asked for, else None."""
+    with backend._lock_for_index_name(index_name):
+        config = backend.indexes.get(index_name)
+        if config is None or config.searcher is None:
+            return None
+        if backend._params_require_searcher_rebuild(config, ef_search=ef_search, encoder=encoder):
+            return None
+        return config
+
+
+def _download(backend: Any, index_name: str) -> None:
+    """Download a prebuilt index and the index of its texts, before Java is locked."""
+    if not _serves_ours(backend):
+        return  # nobody waits for the lock then, and Pyserini downloads in its own time
+    for name in _prebuilt_names(index_name):
+        if _open_config(backend, name) is not None:
+            continue
+        with backend._lock_for_index_name(name):
+            folder = backend.resolve_index_dir(name)
+        if folder is None:
+            raise _backend().IndexNotAvailableError(f"Unable to open index: {name}")
+
+
+def _prebuilt_names(index_name: str) -> list[str]:
+    """Names of a prebuilt index and of the indexes of its texts; none for an index that is not prebuilt."""
+    names: dict[str, None] = {}
+    for kind in _backend().INDEX_TYPE.values():
+        if index_name not in kind:
+            continue
+        names[index_name] = None
+        if kind[index_name].get("texts"):
+            names[kind[index_name]["texts"]] = None
+    return list(names)
+
+
+def _check_encoder(backend: Any, index_name: str, encoder: str | None) -> str | None:
+    """Return the canonical configured name of the client's encoder, so that Pyserini keeps the index open.
+
+    Raises InputError, before Pyserini closes the index for it, if the index has another one.
+    """
+    local = _impact_index(backend, index_name)
+    configured = {local_index.encoder for local_index in backend._local_indexes.values()}
+    if encoder and not may_name(encoder, configured):
+        raise InputError(
+            f"encoder {encoder!r} is not for clients; "
+            f"wanted the name of a card, or an encoder of this server's configuration"
+        )
+    if local is None:
+        return encoder
+    name = encoder or local.encoder
+    if not name:
+        return encoder
+    refuse_mismatch(Path(local.path), query_identity(name) or stock_name(name))
+    if local.encoder and _is_same_encoder(name, local.encoder):
+        return str(local.encoder)
+    if local.encoder and query_identity(local.encoder) is not None:
+        raise InputError(f"{index_name} is searched with {local.encoder}, not with {name}")
+    return encoder
+
+
+def _is_same_encoder(one: str, other: str) -> bool:
+    """Whether two names are of one encoder with the same options."""
+    if one == other:
+        return True
+    if not is_ours(one) or not is_ours(other):
+        return False
+    _, options = parse_encoder_name(one)
+    _, other_options = parse_encoder_name(other)
+    return options == other_options and query_identity(one) == query_identity(other)
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turn an InputError, even one that Pyserini has wrapped, into an answer to the client."""
+    try:
+        yield
+    except Exception as error:
+        reason: BaseException | None = error
+        while reason is not None and not isinstance(reason, InputError):
+            reason = reason.__cause__
+        if reason is None:
+            raise
+        raise _backend().BadSearchRequestError(str(reason)) from reason
