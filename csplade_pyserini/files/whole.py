@@ -18,6 +18,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _TEXT: dict[str, Any] = {"encoding": "utf-8", "newline": "\n"}
 _WAIT_FOREVER = -1
 _DO_NOT_WAIT = 0
+_ATTEMPTS = 100
 
 
 @contextmanager
@@ -91,13 +92,9 @@ def sole_writer(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     that errors name. wait: wait for another writer instead of raising. Raises InputError if another
     process holds the lock, or if it cannot be written.
     """
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {what}: {error.strerror}") from error
     held = FileLock(lock)
     try:
-        held.acquire(timeout=_WAIT_FOREVER if wait else _DO_NOT_WAIT)
+        _acquire(held, lock, wait)
     except Timeout as error:
         raise InputError(
             f"another process is writing {what} (it holds {lock}): wait for it, or stop it; "
@@ -121,3 +118,14 @@ def sole_writer(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         held.release()
         with suppress(OSError):
             lock.parent.rmdir()  # only if the block left nothing in it
+
+
+def _acquire(held: FileLock, lock: Path, wait: bool) -> None:
+    for left in reversed(range(_ATTEMPTS)):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held.acquire(timeout=_WAIT_FOREVER if wait else _DO_NOT_WAIT)
+            return
+        except FileNotFoundError:  # a writer that has just ended removed the folder
+            if not left:
+                raise

@@ -320,9 +320,7 @@ def test_the_fingerprint_sees_the_head_and_the_tail_of_a_large_file(tmp_path):
     middle = bytes(3 * 2**20)
     contents = (b"a" + middle + b"a", b"b" + middle + b"a", b"a" + middle + b"b", b"a" + middle + b"aa")
     folders = [make_checkpoint(tmp_path / str(i), weights=weights) for i, weights in enumerate(contents)]
-    assert len({Checkpoint(EncoderCard(name="a"), folder).fingerprint for folder in folders}) == len(
-        contents
-    )
+    assert len({Checkpoint(EncoderCard(name="a"), folder).fingerprint for folder in folders}) == len(contents)
 
 
 def test_the_fingerprint_of_public_weights_is_that_of_their_names_and_revision():
