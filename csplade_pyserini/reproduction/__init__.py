@@ -1,1 +1,1 @@
-"""From an encoder to a table of scores that are held against the expected ones."""
+"""Reproduction: from an encoder and a test collection to scores, compared with the expected ones."""
