@@ -8,8 +8,12 @@ from programs import run_python
 
 from csplade_pyserini.cards import shipped_cards
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.reproduction.collections import find_collections, known_collections, read_collections
-from csplade_pyserini.reproduction.expected import differences, expected_scores, read_expected
+from csplade_pyserini.reproduction.score_tables import differences, expected_scores, read_expected
+from csplade_pyserini.reproduction.test_collections import (
+    find_collections,
+    known_collections,
+    read_collections,
+)
 
 COLLECTION = """
 [[collection]]
