@@ -85,7 +85,7 @@ def vector_lines(text: AttributedText, readable: Callable[[str], str], *, terms:
 
 
 def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: set[int]) -> Iterator[str]:
-    """Lines of a table in aligned columns; left: columns that are aligned left."""
+    """Lines of a table. left: columns that are aligned left, not right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = []
@@ -118,7 +118,7 @@ def _token(text: AttributedText | None, position: int | None, raw: bool) -> str:
 
 
 def _wrapped(words: Sequence[str]) -> Iterator[str]:
-    """Lines of words, separated by commas, at most LINE_WIDTH characters if the words allow."""
+    """Lines of words with commas between, at most LINE_WIDTH characters each."""
     line = ""
     for word in words:
         if line and len(line) + len(word) + 2 > LINE_WIDTH:

@@ -1,4 +1,4 @@
-"""Top hits of a few topics, with the terms that matched: a first look at a run."""
+"""A first look at a run: top hits of a few topics, and the terms that matched."""
 
 import itertools
 from collections.abc import Callable, Container
@@ -21,9 +21,9 @@ TEXT_WIDTH = 90
 def print_matches(
     checkpoint: Checkpoint, *, topics: Path, corpus: Path, run: Path, vectors: Path, count: int
 ) -> None:
-    """Print the top hits of the first `count` topics, and the terms that give most of each score.
+    """Print the top hits of the first `count` topics, with their best terms.
 
-    run: a TREC run over the collection `vectors` of the corpus.
+    run: a TREC run over `vectors`, the collection of the corpus.
     """
     from csplade_pyserini.model import build_encoder
 
@@ -42,7 +42,7 @@ def print_matches(
 
 
 def top_hits(run: Path, qids: Container[str]) -> dict[str, list[str]]:
-    """Read the first HITS docids of each of these topics from a TREC run."""
+    """Read the first HITS docids of these topics from a TREC run."""
     hits: dict[str, list[str]] = {}
     for line in read_lines(run):
         qid, _, docid, _, _, _ = line.split()
@@ -52,7 +52,7 @@ def top_hits(run: Path, qids: Container[str]) -> dict[str, list[str]]:
 
 
 def matching_terms(query: Vector, document: Vector, readable: Callable[[str], str]) -> list[str]:
-    """Terms that give most of the score, each with both impacts: `word 12x34`, the query's first."""
+    """Terms that give most of the score, as `heart 12x34`: impact of the query, then of the document."""
     products = {term: impact * document[term] for term, impact in query.items() if term in document}
     best = sorted(products, key=lambda term: -products[term])[:TERMS]
     return [f"{readable(term).strip()} {query[term]}x{document[term]}" for term in best]

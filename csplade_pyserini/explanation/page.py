@@ -1,6 +1,6 @@
-"""An explanation as one HTML page: shaded tokens with their terms on hover, and a bar for each term.
+"""An explanation as one HTML page: shaded tokens, and a bar for each term.
 
-A token is as dark as its part of the score.
+A token is as dark as its part of the score, and shows its terms when pointed at.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,7 +42,7 @@ summary { cursor: pointer; color: #666; font-size: 13px; margin: .4rem 0; }
 
 
 class _Unit(NamedTuple):
-    """Characters `start` to `end` of a text, `end` excluded, and the tokens that stand for them."""
+    """Tokens that stand for characters `start` to `end` of a text, `end` excluded."""
 
     start: int
     end: int
@@ -144,7 +144,7 @@ def _shares_at(
 
 
 def _shaded(text: AttributedText, shares_at: Mapping[int, Sequence[TermShare]], raw: bool) -> str:
-    """Shade each token of a text by its part of the score. Text that was cut off follows in grey."""
+    """Shade each token by its part of the score; text that was cut off is grey."""
     units = _units(text)
     terms = [_terms_of(unit, shares_at) for unit in units]
     totals = [sum(share.share for share in shares) for shares in terms]
@@ -176,7 +176,7 @@ def _terms_of(unit: _Unit, shares_at: Mapping[int, Sequence[TermShare]]) -> list
 
 
 def _units(text: AttributedText) -> list[_Unit]:
-    """Group the tokens that share a character, as bytes of one do, and keep the others alone."""
+    """Units of a text: one token, or several that share a character, as its bytes do."""
     units: list[_Unit] = []
     for position, (start, end) in enumerate(text.spans):
         if not units or start >= units[-1].end:

@@ -1,4 +1,4 @@
-"""A score taken apart: each matched term's impacts and share, and the tokens that gave it its weights.
+"""Shares of a score: each matched term's impacts, and the tokens behind its weights.
 
 The score is the inner product of two integer vectors, so the products of the matched terms sum to it exactly.
 A term's weight is the maximum over the text's tokens (arXiv 2504.10816, eq. 1): one token stands behind it.
@@ -12,7 +12,7 @@ from csplade_pyserini.lucene.matching import ImpactIndex, Match, equals_score
 from csplade_pyserini.model import AttributedText, SparseEncoder
 
 TOLERATED_IMPACT = 1
-"""Largest difference of impacts that were rounded on another device. More means another text."""
+"""Difference that rounding on another device explains. More means another text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class ExplainedHit:
     document: AttributedText | None
     """None without the document's text."""
     text_has_changed: bool
-    """Whether the text has other impacts than the index, so that the document's positions are a guess."""
+    """Whether the text has other impacts than the index. Then its positions are a guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,10 @@ def explain_hits(
 
 
 def is_expansion(term: str, text: AttributedText, readable: Callable[[str], str]) -> bool:
-    """Whether a term is none of the text's tokens. Case and the mark of a word's beginning do not count."""
+    """Whether a term is none of the text's tokens.
+
+    Case and the mark of a word's beginning do not count.
+    """
     return _surface(term, readable) not in {_surface(token, readable) for token in text.tokens}
 
 
