@@ -1,1 +1,1 @@
-"""Reproduction: from an encoder and a test collection to scores, compared with the expected ones."""
+"""Reproduction: scores of an encoder on a test collection, and whether they are as expected."""

@@ -1,4 +1,4 @@
-"""Input files of a test collection: corpus, topics and qrels, in the forms that Pyserini reads."""
+"""Input files of a test collection, as Pyserini reads them: corpus, topics, qrels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ class Inputs:
         return documents
 
     def _write_topics(self, topics: TopicSet) -> None:
-        """Write the qrels, and the judged topics: only these count, as in trec_eval's own mean."""
+        """Write the qrels and the judged topics. Only these count, as in trec_eval's own mean."""
         texts = read_topics(topics.topics)
         qrels = read_qrels(topics.qrels or topics.topics)
         judged = {qid: text for qid, text in texts.items() if qid in qrels}

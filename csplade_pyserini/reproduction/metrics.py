@@ -13,7 +13,7 @@ class Metric:
     """Name that trec_eval prints."""
     options: tuple[str, ...] = ()
     binary: bool = True
-    """Whether it ignores grades: a document is relevant or not, so the least relevant grade matters."""
+    """Whether it ignores grades. Then the least grade that counts as relevant matters."""
 
 
 METRICS = {

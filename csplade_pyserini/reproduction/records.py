@@ -1,4 +1,4 @@
-"""Record of a run, as JSON beside it: scores, sizes, times, versions and hardware."""
+"""Record of a run: scores, sizes, times, versions and hardware, as JSON beside it."""
 
 import json
 import os
@@ -26,7 +26,10 @@ Evaluated = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One system on one test collection. A key is the name of the test collection with its topics."""
+    """One system on one test collection.
+
+    Keys name the test collection with its topics.
+    """
 
     system: str
     collection: str
@@ -37,7 +40,7 @@ class Record:
     """Score of each topic, by key and metric."""
     index_bytes: int
     query_terms: dict[str, float] = field(default_factory=dict)
-    """Mean active terms of the queries, by key, if a command of its own encoded them."""
+    """Mean active terms of the queries, by key, if they have a query file."""
     documents: int = 0
     """0 if the index has no manifest of ours."""
     postings: int = 0
@@ -124,7 +127,7 @@ def read_record(folder: Path) -> Record:
 
 
 def hardware() -> dict[str, str | int]:
-    """Processor, cores that this process may use, memory if known, and GPUs if torch sees any."""
+    """Processor, usable cores, memory if known, and GPUs if torch sees any."""
     import torch
 
     found: dict[str, str | int] = {"processor": _processor(), "cores": _cores()}

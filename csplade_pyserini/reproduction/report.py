@@ -1,4 +1,4 @@
-"""report.html: scores, sizes and times of a run, on one page that needs no network."""
+"""report.html: scores, sizes and times of a run. The page needs no network."""
 
 import itertools
 import statistics
@@ -65,7 +65,7 @@ def _topics_parts(
 
 
 def _scores(key: str, metrics: Sequence[str], records: Sequence[Record], tables: Sequence[ScoreTable]) -> str:
-    """Scores of this run, then, in a table of their own, those measured before or reported by others."""
+    """One table of this run's scores, and one of earlier scores and others' reports."""
     here = [[record.system, *_cells(record.scores[key], metrics)] for record in records]
     page = table(["run here", *metrics], here)
     others = []

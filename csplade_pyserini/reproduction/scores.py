@@ -29,8 +29,9 @@ def evaluation_commands(qrels: Path | str, run: Path, topics: TopicSet) -> list[
 
 
 def evaluate(qrels: Path | str, run: Path, topics: TopicSet) -> _Values:
-    """Score a run: each metric's value for topics with hits, and under ALL the mean over the qrels' topics.
+    """Score a run: values by topic, by metric.
 
+    ALL has the mean over the qrels' topics. Topics without hits have no value, and count as 0 there.
     Scores are kept beside the run, and used again while run, qrels, commands and Pyserini are the same.
     Raises CheckError if a score is missing.
     """

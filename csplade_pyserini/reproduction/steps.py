@@ -28,7 +28,7 @@ class Step:
     """One command, and the file or folder that it makes."""
 
     name: str
-    """Verb or noun for tables of times."""
+    """Name in tables of times."""
     command: list[str]
     """Words of the command; one of them is the output."""
     output: Path
@@ -47,14 +47,14 @@ class Step:
 
 @dataclass(frozen=True)
 class System:
-    """An encoder or BM25 on a test collection: an index, and a run for each set of topics."""
+    """An encoder or BM25 on a test collection: one index, one run per set of topics."""
 
     name: str
     folder: Path
     build: tuple[Step, ...]
     """Steps from documents to the index, which the last one makes."""
     searches: dict[str, tuple[Step, ...]]
-    """Steps from topics to a run, which the last one makes. Keys name test collection and topics."""
+    """Steps from topics to a run, which the last one makes, by test collection with topics."""
 
     @property
     def steps(self) -> list[Step]:
@@ -170,7 +170,7 @@ def run_step(step: Step) -> float | None:
     """
     print(f"$ {shown(step.command)}", file=sys.stderr)
     if _is_done(step):
-        print("  done already, and as it was", file=sys.stderr)
+        print("  done already, and unchanged", file=sys.stderr)
         return None
     if step.atomic:
         step.output.parent.mkdir(parents=True, exist_ok=True)
@@ -183,12 +183,12 @@ def run_step(step: Step) -> float | None:
 
 
 def _is_done(step: Step) -> bool:
-    """Whether the same command has made the output that is there, of the inputs that are there."""
+    """Whether the same command has made this output of these inputs."""
     return step.stamp.is_file() and step.output.exists() and is_made_of(step.stamp, _made_of(step))
 
 
 def _run(step: Step, output: Path) -> float:
-    """Run the command with `output` in place of the step's output; return its seconds."""
+    """Run the command with another output path; return its seconds."""
     command = [str(output) if word == str(step.output) else word for word in step.command]
     start = time.monotonic()
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
