@@ -1,4 +1,4 @@
-"""Encode, index, search and score a test collection, next to BM25 and to the expected scores.
+"""Encode, index, search and score a test collection, next to BM25 and expected scores.
 
 python -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny --output runs/sample
 python -m csplade_pyserini.reproduce --collection beir/nfcorpus --encoder csplade-tiny --output runs/nfcorpus
@@ -110,7 +110,7 @@ def reproduce(
     inputs: Inputs,
     expected: Sequence[ScoreTable],
 ) -> list[str]:
-    """Run all systems on one test collection, and report. Returns one sentence per unexpected score."""
+    """Run all systems on one test collection. Returns one sentence per unexpected score."""
     systems = systems_of(args, collection, inputs, checkpoint.identity)
     inputs.write(collection)
     records = [run_system(system, collection, inputs) for system in systems]
@@ -126,7 +126,7 @@ def reproduce(
 def systems_of(
     args: argparse.Namespace, collection: TestCollection, inputs: Inputs, identity: str = ""
 ) -> list[System]:
-    """Make the systems to run: BM25, then the encoder. identity: the encoder's, empty in a dry run."""
+    """Make the systems: BM25, then the encoder. identity: the encoder's, empty in a dry run."""
     bm25_folder = inputs.folder / "bm25"
     folder = inputs.folder / folder_name(args.encoder)
     return [
@@ -165,7 +165,7 @@ def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Re
 
 
 def run_steps(system: System) -> dict[str, float]:
-    """Run the steps that are not done. Returns every step's seconds, those of earlier runs included."""
+    """Run the steps that are not done. Returns all steps' seconds, also of earlier runs."""
     seconds: dict[str, float] = {}
     if (system.folder / RECORD).is_file():
         seconds = read_record(system.folder).seconds
