@@ -1,10 +1,11 @@
-"""Encode, index, search and score a collection, next to BM25 and to the expected scores, with commands that can be pasted.
+"""Encode, index, search and score a test collection, next to BM25 and expected scores.
 
 python -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny --output runs/sample
 python -m csplade_pyserini.reproduce --collection beir/nfcorpus --encoder csplade-tiny --output runs/nfcorpus
-python -m csplade_pyserini.reproduce --collection msmarco-v1-passage --encoder csplade-bi-8b --output runs/msmarco
+python -m csplade_pyserini.reproduce --collection msmarco-v1-passage --encoder csplade-bi-8b --output runs/ms
 
-Run again, it verifies what is done and goes on. Exit code 1: a step failed, or a score is not the expected one.
+It runs commands that can be pasted. Run again, it checks what is done and goes on from there.
+Exit code 1: a step failed, or a score is not the expected one.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from csplade_pyserini.cards import find_card, find_checkpoint
+from csplade_pyserini.cards import Checkpoint, find_card, find_checkpoint
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.lucene.java import prepare_java
@@ -35,30 +36,14 @@ from csplade_pyserini.reproduction.test_collections import TestCollection, find_
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     if args.dry_run:
-        find_card(args.encoder)
-        identity = ""
-    else:
-        identity = find_checkpoint(args.encoder).identity  # missing weights should end this before any work
-        prepare_java()
+        dry_run(args)
+        return 0
+    checkpoint = find_checkpoint(args.encoder)  # missing weights end this before any work
+    prepare_java()
     expected = read_expected(args.expected)
     failed: list[str] = []
-    collections = find_collections(args.collection)
-    for collection in collections:
-        folder = args.output / collection.folder if len(collections) > 1 else args.output
-        inputs = Inputs(folder, args.pyserini_names)
-        systems = systems_of(args, collection, inputs, identity)
-        if args.dry_run:
-            print_commands(systems, collection, inputs)
-            continue
-        inputs.write(collection)
-        records = [run_system(system, collection, inputs) for system in systems]
-        write_report(
-            folder / f"report.{folder_name(args.encoder)}.html", collection, systems, records, expected
-        )
-        print_table(collection, records)
-        failed += check(collection, records, expected)
-        if args.show_topics:
-            show_topics(args, folder, collection, systems[-1])
+    for collection, inputs in collections_of(args):
+        failed += reproduce(args, checkpoint, collection, inputs, expected)
     if failed:
         raise CheckError(f"{len(failed)} scores are not the expected ones: {'; '.join(failed)}")
     return 0
@@ -69,15 +54,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m csplade_pyserini.reproduce", description=__doc__.splitlines()[0]
     )
     parser.add_argument(
-        "--collection", required=True, metavar="NAME",
-        help="sample, msmarco-v1-passage, beir (the paper's 13), beir/SET, cqadupstack, FILE.toml, or an ir_datasets id with qrels",
-    )  # fmt: skip
+        "--collection",
+        required=True,
+        metavar="NAME",
+        help="sample, msmarco-v1-passage, beir (the paper's 13), beir/SET, cqadupstack, FILE.toml, "
+        "or an ir_datasets id with qrels",
+    )
     add_encoder_argument(parser)
     parser.add_argument(
         "--output", required=True, type=Path, metavar="DIR", help="folder for everything; run again to resume"
     )
     parser.add_argument(
-        "--threads", type=positive, default=2, help="threads of indexing and searching (default 2)"
+        "--threads", type=positive, default=2, help="threads for indexing and searching (default 2)"
     )
     parser.add_argument(
         "--expected", type=Path, metavar="DIR", help="tables of expected scores (default: those that ship)"
@@ -96,47 +84,78 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def systems_of(
-    args: argparse.Namespace, collection: TestCollection, inputs: Inputs, identity: str
-) -> list[System]:
-    """BM25 and the encoder."""
-    folder = inputs.folder
+def collections_of(args: argparse.Namespace) -> list[tuple[TestCollection, Inputs]]:
+    """Test collections of a command line, each with its files; several get a folder each."""
+    collections = find_collections(args.collection)
+    if len(collections) == 1:
+        return [(collections[0], Inputs(args.output, args.pyserini_names))]
     return [
-        bm25_system(inputs, folder / "bm25", collection, args.threads),
-        encoder_system(
-            args.encoder,
-            inputs,
-            folder / folder_name(args.encoder),
-            collection,
-            args.threads,
-            identity=identity,
-        ),
+        (collection, Inputs(args.output / collection.folder, args.pyserini_names))
+        for collection in collections
+    ]
+
+
+def dry_run(args: argparse.Namespace) -> None:
+    """Print the commands. Raises InputError on an unknown encoder; its weights may be missing."""
+    find_card(args.encoder)
+    read_expected(args.expected)  # a broken table ends a dry run, too
+    for collection, inputs in collections_of(args):
+        print_commands(systems_of(args, collection, inputs), collection, inputs)
+
+
+def reproduce(
+    args: argparse.Namespace,
+    checkpoint: Checkpoint,
+    collection: TestCollection,
+    inputs: Inputs,
+    expected: Sequence[ScoreTable],
+) -> list[str]:
+    """Run all systems on one test collection. Returns one sentence per unexpected score."""
+    systems = systems_of(args, collection, inputs, checkpoint.identity)
+    inputs.write(collection)
+    records = [run_system(system, collection, inputs) for system in systems]
+    report = inputs.folder / f"report.{folder_name(args.encoder)}.html"
+    write_report(report, collection, systems, records, expected)
+    print_table(collection, records)
+    failed = check(collection, records, expected)
+    if args.show_topics:
+        show_topics(checkpoint, inputs, collection, systems[-1], args.show_topics)
+    return failed
+
+
+def systems_of(
+    args: argparse.Namespace, collection: TestCollection, inputs: Inputs, identity: str = ""
+) -> list[System]:
+    """Make the systems: BM25, then the encoder. identity: the encoder's, empty in a dry run."""
+    bm25_folder = inputs.folder / "bm25"
+    folder = inputs.folder / folder_name(args.encoder)
+    return [
+        bm25_system(inputs, bm25_folder, collection, args.threads),
+        encoder_system(args.encoder, inputs, folder, collection, args.threads, identity=identity),
     ]
 
 
 def print_commands(systems: Sequence[System], collection: TestCollection, inputs: Inputs) -> None:
-    """On stdout: what would be run, a line each."""
+    """Print every command, one per line."""
     for system in systems:
         for step in system.steps:
             print(shown(step.command))
         for topics in collection.topics:
-            for command in evaluation_commands(
-                inputs.qrels(topics), system.run(collection.key(topics)), topics
-            ):
+            run_file = system.run(collection.key(topics))
+            for command in evaluation_commands(inputs.qrels(topics), run_file, topics):
                 print(shown(command))
 
 
 def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Record:
-    """Every step that is not done, then the scores; keeps the record. Raises CheckError where a step fails."""
-    seconds = read_record(system.folder).seconds if (system.folder / RECORD).is_file() else {}
-    for name, steps in {"": system.build, **system.searches}.items():
-        for step in steps:
-            taken = run_step(step)
-            if taken is not None:
-                seconds[f"{step.name} {name}".strip()] = taken
+    """Run the steps that are not done, score the runs, and keep the record.
+
+    Raises CheckError if a step fails.
+    """
+    seconds = run_steps(system)
     evaluated = {}
     for topics in collection.topics:
-        key, qrels = collection.key(topics), inputs.qrels(topics)
+        key = collection.key(topics)
+        qrels = inputs.qrels(topics)
         for command in evaluation_commands(qrels, system.run(key), topics):
             print(f"$ {shown(command)}", file=sys.stderr)
         evaluated[key] = evaluate(qrels, system.run(key), topics)
@@ -145,8 +164,21 @@ def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Re
     return record
 
 
+def run_steps(system: System) -> dict[str, float]:
+    """Run the steps that are not done. Returns all steps' seconds, also of earlier runs."""
+    seconds: dict[str, float] = {}
+    if (system.folder / RECORD).is_file():
+        seconds = read_record(system.folder).seconds
+    for key, steps in {"": system.build, **system.searches}.items():
+        for step in steps:
+            taken = run_step(step)
+            if taken is not None:
+                seconds[f"{step.name} {key}".strip()] = taken
+    return seconds
+
+
 def print_table(collection: TestCollection, records: Sequence[Record]) -> None:
-    """The scores on stdout, a row a system, a table for each set of topics."""
+    """Print the scores: one table per set of topics, one row per system."""
     for topics in collection.topics:
         key = collection.key(topics)
         width = max(map(len, [key, *(record.system for record in records)]))
@@ -157,7 +189,10 @@ def print_table(collection: TestCollection, records: Sequence[Record]) -> None:
 
 
 def check(collection: TestCollection, records: Sequence[Record], expected: Sequence[ScoreTable]) -> list[str]:
-    """What is not as expected, a sentence each; says on stderr what was held against what, and what others report."""
+    """Compare the scores with the expected ones, and say so on stderr.
+
+    Returns one sentence per score that differs.
+    """
     failed = []
     for topics in collection.topics:
         key = collection.key(topics)
@@ -169,25 +204,25 @@ def check(collection: TestCollection, records: Sequence[Record], expected: Seque
             wrong = differences(table, key, record.scores[key])
             failed += [f"{record.system}: {sentence}" for sentence in wrong]
             if not wrong:
-                print(
-                    f"{record.system} on {key}: as expected ({table.origin}: {table.source})", file=sys.stderr
-                )
+                source = f"{table.origin}: {table.source}"
+                print(f"{record.system} on {key}: as expected ({source})", file=sys.stderr)
     return failed
 
 
-def show_topics(args: argparse.Namespace, folder: Path, collection: TestCollection, system: System) -> None:
-    """The top hits of a few topics, with the terms that matched."""
+def show_topics(
+    checkpoint: Checkpoint, inputs: Inputs, collection: TestCollection, system: System, count: int
+) -> None:
+    """Print the top hits of the first topics, with the terms that matched."""
     from csplade_pyserini.explanation.matches import print_matches
 
-    first, inputs = collection.topics[0], Inputs(folder)
-    run_file = system.run(collection.key(first))
+    topics = collection.topics[0]
     print_matches(
-        args.encoder,
-        inputs.topics_file(first),
-        inputs.corpus,
-        run_file,
-        system.folder / "vectors",
-        args.show_topics,
+        checkpoint,
+        topics=inputs.topics_file(topics),
+        corpus=inputs.corpus,
+        run=system.run(collection.key(topics)),
+        vectors=system.folder / "vectors",
+        count=count,
     )
 
 

@@ -1,4 +1,4 @@
-"""Why a document matched: the terms behind a score, and the tokens behind the terms."""
+"""Explanations: the terms behind a score, and the tokens behind the terms."""
 
 from csplade_pyserini.explanation.shares import (
     ExplainedHit,

@@ -1,38 +1,48 @@
-"""The top hits of a few topics with the terms that matched: what a newcomer looks at first."""
+"""A first look at a run: top hits of a few topics, and the terms that matched."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
+from csplade_pyserini.cards import Checkpoint
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.topics import read_topics
-from csplade_pyserini.files.lines import parse_record, read_lines
-from csplade_pyserini.impacts import dot
+from csplade_pyserini.collections.vectors import read_records
+from csplade_pyserini.files.lines import read_lines
+from csplade_pyserini.impacts import Vector, dot
 
-HITS, TERMS, TEXT_WIDTH = 3, 6, 90
+HITS = 3
+"""Hits shown of a topic."""
+TERMS = 6
+"""Terms shown of a hit."""
+TEXT_WIDTH = 90
 
 
 def print_matches(
-    encoder_name: str, topics: Path, corpus: Path, run: Path, vectors: Path, count: int
+    checkpoint: Checkpoint, *, topics: Path, corpus: Path, run: Path, vectors: Path, count: int
 ) -> None:
-    """Print, for the first `count` topics, the top hits of `run` and the terms that score most in each."""
-    from csplade_pyserini.model import load_encoder
+    """Print the top hits of the first `count` topics, with their best terms.
+
+    run: a TREC run over `vectors`, the collection of the corpus.
+    """
+    from csplade_pyserini.model import build_encoder
 
     chosen = dict(itertools.islice(read_topics(str(topics)).items(), count))
-    hits = top_hits(run, set(chosen))
-    docids = {docid for docs in hits.values() for docid in docs}
-    texts = {d.docid: d.text for d in open_corpus(str(corpus)).documents() if d.docid in docids}
-    documents = read_vectors(vectors, docids)
-    encoder = load_encoder(encoder_name)
-    for (qid, text), query in zip(chosen.items(), encoder.encode_queries(list(chosen.values())), strict=True):
+    hits = top_hits(run, chosen)
+    docids = set(itertools.chain.from_iterable(hits.values()))
+    texts = _texts_of(corpus, docids)
+    documents = _vectors_of(vectors, docids)
+    encoder = build_encoder(checkpoint)
+    queries = encoder.encode_queries(list(chosen.values()))
+    for (qid, text), query in zip(chosen.items(), queries, strict=True):
         print(f"\ntopic {qid}: {text}")
         for docid in hits.get(qid, []):
             print(f"  {docid} {dot(query, documents[docid]):>7}  {texts[docid][:TEXT_WIDTH]}")
             print(f"      {', '.join(matching_terms(query, documents[docid], encoder.readable))}")
 
 
-def top_hits(run: Path, qids: set[str]) -> dict[str, list[str]]:
-    """The first HITS docids of each of the topics in a TREC run."""
+def top_hits(run: Path, qids: Container[str]) -> dict[str, list[str]]:
+    """Read the first HITS docids of these topics from a TREC run."""
     hits: dict[str, list[str]] = {}
     for line in read_lines(run):
         qid, _, docid, _, _, _ = line.split()
@@ -41,21 +51,19 @@ def top_hits(run: Path, qids: set[str]) -> dict[str, list[str]]:
     return hits
 
 
-def read_vectors(directory: Path, docids: set[str]) -> dict[str, dict[str, int]]:
-    """The vectors of some documents of a collection directory."""
-    found: dict[str, dict[str, int]] = {}
-    for file in sorted(directory.iterdir()):
-        for number, line in enumerate(read_lines(file), start=1):
-            record = parse_record(line, f"{file}:{number}")
-            if record["id"] in docids:
-                found[record["id"]] = record["vector"]
-    return found
-
-
-def matching_terms(
-    query: dict[str, int], document: dict[str, int], readable: Callable[[str], str]
-) -> list[str]:
-    """The terms that give most of the score, as `word query x document`."""
+def matching_terms(query: Vector, document: Vector, readable: Callable[[str], str]) -> list[str]:
+    """Terms that give most of the score, as `heart 12x34`: impact of the query, then of the document."""
     products = {term: impact * document[term] for term, impact in query.items() if term in document}
     best = sorted(products, key=lambda term: -products[term])[:TERMS]
     return [f"{readable(term).strip()} {query[term]}x{document[term]}" for term in best]
+
+
+def _texts_of(corpus: Path, docids: Container[str]) -> dict[str, str]:
+    documents = open_corpus(str(corpus)).documents()
+    return {document.docid: document.text for document in documents if document.docid in docids}
+
+
+def _vectors_of(directory: Path, docids: Container[str]) -> dict[str, Vector]:
+    """Read the vectors of some documents of a collection."""
+    records = read_records(sorted(directory.iterdir()))
+    return {record.docid: record.vector for record in records if record.docid in docids}

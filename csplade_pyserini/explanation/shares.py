@@ -1,10 +1,10 @@
-"""A score taken apart: each matched term's impacts, its share, and the tokens that gave it its weights.
+"""Shares of a score: each matched term's impacts, and the tokens behind its weights.
 
-The score is the inner product of two vectors of integers, so that the products of the matched terms sum to it exactly; a term's
-weight is the maximum over the text's tokens (arXiv 2504.10816, eq. 1), so that one token stands behind it.
+The score is the inner product of two integer vectors, so the products of the matched terms sum to it exactly.
+A term's weight is the maximum over the text's tokens (arXiv 2504.10816, eq. 1): one token stands behind it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from csplade_pyserini.errors import CheckError
@@ -12,31 +12,31 @@ from csplade_pyserini.lucene.matching import ImpactIndex, Match, equals_score
 from csplade_pyserini.model import AttributedText, SparseEncoder
 
 TOLERATED_IMPACT = 1
-"""Impacts that were rounded on another device may differ by so much; more, and the text is not the one that was indexed."""
+"""Difference that rounding on another device explains. More means another text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TermShare:
-    """What one term has to do with a score."""
+    """One term's part in a score."""
 
     term: str
-    """As Lucene has it: a raw tokenizer string."""
+    """The term as Lucene has it: a raw tokenizer string."""
     shown: str
-    """As people read it."""
+    """The term as people read it."""
     query_impact: int
     document_impact: int
-    """0: the document lacks the term."""
+    """0 if the document lacks the term."""
     product: int
     share: float
-    """Of the score, 0 to 1."""
+    """Part of the score, 0 to 1."""
     query_position: int | None
-    """The token of the query, from 0, that gave the term its weight."""
+    """Position, from 0, of the query's token that gave the term its weight."""
     document_position: int | None
-    """The token of the document, likewise; None where its text is not at hand."""
+    """Position of the document's token, from 0; None without the document's text."""
     expands_query: bool
     """Whether the term is no word of the query's text."""
     expands_document: bool | None
-    """Whether it is no word of the document's text; None where that is not at hand."""
+    """Whether the term is no word of the document's text; None without that text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +45,18 @@ class ExplainedHit:
 
     docid: str
     rank: int | None
-    """From 1; None for a document that was asked for by its docid."""
+    """Rank from 1; None if the document was asked for by its docid."""
     score: int
-    """The sum of the products."""
+    """Sum of the products."""
     lucene_score: float
     matched: tuple[TermShare, ...]
-    """Largest product first."""
+    """Terms that both have, largest product first."""
     unmatched: tuple[TermShare, ...]
-    """The query's terms that the document lacks, heaviest first."""
+    """Terms of the query that the document lacks, heaviest first."""
     document: AttributedText | None
+    """None without the document's text."""
     text_has_changed: bool
-    """Whether the text at hand has other impacts than the index: then the document's positions mean little."""
+    """Whether the text has other impacts than the index. Then its positions are a guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,36 +78,50 @@ def explain_hits(
     docid: str | None = None,
     find_texts: Callable[[Iterable[str]], Mapping[str, str]] | None = None,
 ) -> Explanation:
-    """Take apart the scores of the best `hits` documents, or of one document.
+    """Take apart the scores of the best `hits` documents, or of the document `docid`.
 
-    find_texts: the texts of documents, by docid, as they were encoded; what it does not have is looked for in the index, where
-    records may be stored. Raises InputError where the index has no such document, CheckError where the sum is not Lucene's score.
+    find_texts: gives documents' texts by docid, as they were encoded. Texts that it lacks are taken from the
+    index if records are stored there. Raises InputError if the index has no such document, and CheckError if
+    the products do not sum to Lucene's score.
     """
     attributed = encoder.attribute(query, side="query")
-    matches = (
-        index.search(attributed.vector, hits) if docid is None else [index.find(attributed.vector, docid)]
-    )
-    texts = find_texts([match.docid for match in matches]) if find_texts else {}
+    ranks: Sequence[int | None] = [None]
+    if docid is None:
+        matches = index.search(attributed.vector, hits)
+        ranks = range(1, len(matches) + 1)
+    else:
+        matches = [index.find(attributed.vector, docid)]
+    texts: Mapping[str, str] = {}
+    if find_texts is not None:
+        texts = find_texts([match.docid for match in matches])
     explained = []
-    for rank, match in enumerate(matches, start=1):
-        text = texts.get(match.docid) or match.text
-        document = encoder.attribute(text, side="document") if text else None
-        explained.append(_explain(encoder, attributed, match, document, rank if docid is None else None))
+    for rank, match in zip(ranks, matches, strict=True):
+        document = _attributed_document(encoder, texts.get(match.docid) or match.text)
+        explained.append(_explain(encoder, attributed, match, document, rank))
     return Explanation(encoder=encoder.identity, query=attributed, hits=tuple(explained))
 
 
 def is_expansion(term: str, text: AttributedText, readable: Callable[[str], str]) -> bool:
-    """Whether a term is none of the text's tokens; case and the mark of a word's beginning do not count."""
+    """Whether a term is none of the text's tokens.
+
+    Case and the mark of a word's beginning do not count.
+    """
     return _surface(term, readable) not in {_surface(token, readable) for token in text.tokens}
 
 
 def shown_term(term: str, readable: Callable[[str], str]) -> str:
-    """A term as people read it; one that is white space alone stays raw."""
+    """Return a term as people read it. A term of white space alone stays raw."""
     return readable(term).strip() or term
 
 
 def _surface(term: str, readable: Callable[[str], str]) -> str:
     return shown_term(term, readable).casefold()
+
+
+def _attributed_document(encoder: SparseEncoder, text: str) -> AttributedText | None:
+    if not text:
+        return None
+    return encoder.attribute(text, side="document")
 
 
 def _explain(
@@ -122,34 +137,52 @@ def _explain(
         raise CheckError(
             f"document {match.docid}: the products sum to {score}, Lucene's score is {match.score}"
         )
-
-    def share(term: str) -> TermShare:
-        return TermShare(
-            term=term,
-            shown=shown_term(term, encoder.readable),
-            query_impact=query.vector[term],
-            document_impact=match.impacts.get(term, 0),
-            product=products[term],
-            share=products[term] / score if score else 0.0,
-            query_position=query.positions.get(term),
-            document_position=document.positions.get(term) if document else None,
-            expands_query=is_expansion(term, query, encoder.readable),
-            expands_document=is_expansion(term, document, encoder.readable) if document else None,
-        )
-
+    shares = {term: _share(term, score, query, match, document, encoder.readable) for term in products}
+    best_first = sorted(match.impacts, key=lambda term: (-products[term], term))
     return ExplainedHit(
         docid=match.docid,
         rank=rank,
         score=score,
         lucene_score=match.score,
-        matched=tuple(
-            share(term) for term in sorted(match.impacts, key=lambda term: (-products[term], term))
-        ),
-        unmatched=tuple(share(term) for term in query.vector if term not in match.impacts),
+        matched=tuple(shares[term] for term in best_first),
+        unmatched=tuple(share for term, share in shares.items() if term not in match.impacts),
         document=document,
-        text_has_changed=document is not None
-        and any(
-            abs(document.vector.get(term, 0) - impact) > TOLERATED_IMPACT
-            for term, impact in match.impacts.items()
-        ),
+        text_has_changed=_has_changed(document, match.impacts),
     )
+
+
+def _share(
+    term: str,
+    score: int,
+    query: AttributedText,
+    match: Match,
+    document: AttributedText | None,
+    readable: Callable[[str], str],
+) -> TermShare:
+    query_impact = query.vector[term]
+    document_impact = match.impacts.get(term, 0)
+    product = query_impact * document_impact
+    document_position = None
+    expands_document = None
+    if document is not None:
+        document_position = document.positions.get(term)
+        expands_document = is_expansion(term, document, readable)
+    return TermShare(
+        term=term,
+        shown=shown_term(term, readable),
+        query_impact=query_impact,
+        document_impact=document_impact,
+        product=product,
+        share=product / (score or 1),  # a score of 0 has products of 0 only
+        query_position=query.positions.get(term),
+        document_position=document_position,
+        expands_query=is_expansion(term, query, readable),
+        expands_document=expands_document,
+    )
+
+
+def _has_changed(document: AttributedText | None, impacts: Mapping[str, int]) -> bool:
+    if document is None:
+        return False
+    vector = document.vector
+    return any(abs(vector.get(term, 0) - impact) > TOLERATED_IMPACT for term, impact in impacts.items())

@@ -1,1 +1,1 @@
-"""From an encoder to a table of scores that are held against the expected ones."""
+"""Reproduction: scores of an encoder on a test collection, and whether they are as expected."""

@@ -1,72 +1,74 @@
-"""A test collection as files that Pyserini reads: its corpus, and topics and qrels for each set of topics."""
+"""Input files of a test collection, as Pyserini reads them: corpus, topics, qrels."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, measure_corpus, open_corpus, write_corpus
 from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
 from csplade_pyserini.errors import CheckError, InputError
-from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.files.stamps import refuse_changes, write_made_of
+from csplade_pyserini.files.tables import read_json
 from csplade_pyserini.reproduction.test_collections import TestCollection, TopicSet
+
+CHANGED = "{place} holds the {key} {before}, not {now}: choose another --output"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where a collection's files lie in an output folder."""
+    """Paths of a test collection's files in an output folder."""
 
     folder: Path
     pyserini_names: bool = False
-    """Commands get topics and qrels by the names that Pyserini has for them, not our files."""
+    """Whether commands get Pyserini's own names of topics and qrels instead of our files."""
 
     @property
     def corpus(self) -> Path:
-        """A JsonCollection."""
+        """Folder of the corpus, a JsonCollection."""
         return self.folder / "corpus"
 
     def topics_file(self, topics: TopicSet) -> Path:
-        """Pyserini reads qids of a path that contains `beir` as strings; any other TSV loses leading zeros."""
+        """Path of the topics.
+
+        Pyserini reads qids as strings if the path contains `beir`. From any other TSV file it drops leading
+        zeros.
+        """
         return self.folder / f"topics{topics.infix}.beir.tsv"
 
     def qrels_file(self, topics: TopicSet) -> Path:
-        """TREC qrels."""
+        """Path of the TREC qrels."""
         return self.folder / f"qrels{topics.infix}.txt"
 
     def topics(self, topics: TopicSet) -> Path | str:
-        """What Pyserini's --topics takes."""
-        return self._name(topics) if self.pyserini_names else self.topics_file(topics)
+        """Value for Pyserini's --topics. Raises InputError if Pyserini has no name for the topics."""
+        if self.pyserini_names:
+            return _pyserini_name(topics)
+        return self.topics_file(topics)
 
     def qrels(self, topics: TopicSet) -> Path | str:
-        """What Pyserini's trec_eval takes."""
-        return self._name(topics) if self.pyserini_names else self.qrels_file(topics)
-
-    def _name(self, topics: TopicSet) -> str:
-        if not topics.pyserini:
-            raise InputError(
-                f"Pyserini has no name for the topics {topics.topics}: leave --pyserini-names away"
-            )
-        return topics.pyserini
+        """Qrels for Pyserini's trec_eval. Raises InputError if Pyserini has no name for the topics."""
+        if self.pyserini_names:
+            return _pyserini_name(topics)
+        return self.qrels_file(topics)
 
     def write(self, collection: TestCollection) -> None:
-        """Write corpus, topics and qrels, once.
+        """Write corpus, topics and qrels, unless an earlier run has written them.
 
-        Raises InputError where the folder holds another collection, CheckError where the corpus has not the documents that the
-        table says.
+        Raises InputError if the folder holds another test collection. Raises CheckError if the corpus has
+        another number of documents than its table says.
         """
         stamp = self.folder / "collection.json"
-        wanted = {
-            "collection": collection.name,
-            "topics": list(map(collection.key, collection.topics)),
-            "corpus": _size(collection),
-        }
+        made_of = _made_of(collection)
         if stamp.is_file():
-            before = json.loads(stamp.read_text(encoding="utf-8"))
-            for key, value in wanted.items():
-                if before[key] != value:
-                    raise InputError(
-                        f"{self.folder} holds the {key} {before[key]!r}, not {value!r}: choose another --output"
-                    )
+            refuse_changes(read_json(stamp), made_of, self.folder, CHANGED)
             return
+        documents = self._write_corpus(collection)
+        for topics in collection.topics:
+            self._write_topics(topics)
+        write_made_of(stamp, made_of | {"documents": documents})
+
+    def _write_corpus(self, collection: TestCollection) -> int:
+        """Write the corpus; return its number of documents."""
         corpus = open_corpus(collection.corpus)
         documents = measure_corpus(corpus).documents
         if collection.documents and documents != collection.documents:
@@ -74,15 +76,33 @@ class Inputs:
                 f"{collection.corpus} has {documents} documents; {collection.name} has {collection.documents}"
             )
         write_corpus(corpus, self.corpus / "docs.jsonl")
-        for topics in collection.topics:
-            texts, qrels = read_topics(topics.topics), read_qrels(topics.qrels or topics.topics)
-            # Only judged topics count, as in trec_eval's own mean.
-            write_topics({qid: text for qid, text in texts.items() if qid in qrels}, self.topics_file(topics))
-            write_qrels(qrels, self.qrels_file(topics))
-        with whole_file(stamp) as file:
-            json.dump(wanted | {"documents": documents}, file)
+        return documents
+
+    def _write_topics(self, topics: TopicSet) -> None:
+        """Write the qrels and the judged topics. Only these count, as in trec_eval's own mean."""
+        texts = read_topics(topics.topics)
+        qrels = read_qrels(topics.qrels or topics.topics)
+        judged = {qid: text for qid, text in texts.items() if qid in qrels}
+        write_topics(judged, self.topics_file(topics))
+        write_qrels(qrels, self.qrels_file(topics))
 
 
-def _size(collection: TestCollection) -> str:
-    """Of a corpus of files, which may have changed."""
-    return "" if collection.corpus.startswith(IR_DATASETS_PREFIX) else open_corpus(collection.corpus).size
+def _pyserini_name(topics: TopicSet) -> str:
+    if not topics.pyserini:
+        raise InputError(f"Pyserini has no name for the topics {topics.topics}: leave --pyserini-names away")
+    return topics.pyserini
+
+
+def _made_of(collection: TestCollection) -> dict[str, Any]:
+    return {
+        "collection": collection.name,
+        "topics": [collection.key(topics) for topics in collection.topics],
+        "corpus": _corpus_size(collection.corpus),
+    }
+
+
+def _corpus_size(corpus: str) -> str:
+    """Size of a corpus of files, which may change; empty for one of ir_datasets."""
+    if corpus.startswith(IR_DATASETS_PREFIX):
+        return ""
+    return open_corpus(corpus).size

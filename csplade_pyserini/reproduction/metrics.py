@@ -1,17 +1,19 @@
-"""Metrics by the names that papers give them."""
+"""Metrics under the names that papers use."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What papers call a metric, as trec_eval takes and prints it."""
+    """One metric, as trec_eval takes and prints it."""
 
     asked: str
+    """Name that trec_eval's -m takes."""
     printed: str
+    """Name that trec_eval prints."""
     options: tuple[str, ...] = ()
     binary: bool = True
-    """Whether it knows relevant and not relevant only, so that the least relevant grade matters."""
+    """Whether it ignores grades. Then the least grade that counts as relevant matters."""
 
 
 METRICS = {

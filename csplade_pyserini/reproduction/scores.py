@@ -1,91 +1,113 @@
 """Scores of a run, as Pyserini's trec_eval gives them."""
 
 import importlib.metadata
-import json
 import subprocess
-import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from csplade_pyserini.errors import CheckError, InputError
-from csplade_pyserini.files.stamps import file_hash
-from csplade_pyserini.files.whole import whole_file
-from csplade_pyserini.reproduction.metrics import METRICS
+from csplade_pyserini.files.stamps import file_hash, read_stamp, write_stamp
+from csplade_pyserini.reproduction.metrics import METRICS, Metric
+from csplade_pyserini.reproduction.steps import python
 from csplade_pyserini.reproduction.test_collections import TopicSet
 
 ALL = "all"
-"""What trec_eval calls the mean over all topics."""
+"""Topic under which trec_eval prints the mean over all topics."""
+_TAIL_CHARACTERS = 500
+
+_Values = dict[str, dict[str, float]]
+"""Values by topic and under ALL, by metric."""
+_Commands = dict[tuple[str, ...], list[str]]
+"""Commands, by the metrics that each of them prints."""
 
 
 def evaluation_commands(qrels: Path | str, run: Path, topics: TopicSet) -> list[list[str]]:
-    """Pyserini's trec_eval, once for all of the topics' metrics that take the same options."""
+    """Commands of Pyserini's trec_eval: one for all metrics that take the same options."""
     return list(_commands(qrels, run, topics).values())
 
 
-def evaluate(qrels: Path | str, run: Path, topics: TopicSet) -> dict[str, dict[str, float]]:
-    """Of every metric, its value for each topic with hits, and under ALL the mean over all topics of the qrels.
+def evaluate(qrels: Path | str, run: Path, topics: TopicSet) -> _Values:
+    """Score a run: values by topic, by metric.
 
-    Scores are kept beside the run, and taken from there as long as run, qrels, commands and Pyserini are the same. Raises CheckError
-    where one is missing.
+    ALL has the mean over the qrels' topics. Topics without hits have no value, and count as 0 there.
+    Scores are kept beside the run, and used again while run, qrels, commands and Pyserini are the same.
+    Raises CheckError if a score is missing.
     """
     commands = _commands(qrels, run, topics)
-    made_of = {
-        "run": file_hash(run) if run.is_file() else "",
-        "qrels": file_hash(qrels) if isinstance(qrels, Path) and qrels.is_file() else str(qrels),
-        "commands": [command[1:] for command in commands.values()],
-        "pyserini": importlib.metadata.version("pyserini"),
-    }
-    kept = run.with_name(f".{run.name}.scores.json")
-    if scores := _kept_scores(kept, made_of):
-        return scores
+    made_of = _made_of(qrels, run, commands)
+    stamp = run.with_name(f".{run.name}.scores.json")
+    kept: _Values = read_stamp(stamp, made_of).get("scores", {})
+    if kept:
+        return kept
     scores = _evaluate(commands, run, topics)
-    with suppress(InputError), whole_file(kept) as file:  # a folder that cannot be written costs time alone
-        json.dump({"made_of": made_of, "scores": scores}, file)
+    with suppress(InputError):  # in a read-only folder the next run only takes longer
+        write_stamp(stamp, made_of, scores=scores)
     return scores
 
 
-def _kept_scores(kept: Path, made_of: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The scores that a file keeps; empty where it is missing, broken, or made of something else."""
-    try:
-        table = json.loads(kept.read_text(encoding="utf-8"))
-        return table["scores"] if table["made_of"] == made_of else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+def _made_of(qrels: Path | str, run: Path, commands: _Commands) -> dict[str, Any]:
+    run_hash = ""
+    if run.is_file():
+        run_hash = file_hash(run)
+    qrels_hash = str(qrels)
+    if isinstance(qrels, Path) and qrels.is_file():
+        qrels_hash = file_hash(qrels)
+    return {
+        "run": run_hash,
+        "qrels": qrels_hash,
+        "commands": [command[1:] for command in commands.values()],  # without the interpreter's path
+        "pyserini": importlib.metadata.version("pyserini"),
+    }
 
 
-def _evaluate(
-    commands: dict[tuple[str, ...], list[str]], run: Path, topics: TopicSet
-) -> dict[str, dict[str, float]]:
-    scores: dict[str, dict[str, float]] = {}
+def _evaluate(commands: _Commands, run: Path, topics: TopicSet) -> _Values:
+    scores: _Values = {}
     for names, command in commands.items():
-        result = subprocess.run(
-            [*command[:3], "-q", *command[3:]], capture_output=True, text=True, check=False
-        )
-        printed: dict[str, dict[str, float]] = {}
-        for row in (line.split() for line in result.stdout.splitlines()):
-            if len(row) == 3 and row[0] in {METRICS[name].printed for name in names}:
-                printed.setdefault(row[0], {})[row[1]] = float(row[2])
-        missing = [name for name in names if ALL not in printed.get(METRICS[name].printed, {})]
-        if result.returncode or missing:
-            raise CheckError(
-                f"trec_eval gave no {', '.join(missing) or 'scores'} for {run}: {(result.stdout + result.stderr)[-500:]}"
-            )
-        scores |= {name: printed[METRICS[name].printed] for name in names}
+        scores |= _run_trec_eval(command, names, run)
     return {name: scores[name] for name in topics.metrics}
 
 
-def _commands(qrels: Path | str, run: Path, topics: TopicSet) -> dict[tuple[str, ...], list[str]]:
-    """By the metrics that it prints; a topic without hits counts as 0 (`-c`)."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+def _run_trec_eval(command: list[str], names: Sequence[str], run: Path) -> _Values:
+    """Run a command for the scores of each topic. Raises CheckError if a metric has no mean."""
+    per_topic = [*command[:3], "-q", *command[3:]]
+    result = subprocess.run(per_topic, capture_output=True, text=True, check=False)
+    printed = _parse(result.stdout, {METRICS[name].printed for name in names})
+    missing = [name for name in names if ALL not in printed.get(METRICS[name].printed, {})]
+    if result.returncode or missing:
+        said = (result.stdout + result.stderr)[-_TAIL_CHARACTERS:]
+        raise CheckError(f"trec_eval gave no {', '.join(missing) or 'scores'} for {run}: {said}")
+    return {name: printed[METRICS[name].printed] for name in names}
+
+
+def _parse(text: str, wanted: set[str]) -> _Values:
+    """Parse the wanted lines of trec_eval, `METRIC TOPIC VALUE`. Others may hold no number."""
+    printed: _Values = {}
+    for line in text.splitlines():
+        columns = line.split()
+        if len(columns) == 3 and columns[0] in wanted:
+            printed.setdefault(columns[0], {})[columns[1]] = float(columns[2])
+    return printed
+
+
+def _commands(qrels: Path | str, run: Path, topics: TopicSet) -> _Commands:
+    names_of: dict[tuple[str, ...], list[str]] = {}
     for name in topics.metrics:
-        metric = METRICS[name]
-        level = ("-l", str(topics.relevance_level)) if metric.binary and topics.relevance_level != 1 else ()
-        groups.setdefault(metric.options + level, []).append(name)
-    return {
-        tuple(names): [
-            sys.executable, "-m", "pyserini.eval.trec_eval", "-c", *options,
-            *(word for name in names for word in ("-m", METRICS[name].asked)), str(qrels), str(run),
-        ]
-        for options, names in groups.items()
-    }  # fmt: skip
+        options = _options(METRICS[name], topics.relevance_level)
+        names_of.setdefault(options, []).append(name)
+    return {tuple(names): _command(qrels, run, names, options) for options, names in names_of.items()}
+
+
+def _options(metric: Metric, relevance_level: int) -> tuple[str, ...]:
+    if not metric.binary or relevance_level == 1:
+        return metric.options
+    return (*metric.options, "-l", str(relevance_level))
+
+
+def _command(qrels: Path | str, run: Path, names: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Command for some metrics; `-c` counts a topic without hits as 0."""
+    asked: list[str] = []
+    for name in names:
+        asked += ["-m", METRICS[name].asked]
+    return python("pyserini.eval.trec_eval", "-c", *options, *asked, qrels, run)

@@ -1,15 +1,19 @@
-"""The whole way on a handful of documents: encode, index, search with Pyserini, and compare with the inner product."""
+"""Self-test: encode, index and search five documents, and compare the scores with inner products."""
 
 import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from csplade_pyserini.cards import Checkpoint
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus
 from csplade_pyserini.errors import CheckError
-from csplade_pyserini.impacts import dot
+from csplade_pyserini.impacts import Vector, dot
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
+
+if TYPE_CHECKING:
+    from csplade_pyserini.model import SparseEncoder
 
 DOCUMENTS = {
     "1": "Chest pain, cold sweat and shortness of breath are signs of a heart attack.",
@@ -22,42 +26,54 @@ QUERIES = ("heart attack symptoms", "how do solar panels work")
 
 
 def run_self_test(checkpoint: Checkpoint) -> str:
-    """Encode, index and search DOCUMENTS in a folder that is removed again; what was proved, in words.
+    """Encode, index and search DOCUMENTS in a temporary folder; return one sentence on the result.
 
-    Raises CheckError where Pyserini's scores are not the inner products of the impacts, and what any of the steps raises.
+    Raises CheckError if Pyserini's scores are not the inner products of the impacts, and any error of a step.
     """
     from csplade_pyserini.model import build_encoder
 
     encoder = build_encoder(checkpoint)
     with tempfile.TemporaryDirectory(prefix="csplade-self-test-") as name:
         folder = Path(name)
-        corpus = folder / "corpus.jsonl"
-        corpus.write_text(
-            "".join(json.dumps({"id": docid, "contents": text}) + "\n" for docid, text in DOCUMENTS.items())
-        )
-        encode_corpus(
-            EncodingJob(
-                corpus=open_corpus(str(corpus)),
-                output=folder / "vectors",
-                identity=encoder.identity,
-                card=encoder.card,
-                load_encoder=lambda: encoder,
-                arguments={},
-            )
-        )
+        encode_corpus(_make_job(checkpoint, encoder, folder))
         built = build_index(IndexJob(collection=folder / "vectors", index=folder / "index", threads=1))
+        _compare_scores(encoder, folder / "index")
+    return (
+        f"{built.documents} documents encoded by {checkpoint.card.name}, indexed and searched; "
+        f"scores are the inner products"
+    )
 
-        from pyserini.search.lucene import LuceneImpactSearcher
 
-        searcher = LuceneImpactSearcher(str(folder / "index"), encoder)
-        vectors = dict(zip(DOCUMENTS, encoder.encode_documents(list(DOCUMENTS.values())), strict=True))
-        for query in QUERIES:
-            of_query = encoder.encode_queries([query])[0]
-            wanted = {
-                docid: dot(of_query, vector) for docid, vector in vectors.items() if dot(of_query, vector)
-            }
-            found = {hit.docid: round(hit.score) for hit in searcher.search(query, len(DOCUMENTS))}
-            if found != wanted:
-                raise CheckError(f"Pyserini scores {query!r} as {found}, the inner products are {wanted}")
-        searcher.close()
-    return f"{built.documents} documents encoded by {checkpoint.card.name}, indexed and searched; scores are the inner products"
+def _make_job(checkpoint: Checkpoint, encoder: "SparseEncoder", folder: Path) -> EncodingJob:
+    """Write the corpus into the folder, and make the job that encodes it."""
+    corpus = folder / "corpus.jsonl"
+    records = [{"id": docid, "contents": text} for docid, text in DOCUMENTS.items()]
+    corpus.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return EncodingJob(
+        corpus=open_corpus(str(corpus)),
+        output=folder / "vectors",
+        identity=checkpoint.identity,
+        card=checkpoint.card,
+        load_encoder=lambda: encoder,
+        arguments={},
+    )
+
+
+def _compare_scores(encoder: "SparseEncoder", index: Path) -> None:
+    """Search the index by Pyserini. Raises CheckError on a score that is not the inner product."""
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    searcher = LuceneImpactSearcher(str(index), encoder)
+    vectors = dict(zip(DOCUMENTS, encoder.encode_documents(list(DOCUMENTS.values())), strict=True))
+    for query in QUERIES:
+        wanted = _scores(encoder.encode_queries([query])[0], vectors)
+        found = {hit.docid: round(hit.score) for hit in searcher.search(query, len(DOCUMENTS))}
+        if found != wanted:
+            raise CheckError(f"Pyserini scores {query!r} as {found}, the inner products are {wanted}")
+    searcher.close()
+
+
+def _scores(query: Vector, vectors: dict[str, Vector]) -> dict[str, int]:
+    """Inner products above 0, by docid: Lucene finds no other documents."""
+    products = {docid: dot(query, vector) for docid, vector in vectors.items()}
+    return {docid: product for docid, product in products.items() if product}

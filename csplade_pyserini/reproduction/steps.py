@@ -1,11 +1,10 @@
-"""The commands that take a collection from its documents to a run, each of which can be pasted; done ones are not done again."""
+"""Steps from a test collection's documents to a run: commands that can be pasted.
 
-import functools
-import hashlib
-import json
+A step is done again only if its command, its encoder, its inputs or its output have changed.
+"""
+
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -14,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csplade_pyserini.errors import CheckError
-from csplade_pyserini.files.stamps import file_hash
-from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.files.stamps import content_hash, is_made_of, write_made_of
+from csplade_pyserini.files.whole import whole_output
 from csplade_pyserini.lucene.stock import bm25_index_command
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.test_collections import TestCollection, TopicSet
@@ -26,57 +25,67 @@ TAIL_LINES = 10
 
 @dataclass(frozen=True)
 class Step:
-    """One command, and the file or folder it makes under the name its command has for it."""
+    """One command, and the file or folder that it makes."""
 
     name: str
-    """What it does, for tables of times."""
+    """Name in tables of times."""
     command: list[str]
+    """Words of the command; one of them is the output."""
     output: Path
     reads: tuple[Path, ...]
-    """Files and folders that it is made of."""
+    """Files and folders that the output is made of."""
     encoder: str = ""
-    """Identity of the encoder that it loads."""
+    """Identity of the encoder that the command loads; empty if none."""
     atomic: bool = False
-    """Whether the command itself puts its output there whole; else it works under another name first."""
+    """Whether the command itself makes its output whole or not at all."""
+
+    @property
+    def stamp(self) -> Path:
+        """File that says what the output was made of."""
+        return self.output.with_name(f".{self.output.name}.step.json")
 
 
 @dataclass(frozen=True)
 class System:
-    """An encoder, or BM25, on a collection: an index, and a run for each set of topics."""
+    """An encoder or BM25 on a test collection: one index, one run per set of topics."""
 
     name: str
     folder: Path
     build: tuple[Step, ...]
-    """From documents to the index, which the last one makes."""
+    """Steps from documents to the index, which the last one makes."""
     searches: dict[str, tuple[Step, ...]]
-    """From topics to a run, which the last one makes, by the key of collection and topics."""
+    """Steps from topics to a run, which the last one makes, by test collection with topics."""
 
     @property
     def steps(self) -> list[Step]:
-        """All of them, in order."""
-        return [*self.build, *(step for steps in self.searches.values() for step in steps)]
+        """All steps, in order."""
+        steps = list(self.build)
+        for search in self.searches.values():
+            steps += search
+        return steps
 
     def run(self, key: str) -> Path:
-        """The run file."""
+        """Path of the run file."""
         return self.searches[key][-1].output
 
     def queries(self, key: str) -> Path | None:
-        """The query file, if queries are encoded apart from the search."""
+        """Path of the query file; None if the search itself encodes the queries."""
         first = self.searches[key][0]
-        return first.output if first.name == "queries" else None
+        if first.name != "queries":
+            return None
+        return first.output
 
     @property
     def index(self) -> Path:
-        """The Lucene index."""
+        """Path of the Lucene index."""
         return self.build[-1].output
 
 
 def bm25_system(inputs: Inputs, folder: Path, collection: TestCollection, threads: int) -> System:
-    """BM25 with Pyserini's defaults over title and text as one field."""
+    """Make the steps of BM25, with Pyserini's defaults, over title and text as one field."""
     index = folder / "index"
-    build = Step(
-        "index", bm25_index_command(inputs.corpus, index, threads=threads), index, reads=(inputs.corpus,)
-    )
+    command = bm25_index_command(inputs.corpus, index, threads=threads)
+    build = Step("index", command, index, reads=(inputs.corpus,))
     searches: dict[str, tuple[Step, ...]] = {}
     for topics in collection.topics:
         searches[collection.key(topics)] = (_search(inputs, topics, folder, collection, threads, "--bm25"),)
@@ -92,37 +101,45 @@ def encoder_system(
     *,
     identity: str = "",
 ) -> System:
-    """Our encoder, with its identity. Queries are encoded in batches, then searched by the stock command.
+    """Make the steps of one of our encoders; identity: the encoder's, empty in a dry run.
 
-    By Pyserini's names, the stock command encodes them: the plugin alone.
+    Queries are encoded in batches, then the stock command searches with them. With Pyserini's names the stock
+    command encodes them itself, by the plugin alone.
     """
-    corpus, vectors, index = inputs.corpus / "docs.jsonl", folder / "vectors", folder / "index"
-    encode = python("csplade_pyserini.encode", "--encoder", encoder, "--corpus", corpus, "--output", vectors)
-    build = python("csplade_pyserini.index", "--input", vectors, "--index", index, "--threads", threads)
     searches: dict[str, tuple[Step, ...]] = {}
     for topics in collection.topics:
-        key, source, queries = (
-            collection.key(topics),
-            inputs.topics(topics),
-            folder / f"queries{topics.infix}.jsonl",
-        )
-        if isinstance(source, str):
-            searches[key] = (
-                _search(inputs, topics, folder, collection, threads, "--encoder", encoder, identity=identity),
-            )
+        key = collection.key(topics)
+        if inputs.pyserini_names:
+            how = ("--encoder", encoder)
+            searches[key] = (_search(inputs, topics, folder, collection, threads, *how, identity=identity),)
             continue
-        command = python(
-            "csplade_pyserini.encode_queries", "--encoder", encoder, "--topics", source, "--output", queries
-        )
-        searches[key] = (
-            Step("queries", command, queries, reads=(source,), encoder=identity, atomic=True),
-            _search(inputs, topics, folder, collection, threads, "--impact", "--encoder", queries),
-        )
-    steps = (
+        queries = _encode_queries(encoder, inputs, topics, folder, identity)
+        by_file = ("--impact", "--encoder", queries.output)
+        searches[key] = (queries, _search(inputs, topics, folder, collection, threads, *by_file))
+    return System(encoder, folder, _encode_and_index(encoder, inputs, folder, threads, identity), searches)
+
+
+def _encode_and_index(
+    encoder: str, inputs: Inputs, folder: Path, threads: int, identity: str
+) -> tuple[Step, ...]:
+    corpus = inputs.corpus / "docs.jsonl"
+    vectors = folder / "vectors"
+    index = folder / "index"
+    encode = python("csplade_pyserini.encode", "--encoder", encoder, "--corpus", corpus, "--output", vectors)
+    build = python("csplade_pyserini.index", "--input", vectors, "--index", index, "--threads", threads)
+    return (
         Step("encode", encode, vectors, reads=(corpus,), encoder=identity, atomic=True),
         Step("index", build, index, reads=(vectors,), atomic=True),
     )
-    return System(encoder, folder, steps, searches)
+
+
+def _encode_queries(encoder: str, inputs: Inputs, topics: TopicSet, folder: Path, identity: str) -> Step:
+    source = inputs.topics_file(topics)
+    output = folder / f"queries{topics.infix}.jsonl"
+    command = python(
+        "csplade_pyserini.encode_queries", "--encoder", encoder, "--topics", source, "--output", output
+    )
+    return Step("queries", command, output, reads=(source,), encoder=identity, atomic=True)
 
 
 def _search(
@@ -134,101 +151,77 @@ def _search(
     *how: object,
     identity: str = "",
 ) -> Step:
-    source, index, run = inputs.topics(topics), folder / "index", folder / f"run{topics.infix}.txt"
-    remove = ["--remove-query"] if collection.remove_query else []
-    command = python(
-        "pyserini.search.lucene", "--index", index, "--topics", source, "--output", run,
-        *how, *SEARCH_OPTIONS, "--threads", threads, *remove,
-    )  # fmt: skip
-    return Step(
-        "search",
-        command,
-        run,
-        reads=(index, *(path for path in (source, *how) if isinstance(path, Path))),
-        encoder=identity,
-    )
+    """Make the search step; how: options that name BM25 or the encoder."""
+    source = inputs.topics(topics)
+    index = folder / "index"
+    run = folder / f"run{topics.infix}.txt"
+    command = python("pyserini.search.lucene", "--index", index, "--topics", source, "--output", run)
+    command += [*map(str, how), *SEARCH_OPTIONS, "--threads", str(threads)]
+    if collection.remove_query:
+        command.append("--remove-query")
+    files = [path for path in (source, *how) if isinstance(path, Path)]
+    return Step("search", command, run, reads=(index, *files), encoder=identity)
 
 
 def run_step(step: Step) -> float | None:
-    """Run a command, and return its seconds; None where the same one has made the output that is there, of the inputs that are there.
+    """Run a step's command; return its seconds, or None if the step is done already.
 
-    Raises CheckError where it fails, or makes no output.
+    Raises CheckError if the command fails or makes no output.
     """
     print(f"$ {shown(step.command)}", file=sys.stderr)
-    stamp = step.output.with_name(f".{step.output.name}.step.json")
-    if (
-        stamp.is_file()
-        and step.output.exists()
-        and json.loads(stamp.read_text(encoding="utf-8")) == _made(step)
-    ):
-        print("  done already, and as it was", file=sys.stderr)
+    if _is_done(step):
+        print("  done already, and unchanged", file=sys.stderr)
         return None
-    step.output.parent.mkdir(parents=True, exist_ok=True)
-    made = step.output if step.atomic else step.output.with_name(f"{step.output.name}.partial")
-    command = [str(made) if word == str(step.output) else word for word in step.command]
-    if not step.atomic:
-        _remove(made)  # of a run that was killed
-    start = time.monotonic()
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    seconds = time.monotonic() - start
-    if result.returncode or not made.exists():
-        tail = "\n".join(result.stdout.splitlines()[-TAIL_LINES:])
-        raise CheckError(
-            f"exit code {result.returncode}, {'no ' if not made.exists() else ''}output {made}, of: {shown(step.command)}\n{tail}"
-        )
-    if not step.atomic:
-        _remove(step.output)
-        made.replace(step.output)
-    with whole_file(stamp) as file:
-        json.dump(_made(step), file, indent=1)
+    if step.atomic:
+        step.output.parent.mkdir(parents=True, exist_ok=True)
+        seconds = _run(step, step.output)
+    else:
+        with whole_output(step.output) as partial:
+            seconds = _run(step, partial)
+    write_made_of(step.stamp, _made_of(step))
     return seconds
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _is_done(step: Step) -> bool:
+    """Whether the same command has made this output of these inputs."""
+    return step.stamp.is_file() and step.output.exists() and is_made_of(step.stamp, _made_of(step))
 
 
-def _made(step: Step) -> dict[str, object]:
-    """What a step's output is the result of, and the output itself."""
+def _run(step: Step, output: Path) -> float:
+    """Run the command with another output path; return its seconds."""
+    command = [str(output) if word == str(step.output) else word for word in step.command]
+    start = time.monotonic()
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    seconds = time.monotonic() - start
+    if result.returncode or not output.exists():
+        found = f"output {output}"
+        if not output.exists():
+            found = f"no {found}"
+        tail = "\n".join(result.stdout.splitlines()[-TAIL_LINES:])
+        raise CheckError(f"exit code {result.returncode}, {found}, of: {shown(step.command)}\n{tail}")
+    return seconds
+
+
+def _made_of(step: Step) -> dict[str, object]:
+    """Everything that the output depends on, and the output itself, so that damage is noticed."""
     return {
         "command": shown(step.command),
         "encoder": step.encoder,
-        "reads": {str(path): _content_hash(path) for path in step.reads},
-        "output": _content_hash(step.output),
+        "reads": {str(path): content_hash(path) for path in step.reads},
+        "output": content_hash(step.output),
     }
 
 
-def _content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of the names and hashes of all files of a folder."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    return _hash_of_files(
-        path, tuple((file, stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()])
-    )
-
-
-@functools.cache
-def _hash_of_files(path: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
-    """What one step makes, others read: files of the same size and time are read once in a process."""
-    if path.is_file():
-        return file_hash(path)
-    return hashlib.sha256(
-        "".join(f"{file.relative_to(path)} {file_hash(file)}\n" for file, _, _ in files).encode()
-    ).hexdigest()
-
-
 def folder_name(encoder: str) -> str:
-    """An encoder's name as a folder's."""
+    """Turn an encoder's name into a folder's name."""
     return re.sub(r"[^\w.-]+", "_", encoder)
 
 
 def python(module: str, *words: object) -> list[str]:
-    """`python -m MODULE WORDS...` with this interpreter."""
+    """Make the command `python -m MODULE WORDS...` with this interpreter."""
     return [sys.executable, "-m", module, *map(str, words)]
 
 
 def shown(command: Sequence[str]) -> str:
-    """The command as a user would paste it."""
+    """Format a command as a user would paste it."""
     return shlex.join(["python", *command[1:]])

@@ -1,4 +1,7 @@
-"""Test collections: a corpus, its sets of topics with their qrels, and how they are scored. collections.toml lists them."""
+"""Test collections: a corpus, its sets of topics with qrels, and their metrics.
+
+test_collections.toml lists them.
+"""
 
 import functools
 import os
@@ -15,7 +18,9 @@ from csplade_pyserini.reproduction.metrics import METRICS
 
 SAMPLE = Path(str(resources.files("csplade_pyserini") / "sample"))
 GROUPS = {"beir": "beir-13", "beir-13": "beir-13", "cqadupstack": "cqadupstack"}
-"""Names that mean several collections, and what these have as their group."""
+"""Groups of test collections, by the names that --collection takes for them."""
+_LIST = "test_collections.toml"
+_DEFAULT_METRICS = ("nDCG@10", "R@100")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,51 +28,53 @@ class TopicSet:
     """Topics and their qrels."""
 
     topics: str
-    """What read_topics takes; of an ir_datasets id the qrels too."""
+    """File or ir_datasets id, as read_topics takes it. An ir_datasets id has qrels, too."""
     metrics: tuple[str, ...]
     name: str = ""
-    """Empty where the collection has only this one."""
+    """Empty if the test collection has no other topics."""
     pyserini: str = ""
-    """What Pyserini calls the topics; the same ones."""
+    """Pyserini's name of the same topics and qrels."""
     qrels: str = ""
-    """Where the qrels are not with the topics."""
+    """File of the qrels, if `topics` does not have them."""
     relevance_level: int = 1
-    """Least grade that AP, RR and recall take for relevant."""
+    """Least grade that AP, RR and recall count as relevant."""
 
     @property
     def infix(self) -> str:
-        """What tells its files from those of the collection's other topics."""
+        """Part of a file's name that tells these topics from the test collection's others."""
         return f".{self.name}" if self.name else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestCollection:
-    """A corpus that is encoded and indexed once for all its sets of topics."""
+    """A corpus, encoded and indexed once for all its sets of topics."""
 
     name: str
     corpus: str
+    """File, folder or ir_datasets id, as open_corpus takes it."""
     topics: tuple[TopicSet, ...]
     aliases: tuple[str, ...] = ()
     documents: int = 0
-    """0: not known."""
+    """Number of documents; 0 if unknown."""
     group: str = ""
     remove_query: bool = False
-    """Take a hit out whose docid is the qid, as BEIR does where queries are documents."""
+    """Whether to drop hits whose docid is the qid, as BEIR does if queries are documents."""
 
     @property
     def folder(self) -> str:
-        """Its name as a folder's."""
+        """Name of its folder."""
         return self.name.replace("/", "-")
 
     def key(self, topics: TopicSet) -> str:
-        """What tables of scores call the collection under these topics."""
+        """Name of the test collection with these topics, in tables of scores."""
         return f"{self.name}/{topics.name}" if topics.name else self.name
 
 
 def find_collections(name: str) -> list[TestCollection]:
-    """The collections that a name means: `sample`, one of the table or a group of it, those of a FILE.toml, or any ir_datasets id.
+    """Find the test collections of a name.
 
-    Raises InputError where a file is not a table of collections.
+    The name is `sample`, an entry or a group of the list, FILE.toml, or any ir_datasets id. Raises InputError
+    if a file is not a list of test collections.
     """
     known = known_collections()
     if name in GROUPS:
@@ -77,61 +84,61 @@ def find_collections(name: str) -> list[TestCollection]:
             return [collection]
     if name.endswith(".toml"):
         return read_collections(Path(name))
-    topics = TopicSet(topics=IR_DATASETS_PREFIX + name, metrics=("nDCG@10", "R@100"))
+    topics = TopicSet(topics=IR_DATASETS_PREFIX + name, metrics=_DEFAULT_METRICS)
     return [TestCollection(name=name, corpus=IR_DATASETS_PREFIX + name, topics=(topics,))]
 
 
 @functools.cache
 def known_collections() -> Sequence[TestCollection]:
-    """The table's, and the built-in sample."""
-    sample = TestCollection(
-        name="sample",
-        corpus=str(SAMPLE / "corpus.jsonl"),
-        topics=(
-            TopicSet(
-                topics=str(SAMPLE / "topics.tsv"),
-                qrels=str(SAMPLE / "qrels.txt"),
-                metrics=("nDCG@10", "R@100"),
-            ),
-        ),
-        documents=259,
+    """The built-in sample, and all test collections of the list."""
+    topics = TopicSet(
+        topics=str(SAMPLE / "topics.tsv"), qrels=str(SAMPLE / "qrels.txt"), metrics=_DEFAULT_METRICS
     )
-    return sample, *read_collections(Path(str(resources.files(__package__) / "collections.toml")))
+    corpus = str(SAMPLE / "corpus.jsonl")
+    sample = TestCollection(name="sample", corpus=corpus, topics=(topics,), documents=259)
+    return sample, *read_collections(Path(str(resources.files(__package__) / _LIST)))
 
 
 def read_collections(path: Path) -> list[TestCollection]:
-    """Those of a file, whose paths are relative to it and may begin with an environment variable. Raises InputError."""
+    """Read the test collections of a TOML file. Raises InputError.
+
+    Paths in it are relative to the file and may hold environment variables.
+    """
     tables = read_toml(path, "table of collections").get("collection")
     if not isinstance(tables, list) or not tables:
         raise InputError(
-            f"{path} has no [[collection]]: see csplade_pyserini/reproduction/collections.toml for the form"
+            f"{path} has no [[collection]]: see csplade_pyserini/reproduction/{_LIST} for the form"
         )
-    return [_collection(table, path) for table in tables]
+    return [_parse_collection(table, path) for table in tables]
 
 
-def _collection(table: dict[str, Any], path: Path) -> TestCollection:
+def _parse_collection(table: dict[str, Any], path: Path) -> TestCollection:
     origin = f"{path} [[collection]] {table.get('name', '')}".rstrip()
     sets = table.get("topics")
     if not isinstance(sets, list) or not sets:
         raise InputError(f"{origin} has no [[collection.topics]]")
-    topics = tuple(
-        parse_table(TopicSet, _placed(values, ("topics", "qrels"), path, origin), f"{origin} topics")
-        for values in sets
-    )
+    topics = tuple(_parse_topics(values, path, origin) for values in sets)
     for topic_set in topics:
-        if unknown := set(topic_set.metrics) - METRICS.keys():
+        unknown = set(topic_set.metrics) - METRICS.keys()
+        if unknown:
             raise InputError(f"{origin}: unknown metric {min(unknown)!r}; known: {', '.join(METRICS)}")
-    return parse_table(TestCollection, _placed(table, ("corpus",), path, origin) | {"topics": topics}, origin)
+    complete = _with_paths(table, ("corpus",), path, origin) | {"topics": topics}
+    return parse_table(TestCollection, complete, origin)
 
 
-def _placed(table: dict[str, Any], keys: Sequence[str], path: Path, origin: str) -> dict[str, Any]:
-    """The table with its files' names as paths. Raises InputError on a variable that is not set."""
-    placed = {}
+def _parse_topics(table: dict[str, Any], path: Path, origin: str) -> TopicSet:
+    return parse_table(TopicSet, _with_paths(table, ("topics", "qrels"), path, origin), f"{origin} topics")
+
+
+def _with_paths(table: dict[str, Any], keys: Sequence[str], path: Path, origin: str) -> dict[str, Any]:
+    """Return the table with the files under `keys` as paths. Raises InputError on an unset variable."""
+    paths = {}
     for key in keys:
         name = table.get(key)
-        if isinstance(name, str) and name and not name.startswith(IR_DATASETS_PREFIX):
-            expanded = os.path.expandvars(name)
-            if "$" in expanded:
-                raise InputError(f"{origin}: {key} is {name!r}, and the environment variable is not set")
-            placed[key] = str(path.parent / expanded)
-    return table | placed
+        if not isinstance(name, str) or not name or name.startswith(IR_DATASETS_PREFIX):
+            continue
+        expanded = os.path.expandvars(name)
+        if "$" in expanded:
+            raise InputError(f"{origin}: {key} is {name!r}, and the environment variable is not set")
+        paths[key] = str(path.parent / expanded)
+    return table | paths

@@ -80,3 +80,20 @@ def test_what_a_step_reads_may_be_a_folder(folder):
     (folder / "docs" / "a").rename(folder / "docs" / "b")
     assert run_step(made) is not None
     assert list(json.loads((folder / ".out.step.json").read_text())["reads"]) == [str(folder / "docs")]
+
+
+def test_leftovers_of_a_killed_step_are_removed(folder):
+    left = folder / "deep" / ".output.partial"
+    left.mkdir(parents=True)
+    (left / "half").write_text("half")
+    assert run_step(step(folder)) is not None
+    assert not left.exists()
+    assert (folder / "deep" / "output").read_text() == "onex"
+
+
+@pytest.mark.parametrize("stamp", ["", "{", "[]", "{}"])
+def test_a_step_with_a_damaged_stamp_is_done_again(folder, stamp):
+    run_step(step(folder))
+    (folder / "deep" / ".output.step.json").write_text(stamp)
+    assert run_step(step(folder)) is not None
+    assert run_step(step(folder)) is None

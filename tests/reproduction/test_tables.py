@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from pathlib import Path
 
 import pytest
 from programs import run_python
@@ -98,6 +99,15 @@ def test_a_wrong_file_of_collections_is_named(tmp_path, monkeypatch, old, new, t
     with pytest.raises(InputError, match=told) as raised:
         read_collections(tmp_path / "mine.toml")
     assert "mine.toml" in str(raised.value)
+
+
+def test_the_tables_are_found_in_a_checkout_without_an_installed_package():
+    program = (
+        "from csplade_pyserini.reproduction.score_tables import read_expected; print(len(read_expected()))"
+    )
+    done = run_python("-S", "-c", program, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == len(read_expected())
 
 
 def test_every_encoder_that_ships_has_scores_of_its_own():
