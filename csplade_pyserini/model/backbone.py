@@ -27,7 +27,7 @@ from csplade_pyserini.files.whole import sole_writer, whole_folder
 from csplade_pyserini.model.quantization import quantize
 
 MOST_LAYERS = 1_000
-"""Largest number of layers in a config; with more, transformers would build layers for hours."""
+"""Most layers of a config: transformers builds all of them before it looks at the weights."""
 _LOADING_PROBLEMS = ("missing_keys", "unexpected_keys", "mismatched_keys")
 """Keys of transformers' loading report that have to be empty."""
 _SHOWN = 3

@@ -37,7 +37,7 @@ class TokenBudget:
         return max(1, self.tokens // max(1, length))
 
     def halve(self, texts: int) -> None:
-        """Halve the budget after a batch of `texts` texts did not fit. Raises InputError if it was one text."""
+        """Halve the budget after a batch of so many texts did not fit. Raises InputError on one text."""
         if texts == 1:
             raise InputError(
                 "a single text does not fit into the device's memory: lower --max-length, "
