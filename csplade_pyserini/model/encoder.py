@@ -216,7 +216,10 @@ class SparseEncoder:
 
     @torch.inference_mode()
     def _peak_positions(self, row: list[int]) -> list[int]:
-        """Position in a row of the largest logit of each vocabulary id, from 0; with echo in the second copy."""
+        """Position of each vocabulary id's largest logit in a row, from 0.
+
+        With echo, only the second copy counts.
+        """
         batch = pad([row], echo=self.card.echo, device=self.model.device)
         _, positions = peaks_and_positions(self._states(batch), batch.pool_mask, self._head.weight)
         first = (self.card.copies - 1) * len(row)
