@@ -1,4 +1,4 @@
-"""The adaptation phase: causal language modelling and its ReLU twin over packed texts (arXiv 2504.10816, 3.2)."""
+"""The adaptation phase: language modelling and its ReLU twin over packed texts (arXiv 2504.10816, 3.2)."""
 
 from pathlib import Path
 from typing import Any
