@@ -77,7 +77,7 @@ class Activity:
 def check_alive(step: int, means: dict[str, float]) -> None:
     """Raise CheckError, with the cures, if most vectors are empty."""
     for _, empty in LOG_NAMES.values():
-        if means.get(empty, 0) <= COLLAPSED_SHARE:
+        if not means.get(empty, 0) > COLLAPSED_SHARE:
             continue
         query_terms = means[LOG_NAMES["query"].terms]
         document_terms = means[LOG_NAMES["document"].terms]
