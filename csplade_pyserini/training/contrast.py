@@ -88,7 +88,7 @@ class ContrastiveModel(nn.Module):
         """
         vocabulary = self.student.decoder.get_output_embeddings().weight.shape[0]
         chance = self.settings.sampled_terms / vocabulary
-        chosen = torch.rand(vocabulary, device=batches[0]["ids"].device) < chance
+        chosen: Tensor = torch.rand(vocabulary, device=batches[0]["ids"].device) < chance
         for batch in batches:
             for known in (batch["ids"], batch.get("teacher_terms")):
                 if known is not None:

@@ -78,10 +78,10 @@ class ExampleDataset(Dataset[Example]):
         chooser = random.Random(f"{self.seed} {self.epoch} {index}")
         positive = chooser.choice(record["positive_passages"])
         hard = record.get("negative_passages") or []
-        choose = chooser.sample
         if len(hard) < self.negatives:
-            choose = chooser.choices  # too few are taken more than once, as in Tevatron
-        negatives = choose(hard, k=self.negatives)
+            negatives = chooser.choices(hard, k=self.negatives)  # too few are repeated, as in Tevatron
+        else:
+            negatives = chooser.sample(hard, k=self.negatives)
         passages = [self._passage(passage) for passage in (positive, *negatives)]
         return Example(_identity(record, "query_id", record["query"]), record["query"], passages)
 

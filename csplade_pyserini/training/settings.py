@@ -27,7 +27,7 @@ class PhaseSettings:
     """Settings of both phases. Names follow the paper (arXiv 2504.10816, 4.3 and Table 3)."""
 
     output: str
-    """Checkpoint folder to write. The same command resumes from OUTPUT.training, the work in progress."""
+    """Checkpoint folder to write. Work in progress is in OUTPUT.training; the same command resumes it."""
     steps: int = 0
     """Optimiser steps."""
     start: str = ""
@@ -52,7 +52,10 @@ class PhaseSettings:
     lora_targets: tuple[str, ...] = ()
     """Names of the linear layers with an adapter; empty takes all but the LM head."""
     continue_adapter: bool = False
-    """Go on with the adapter of `start`. Otherwise `start` may not be an adapter: merge it first (train merge)."""
+    """Go on with the adapter of `start`; if this is false, a `start` that is an adapter is refused.
+
+    `train merge` makes whole weights of it first.
+    """
 
     dtype: Dtype = "float32"
     """Dtype of the loaded weights. `trainer.bf16 = true` computes in bfloat16 over float32 weights."""

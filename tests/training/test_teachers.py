@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import TEXTS, VOCABULARY
 
-from csplade_pyserini.collections.encoding import to_record
+from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.training.contrast import _dense
 from csplade_pyserini.training.teachers import TeacherVectors
@@ -16,7 +16,7 @@ from csplade_pyserini.training.teachers import TeacherVectors
 def write(folder, vectors, name="vectors.jsonl"):
     """A file of a JsonVectorCollection, written as `encode` writes it."""
     folder.mkdir(exist_ok=True)
-    content = "".join(to_record(docid, "", vector) for docid, vector in vectors.items()).encode()
+    content = "".join(record_line(docid, "", vector) for docid, vector in vectors.items()).encode()
     (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     return folder
 
