@@ -36,7 +36,7 @@ class PhaseSettings:
 
     learning_rate: float
     batch_size: int = 32
-    """Sequences (adapt) or queries (contrast) of one optimiser step, on all devices together."""
+    """Sequences (adapt) or queries (contrast) of one optimiser step, over all devices and passes."""
     device_batch_size: int = 32
     """Batch of one forward pass on one device; the rest of `batch_size` is accumulated."""
     scheduler: str = "cosine"
@@ -52,9 +52,9 @@ class PhaseSettings:
     lora_targets: tuple[str, ...] = ()
     """Names of the linear layers with an adapter; empty takes all but the LM head."""
     continue_adapter: bool = False
-    """Go on with the adapter of `start`; if this is false, a `start` that is an adapter is refused.
+    """Go on with the adapter of `start`. If false, a `start` that is an adapter is refused.
 
-    `train merge` makes whole weights of it first.
+    Merge it first, by `train merge`, to train a new adapter or whole weights.
     """
 
     dtype: Dtype = "float32"
