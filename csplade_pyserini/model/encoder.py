@@ -1,13 +1,13 @@
-"""The encoder: texts to weights over the vocabulary, and on to impacts.
+"""The encoder: texts to weights over the vocabulary, and weights to impacts.
 
     weights = log1p(relu(scale * max over the text's tokens of the LM-head logits))
 
-One model and one formula serve queries and documents (arXiv 2504.10816, eq. 1); they differ by what
-the card says differs: prefix, length, top terms.
+One model and one formula serve queries and documents (arXiv 2504.10816, eq. 1). The card says how the two
+sides differ: prefix, length, top terms.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,26 +28,31 @@ from csplade_pyserini.model.batching import (
 )
 from csplade_pyserini.model.head import activate, peaks_and_positions, streamed_peaks
 from csplade_pyserini.model.inputs import Batch, pad, token_spans, tokenize
+from csplade_pyserini.model.states import last_hidden_states
 
 _DEFAULT_DTYPES = {"cuda": "bfloat16"}
-"""Dtype of a device without --encoder NAME:dtype=...; float32 elsewhere."""
+"""Default dtypes by device; float32 on others."""
+_HEAD_TOLERANCES = {torch.float32: 1e-3}
+"""Relative tolerance of the head's check by dtype."""
+_LOOSE_TOLERANCE = 3e-2
+"""Tolerance of dtypes of 16 bits."""
 _Entries = tuple[Sequence[Tensor], Sequence[Tensor]]
 """Token ids and impacts of each text of a batch, on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttributedText:
-    """A text, its tokens, its vector, and which token gave each term its weight."""
+    """A text, its tokens, its vector, and the token behind each term's weight."""
 
     text: str
-    """As the tokenizer saw it, prefix included."""
+    """Text as the tokenizer read it, prefix included."""
     tokens: tuple[str, ...]
     """Raw tokenizer strings, cut at the card's length."""
     spans: tuple[tuple[int, int], ...]
-    """The characters of `text` that each token stands for; empty for BOS and EOS."""
+    """Span of characters of `text` for each token; empty for BOS and EOS."""
     vector: Vector
     positions: dict[str, int]
-    """Of each term of `vector` the token, from 0, whose logit was its maximum."""
+    """Index of the token with the largest logit, for each term of `vector`."""
 
 
 class SparseEncoder:
@@ -61,15 +66,17 @@ class SparseEncoder:
         *,
         identity: str = "",
     ) -> None:
-        """Raises InputError where the model does not attend as the card says, or its head is not plain."""
-        self.card, self.model, self.tokenizer = card, model, tokenizer
+        """Raises InputError if the model does not attend as the card says, or if its head is not plain."""
+        self.card = card
+        self.model = model
+        self.tokenizer = tokenizer
         self.identity = identity or f"{card.name}@{card.hash()[:16]}"
-        """Name, card hash and weight fingerprint: what manifests hold and searches compare."""
+        """Name, card hash and weight fingerprint: manifests hold it, searches compare it."""
         set_attention(model, card.attention)
         self._head = model.get_output_embeddings()
         _check_head(model, self._head)
         self.terms = vocabulary_terms(tokenizer, self._head.weight.shape[0])
-        """The Lucene term of each vocabulary id; None where the tokenizer has no such id."""
+        """Lucene term of each vocabulary id; None if the tokenizer has no such id."""
         self.empty_term = empty_term(self.terms)
         self._is_term = torch.tensor([term is not None for term in self.terms])
         if card.exclude_special_tokens:
@@ -77,7 +84,7 @@ class SparseEncoder:
         self._is_term = self._is_term.to(model.device)
 
     def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
-        """Token ids of each text as the card says (prefix, truncation, BOS, EOS); echo comes later."""
+        """Token ids of each text as the card says (prefix, truncation, BOS, EOS), before echo."""
         return tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
 
     def weights(self, texts: Sequence[str], *, side: Side = "document") -> Tensor:
@@ -85,16 +92,20 @@ class SparseEncoder:
         return self._weights(self.tokenize(texts, side=side))
 
     def encode_documents(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
-        """A vector `{term: impact}` for each text, heaviest term first; impacts are ints >= 1."""
-        return self.encode_tokenized(
-            self.tokenize(texts, side="document"), side="document", batch_tokens=batch_tokens
-        )
+        """Vector `{term: impact}` of each text, heaviest term first; impacts are ints >= 1.
+
+        batch_tokens: padded tokens in a forward pass; None: the device's default.
+        """
+        rows = self.tokenize(texts, side="document")
+        return self.encode_tokenized(rows, side="document", batch_tokens=batch_tokens)
 
     def encode_queries(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
-        """A vector for each query, in as few forward passes as `batch_tokens` allows; None: what is usual on the device."""
-        return self.encode_tokenized(
-            self.tokenize(texts, side="query"), side="query", batch_tokens=batch_tokens
-        )
+        """Vector of each query, in as few forward passes as `batch_tokens` allows.
+
+        batch_tokens: padded tokens in a forward pass; None: the device's default.
+        """
+        rows = self.tokenize(texts, side="query")
+        return self.encode_tokenized(rows, side="query", batch_tokens=batch_tokens)
 
     def encode_tokenized(
         self,
@@ -104,76 +115,90 @@ class SparseEncoder:
         batch_tokens: int | TokenBudget | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> list[Vector]:
-        """Vectors of tokenized texts, in their order; inside, batches of similar length.
+        """Vectors of tokenized texts, in their order. Texts of similar length share a batch.
 
-        A batch that the device has no memory for is halved, and so are those after it; a TokenBudget keeps that
-        for the next call. `progress` is called after each batch with the number of texts in it.
+        If the device has no memory for a batch, this batch and those after it are halved. A TokenBudget
+        remembers that for the next call. progress: called after each batch with its number of texts.
         """
-        budget = (
-            batch_tokens
-            if isinstance(batch_tokens, TokenBudget)
-            else self.token_budget(batch_tokens, side=side)
-        )
+        budget = batch_tokens
+        if not isinstance(budget, TokenBudget):
+            budget = self.token_budget(budget, side=side)
         vectors: list[Vector] = [{}] * len(rows)
-
-        def finish(batch: list[int], entries: _Entries) -> None:
+        for batch, entries in self._encoded_batches(rows, side, budget):
             for index, token_ids, impacts in zip(batch, *entries, strict=True):
                 vectors[index] = to_vector(token_ids.tolist(), impacts.tolist(), self.terms)
             if progress is not None:
                 progress(len(batch))
-
-        order, copies, begin = longest_first([len(row) for row in rows]), 2 if self.card.echo else 1, 0
-        before: tuple[list[int], _Entries] | None = None
-        while begin < len(order):
-            batch = order[begin : begin + budget.texts(copies * len(rows[order[begin]]))]
-            impacts = self._impacts_if_they_fit([rows[i] for i in batch], side)
-            if impacts is None:
-                budget.halve(len(batch))
-                continue
-            if before is not None:  # a GPU works on this batch meanwhile
-                finish(*before)
-            before = batch, _entries(impacts)
-            begin += len(batch)
-        if before is not None:
-            finish(*before)
         return vectors
 
     def token_budget(self, tokens: int | str | None, *, side: Side) -> TokenBudget:
-        """A budget of so many tokens; `auto`: what the device is fastest with, None: what is usual there."""
+        """Make a budget of so many tokens; `auto`: the fastest on the device, None: its default."""
         if tokens == "auto":
             tokens = self.batch_tokens(side=side)
             print(f"batches of at most {tokens} tokens are fastest here", file=sys.stderr)
         return TokenBudget(int(tokens or usual_batch_tokens(self.model.device)))
 
     def batch_tokens(self, *, side: Side = "document") -> int:
-        """Tokens of the batches that this device encodes fastest: --batch-tokens auto. Tries a few, for seconds."""
+        """Tokens in the batches that this device encodes fastest: --batch-tokens auto.
+
+        Tries several sizes, which takes seconds.
+        """
         limit = self.card.side(side).max_length
-        copies = 2 if self.card.echo else 1
-        return copies * fastest_budget(
-            lambda rows: _entries(self._impacts(rows, side)), limit, len(self.terms)
-        )
+        tokens = fastest_budget(lambda rows: _entries(self._impacts(rows, side)), limit, len(self.terms))
+        return self.card.copies * tokens
 
     def encode(self, query: str, **_: object) -> Vector:
-        """Pyserini's query-encoder interface: one query's vector. Pyserini's own lengths are not the card's."""
+        """Vector of one query: Pyserini's query-encoder interface.
+
+        Pyserini's lengths are ignored; the card has its own.
+        """
         return self.encode_queries([query])[0]
 
     def attribute(self, text: str, *, side: Side) -> AttributedText:
-        """The vector of a text, as `encode_queries` or `encode_documents` has it, and the token behind each of its terms."""
-        [row] = rows = self.tokenize([text], side=side)
+        """Vector of a text, with the token behind each of its terms.
+
+        The vector is that of `encode_queries` or `encode_documents`.
+        """
+        rows = self.tokenize([text], side=side)
+        [row] = rows
         [vector] = self.encode_tokenized(rows, side=side)
         seen, spans = token_spans(text, side=side, card=self.card, tokenizer=self.tokenizer)
-        peaks = self._peak_positions(row) if row else []
-        positions = {
-            term: position for term, position in zip(self.terms, peaks, strict=False) if term in vector
-        }
+        positions = {}
+        if row:
+            peaks = self._peak_positions(row)
+            positions = {term: peak for term, peak in zip(self.terms, peaks, strict=True) if term in vector}
         tokens = tuple(self.tokenizer.convert_ids_to_tokens(row))
         return AttributedText(
             text=seen, tokens=tokens, spans=tuple(spans), vector=vector, positions=positions
         )
 
     def readable(self, term: str) -> str:
-        """A term as people read it: `Ġmanhattan` as ` manhattan`. For display only."""
+        """Return a term as people read it: `Ġmanhattan` as ` manhattan`. For display only."""
         return str(self.tokenizer.convert_tokens_to_string([term])) or term
+
+    def _encoded_batches(
+        self, rows: Sequence[list[int]], side: Side, budget: TokenBudget
+    ) -> Iterator[tuple[list[int], _Entries]]:
+        """Row numbers and entries of each batch, longest rows first.
+
+        A batch is yielded once the next one runs, so that the caller works while a GPU does.
+        """
+        order = longest_first([len(row) for row in rows])
+        begin = 0
+        ready: tuple[list[int], _Entries] | None = None
+        while begin < len(order):
+            longest = self.card.copies * len(rows[order[begin]])
+            batch = order[begin : begin + budget.texts(longest)]
+            impacts = self._impacts_if_they_fit([rows[i] for i in batch], side)
+            if impacts is None:
+                budget.halve(len(batch))
+                continue
+            if ready is not None:
+                yield ready
+            ready = (batch, _entries(impacts))
+            begin += len(batch)
+        if ready is not None:
+            yield ready
 
     @torch.inference_mode()
     def _weights(self, rows: Sequence[list[int]]) -> Tensor:
@@ -187,22 +212,21 @@ class SparseEncoder:
         return streamed_peaks(self._states(batch), batch.pool_mask, self._head.weight, bias=self._head.bias)
 
     def _states(self, batch: Batch) -> Tensor:
-        output = self.model.base_model(
-            input_ids=batch.ids, attention_mask=batch.attention_mask, use_cache=False
-        )
-        states: Tensor = output.last_hidden_state
-        return states
+        return last_hidden_states(self.model, batch.ids, batch.attention_mask)
 
     @torch.inference_mode()
     def _peak_positions(self, row: list[int]) -> list[int]:
-        """Of each vocabulary id the position in a row, from 0, of its largest logit; with echo in the second copy."""
+        """Position of each vocabulary id's largest logit in a row, from 0.
+
+        With echo, only the second copy counts.
+        """
         batch = pad([row], echo=self.card.echo, device=self.model.device)
         _, positions = peaks_and_positions(self._states(batch), batch.pool_mask, self._head.weight)
-        first = len(row) if self.card.echo else 0
+        first = (self.card.copies - 1) * len(row)
         return [position - first for position in positions[0].tolist()]
 
     def _impacts_if_they_fit(self, rows: Sequence[list[int]], side: Side) -> Tensor | None:
-        """_impacts; None where memory ran out, once what it held is free again."""
+        """_impacts, or None if memory ran out; the memory of the failed pass is free again."""
         try:
             return self._impacts(rows, side)
         except (RuntimeError, MemoryError) as error:
@@ -214,15 +238,17 @@ class SparseEncoder:
 
     @torch.inference_mode()
     def _impacts(self, rows: Sequence[list[int]], side: Side) -> Tensor:
-        """(B, V) int32 impacts, the heaviest terms' only."""
+        """(B, V) int32 impacts of the heaviest terms."""
         impacts = torch.round(self._weights(rows) * self.card.impact_scale).int()
         top = self.card.side(side).top_terms
-        return _keep_top(impacts, top) if 0 < top < impacts.shape[1] else impacts
+        if 0 < top < impacts.shape[1]:
+            return _keep_top(impacts, top)
+        return impacts
 
 
 @torch.inference_mode()
 def _entries(impacts: Tensor) -> _Entries:
-    """What is not 0 in each row of (B, V) impacts; waits for the device."""
+    """Entries that are not 0 in each row of (B, V) impacts. Waits for the device."""
     row_ids, token_ids = impacts.nonzero(as_tuple=True)
     counts = torch.bincount(row_ids, minlength=len(impacts)).tolist()
     return torch.split(token_ids.cpu(), counts), torch.split(impacts[row_ids, token_ids].cpu(), counts)
@@ -237,10 +263,10 @@ def load_encoder(
     max_length: int | None = None,
     top_terms: int | None = None,
 ) -> SparseEncoder:
-    """The encoder that `NAME[:key=value,...]` means: a card, an alias, a checkpoint folder or a hub id.
+    """Load the encoder `NAME[:key=value,...]`: a card, an alias, a checkpoint folder or a hub id.
 
-    Keyword arguments win over what stands in the name. Raises InputError on an unknown name, missing or
-    broken weights, a wrong card, an unavailable device.
+    Keyword arguments win over options in the name. Raises InputError on an unknown name, missing or broken
+    weights, a wrong card, or an unavailable device.
     """
     overrides = {
         "device": device,
@@ -266,7 +292,7 @@ def build_encoder(checkpoint: Checkpoint) -> SparseEncoder:
 
 
 def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str | None]:
-    """The Lucene term of every id below `vocabulary`; None where the tokenizer has none (Qwen pads its head)."""
+    """Lucene term of every id below `vocabulary`; None if the tokenizer has none (Qwen pads its head)."""
     tokens: list[str | None] = [None] * vocabulary
     for token, token_id in tokenizer.get_vocab().items():
         if token_id < vocabulary:
@@ -275,8 +301,8 @@ def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> lis
 
 
 def _keep_top(impacts: Tensor, top: int) -> Tensor:
-    """Zero all but the `top` largest impacts of each row; of equal ones, those of lower token id stay."""
-    # One integer order for both keys: impact first, then the lower id.
+    """Zero all but the `top` largest impacts of each row. Ties keep the lower token ids."""
+    # One integer sorts by both keys: impact, then lower id.
     size = impacts.shape[1]
     order = impacts.long() * size + torch.arange(size - 1, -1, -1, device=impacts.device)
     floor = order.topk(top, dim=1).values[:, -1:]
@@ -285,18 +311,18 @@ def _keep_top(impacts: Tensor, top: int) -> Tensor:
 
 @torch.inference_mode()
 def _check_head(model: PreTrainedModel, head: torch.nn.Module | None) -> None:
-    """Raise InputError unless the model's own logits are plainly `hidden @ head.T + bias`.
+    """Raise InputError unless the model's own logits are exactly `hidden @ head.T + bias`.
 
-    Soft caps and scales that a few architectures put after their head would be skipped in silence.
+    A few architectures put a soft cap or a scale after their head. We would skip it silently.
     """
     if not isinstance(head, torch.nn.Linear):
         raise InputError(f"{type(model).__name__} has no plain linear LM head; got {type(head).__name__}")
     ids = torch.arange(1, 4, device=model.device)[None]
     mask = torch.ones_like(ids)
     own = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float().amax(dim=1)
-    states = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    states = last_hidden_states(model, ids, mask)
     ours = streamed_peaks(states, mask, head.weight, bias=head.bias).float()
-    tolerance = 1e-3 if states.dtype == torch.float32 else 3e-2
+    tolerance = _HEAD_TOLERANCES.get(states.dtype, _LOOSE_TOLERANCE)
     if not torch.allclose(ours, own, rtol=tolerance, atol=tolerance * float(own.abs().max())):
         raise InputError(
             f"{type(model).__name__} changes its logits after the LM head (largest difference "
@@ -305,10 +331,14 @@ def _check_head(model: PreTrainedModel, head: torch.nn.Module | None) -> None:
 
 
 def _device(name: str | None) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    default = "cpu"
+    if has_cuda:
+        default = "cuda"
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name or default)
     except RuntimeError as error:
         raise InputError(f"device is {name!r}; wanted cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type == "cuda" and not has_cuda:
         raise InputError(f"device is {name!r}, but torch finds no CUDA device here; use device=cpu")
     return device

@@ -1,10 +1,10 @@
-"""The streamed head: LM-head logits to weights without ever holding the (B, L, V) logits.
+"""The streamed head: hidden states to weights, without the whole (B, L, V) logits.
 
 Letters: B batch, L length in tokens, H hidden size, V vocabulary, S columns of one slice.
 
-`log1p(relu(x))` grows with x, so the maximum over a text's tokens is taken on raw logits, slice by
-slice of the vocabulary, and activated once (CSPLADE, arXiv 2504.10816, eq. 1). Extra memory is one
-slice of logits and the (B, V) result.
+`log1p(relu(x))` grows with x. So the maximum over a text's tokens is taken on raw logits, one slice of the
+vocabulary at a time, and activated once (CSPLADE, arXiv 2504.10816, eq. 1). Extra memory is one slice of
+logits and the (B, V) result.
 """
 
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ def streamed_peaks(
     bias: Tensor | None = None,
     slice_bytes: int = SLICE_BYTES,
 ) -> Tensor:
-    """Largest logit of every vocabulary entry over a text's tokens: (B, V), of hidden's dtype.
+    """Largest logit of every vocabulary entry over a text's tokens: (B, V), in hidden's dtype.
 
-    hidden (B, L, H): last hidden states. mask (B, L): True where a token is pooled. head (V, H).
-    bias (V). A row of the mask without any True gives -inf throughout.
+    hidden (B, L, H): last hidden states. mask (B, L): True at tokens that are pooled. head (V, H).
+    bias (V). A row of the mask without a True gives -inf throughout.
     """
     mask = mask.bool()
     peaks = hidden.new_empty(hidden.shape[0], head.shape[0])
@@ -42,16 +42,17 @@ def streamed_peaks(
 def peaks_and_positions(
     hidden: Tensor, mask: Tensor, head: Tensor, *, slice_bytes: int = SLICE_BYTES
 ) -> tuple[Tensor, Tensor]:
-    """Largest logits, (B, V), and the positions in the text that have them, (B, V) int32; of equal ones any.
+    """Largest logits (B, V), and their positions in the text (B, V) int32.
 
-    Arguments as streamed_peaks has them, without a bias: it moves no maximum. A row of the mask has to have a True.
+    Any one of equal maxima may be found. The arguments are those of streamed_peaks, without a bias, which
+    moves no maximum. Every row of the mask has to have a True.
     """
     mask = mask.bool()
     peaks = hidden.new_empty(hidden.shape[0], head.shape[0])
     positions = torch.empty_like(peaks, dtype=torch.int32)
     for columns, logits in _logit_slices(hidden, mask, head, slice_bytes):
         peaks[:, columns], positions[:, columns] = torch.max(logits, dim=1)
-    # Copies outside the mask stand for the mask's first position.
+    # A copy outside the mask counts as the mask's first position.
     return peaks, _inside(mask).gather(1, positions.long()).int()
 
 
@@ -63,22 +64,25 @@ def trainable_peaks(
     bias: Tensor | None = None,
     slice_bytes: int = SLICE_BYTES,
 ) -> Tensor:
-    """streamed_peaks with a gradient for hidden, head and bias; neither pass holds the (B, L, V) logits.
+    """streamed_peaks with a gradient for hidden, head and bias.
 
-    The forward pass keeps the position of every maximum, (B, V) int32; the backward pass scatters each
-    gradient to that position. Ties go to one position, as with torch.max. Under autocast the products
-    are taken in its dtype.
+    Neither pass holds the (B, L, V) logits. The forward pass keeps the position of every maximum, (B, V)
+    int32; the backward pass scatters each gradient to that position. Ties go to one position, as with
+    torch.max. Under autocast the products are in its dtype.
     """
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-        hidden, head = hidden.to(dtype), head.to(dtype)
+        hidden = hidden.to(dtype)
+        head = head.to(dtype)
     peaks: Tensor = _TrainablePeaks.apply(hidden, mask.bool(), head, slice_bytes)
-    return peaks if bias is None else peaks + bias
+    if bias is None:
+        return peaks
+    return peaks + bias
 
 
 class _TrainablePeaks(torch.autograd.Function):
-    """Maximum and position forward; backward, products of sparse matrices with one entry for each gradient."""
+    """Maximum and position forward; products of sparse matrices backward, one entry per gradient."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int) -> Tensor:
@@ -94,15 +98,13 @@ class _TrainablePeaks(torch.autograd.Function):
         rows, terms = gradient.nonzero(as_tuple=True)
         tokens = rows * length + positions[rows, terms]
         slopes = gradient[rows, terms]
-        # bfloat16 and float16 sparse products exist on CUDA alone.
-        dtype = hidden.dtype if hidden.is_cuda or hidden.element_size() > 2 else torch.float32
+        dtype = hidden.dtype
+        if not hidden.is_cuda and hidden.element_size() <= 2:
+            dtype = torch.float32  # only CUDA has sparse products in bfloat16 and float16
         to_hidden = to_head = None
         if ctx.needs_input_grad[0]:
-            to_hidden = (
-                _sparse_product(tokens, terms, slopes, head, batch * length, dtype)
-                .view(batch, length, size)
-                .to(hidden.dtype)
-            )
+            to_hidden = _sparse_product(tokens, terms, slopes, head, batch * length, dtype)
+            to_hidden = to_hidden.view(batch, length, size).to(hidden.dtype)
         if ctx.needs_input_grad[2]:
             states = hidden.reshape(batch * length, size)
             to_head = _sparse_product(terms, tokens, slopes, states, head.shape[0], dtype).to(head.dtype)
@@ -112,7 +114,10 @@ class _TrainablePeaks(torch.autograd.Function):
 def _sparse_product(
     rows: Tensor, columns: Tensor, values: Tensor, dense: Tensor, height: int, dtype: torch.dtype
 ) -> Tensor:
-    """The (height, n) @ (n, H) product whose left side has `values` at (rows, columns), each pair at most once."""
+    """Product of a sparse (height, n) matrix and the dense (n, H) one.
+
+    The sparse one has `values` at (rows, columns), each pair at most once.
+    """
     sparse = torch.sparse_coo_tensor(
         torch.stack([rows, columns]), values.to(dtype), (height, dense.shape[0]), check_invariants=False
     )
@@ -123,7 +128,7 @@ def _sparse_product(
 def _logit_slices(
     hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """(columns of the vocabulary, their logits (B, L, S)); the next slice overwrites the logits of the last."""
+    """Slices of the vocabulary with their logits (B, L, S). Each slice overwrites the logits before."""
     batch, length, size = hidden.shape
     vocabulary = head.shape[0]
     tokens = hidden.gather(1, _inside(mask)[..., None].expand(-1, -1, size)).reshape(batch * length, size)
@@ -137,28 +142,27 @@ def _logit_slices(
 
 
 def _rows(head: Any, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-    """Rows of the head's weights; of a quantized one (int8 by torchao: a scale a row) in `dtype`."""
-    rows: Tensor = (
-        head[start:stop]
-        if not hasattr(head, "qdata")
-        else head.qdata[start:stop].to(dtype) * head.scale[start:stop].to(dtype)
-    )
-    return rows  # torchao's tensor cannot be cut itself under inference_mode
+    """Rows of the head's weights; in `dtype` if torchao has quantized them to int8, one scale per row."""
+    rows: Tensor
+    if hasattr(head, "qdata"):  # torchao's tensor itself cannot be cut under inference_mode
+        rows = head.qdata[start:stop].to(dtype) * head.scale[start:stop].to(dtype)
+    else:
+        rows = head[start:stop]
+    return rows
 
 
 def _inside(mask: Tensor) -> Tensor:
-    """(B, L) for each position itself where the mask is True, else the mask's first True one.
+    """Position to read for each position, (B, L): itself inside the mask, else the mask's first one.
 
-    A position outside the mask becomes a copy of one inside it: the maximum can't tell, and the logits
+    A position outside the mask so becomes a copy of one inside. The maximum stays the same, and the logits
     need no masking pass of their own.
     """
-    return torch.where(
-        mask, torch.arange(mask.shape[1], device=mask.device), mask.int().argmax(dim=1, keepdim=True)
-    )
+    position = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(mask, position, mask.int().argmax(dim=1, keepdim=True))
 
 
 def naive_peaks(hidden: Tensor, mask: Tensor, head: Tensor, *, bias: Tensor | None = None) -> Tensor:
-    """What streamed_peaks computes, by way of the whole (B, L, V) logits: the oracle of its tests."""
+    """streamed_peaks by way of the whole (B, L, V) logits: the oracle of its tests."""
     logits = hidden @ head.T  # (B, L, V)
     if bias is not None:
         logits = logits + bias

@@ -25,61 +25,59 @@ class Batch:
     ids: Tensor
     """(B, L) token ids."""
     attention_mask: Tensor
-    """(B, L) 1 where there is a token, 0 at padding."""
+    """(B, L) 1 at tokens, 0 at padding."""
     pool_mask: Tensor
-    """(B, L) True where logits count: every token, or with echo those of the second copy."""
+    """(B, L) True where logits count: at every token, or with echo at those of the second copy."""
 
 
 def tokenize(
     texts: Sequence[str], *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
-    """Token ids of each text, echo not yet applied. An empty or blank text has none, not even BOS.
+    """Token ids of each text, before echo. An empty or blank text has none, not even BOS.
 
     Raises InputError on a text that UTF-8 cannot hold (lone surrogates).
     """
-    prefix, limit, _ = card.side(side)
-    head = [_required(tokenizer.bos_token_id, "bos", card)] if card.add_bos else []
-    tail = [_required(tokenizer.eos_token_id, "eos", card)] if card.add_eos else []
-    filled = [prefix + (text.lower() if card.lowercase else text) for text in texts if text.strip()]
-    try:
-        rows = iter(tokenizer(filled, add_special_tokens=False, verbose=False)["input_ids"] if filled else [])
-    except TypeError as error:
-        broken = next(filter(lone_surrogates, filled), None)
-        if broken is None:
-            raise
-        raise InputError(f"the text {broken!r} holds a lone surrogate, which UTF-8 cannot hold") from error
-    return [head + next(rows)[:limit] + tail if text.strip() else [] for text in texts]
+    limit = card.side(side).max_length
+    head = _added_ids(card.add_bos, tokenizer.bos_token_id, "bos", card)
+    tail = _added_ids(card.add_eos, tokenizer.eos_token_id, "eos", card)
+    filled = [_as_read(text, side, card) for text in texts if text.strip()]
+    inner = iter(_token_ids(filled, tokenizer))
+    rows: list[list[int]] = []
+    for text in texts:
+        row: list[int] = []
+        if text.strip():
+            row = head + next(inner)[:limit] + tail
+        rows.append(row)
+    return rows
 
 
 def token_spans(
     text: str, *, side: Side, card: EncoderCard, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[str, list[tuple[int, int]]]:
-    """The text as the tokenizer sees it (prefix, case), and of each of `tokenize`'s tokens the characters it stands for.
+    """Text as the tokenizer reads it (prefix, case), and the span of characters of each token.
 
-    BOS, EOS and tokens without characters of their own have empty spans.
+    The tokens are those of `tokenize`. BOS, EOS and tokens without characters have empty spans.
     """
     [row] = tokenize([text], side=side, card=card, tokenizer=tokenizer)
     if not row:
         return "", []
-    seen = card.side(side).prefix + (text.lower() if card.lowercase else text)
-    offsets = tokenizer(seen, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
-        "offset_mapping"
-    ]
-    inner = [(int(start), int(end)) for start, end in offsets[: len(row) - card.add_bos - card.add_eos]]
-    last = inner[-1][1] if inner else 0
-    return seen, [(0, 0)] * card.add_bos + inner + [(last, last)] * card.add_eos
-
-
-def _required(token_id: int | None, key: str, card: EncoderCard) -> int:
-    if token_id is None:
-        raise InputError(f"card {card.name}: add_{key} is true, but its tokenizer has no {key.upper()} token")
-    return token_id
+    read = _as_read(text, side, card)
+    encoding = tokenizer(read, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    count = len(row) - card.add_bos - card.add_eos
+    inner = [(int(start), int(end)) for start, end in encoding["offset_mapping"][:count]]
+    last = 0
+    if inner:
+        last = inner[-1][1]
+    return read, [(0, 0)] * card.add_bos + inner + [(last, last)] * card.add_eos
 
 
 def pad(rows: Sequence[list[int]], *, echo: bool, device: torch.device, pad_id: int = 0) -> Batch:
-    """One batch of token id rows, padded on the right; pad_id is any valid id, it is never seen."""
+    """Make one batch of rows of token ids, padded on the right.
+
+    pad_id: any valid id; the model never sees it.
+    """
+    copies = 1 + echo
     lengths = torch.tensor([len(row) for row in rows])
-    copies = 2 if echo else 1
     width = max(1, copies * int(lengths.max()))
     ids = torch.full((len(rows), width), pad_id)
     for filled, row in zip(ids, rows, strict=True):
@@ -88,3 +86,32 @@ def pad(rows: Sequence[list[int]], *, echo: bool, device: torch.device, pad_id: 
     attention_mask = position < copies * lengths[:, None]
     pool_mask = attention_mask & (position >= (copies - 1) * lengths[:, None])
     return Batch(ids.to(device), attention_mask.long().to(device), pool_mask.to(device))
+
+
+def _as_read(text: str, side: Side, card: EncoderCard) -> str:
+    """Return a text as the tokenizer reads it: with its prefix, in lower case if the card says so."""
+    if card.lowercase:
+        text = text.lower()
+    return card.side(side).prefix + text
+
+
+def _token_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    if not texts:
+        return []
+    try:
+        rows: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    except TypeError as error:
+        broken = next(filter(lone_surrogates, texts), None)
+        if broken is None:
+            raise
+        raise InputError(f"the text {broken!r} holds a lone surrogate, which UTF-8 cannot hold") from error
+    return rows
+
+
+def _added_ids(is_added: bool, token_id: int | None, key: str, card: EncoderCard) -> list[int]:
+    """Ids that stand before or after each text: one, or none."""
+    if not is_added:
+        return []
+    if token_id is None:
+        raise InputError(f"card {card.name}: add_{key} is true, but its tokenizer has no {key.upper()} token")
+    return [token_id]

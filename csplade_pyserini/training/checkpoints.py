@@ -1,4 +1,4 @@
-"""What a phase starts from and what it leaves: checkpoint folders, whole weights or an adapter, with a card."""
+"""The model that a phase starts from, and the checkpoint folder that it writes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,6 +21,11 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import backbone
 from csplade_pyserini.training.settings import PhaseSettings
 
+_BASE_KEYS = ("base", "base_file", "layers")
+"""Keys of a card that name the base of an adapter."""
+_NO_SOURCE: dict[str, Any] = {"adapter": "", "revision": "", "weights": "folder"}
+"""Keys of a card whose weights lie beside it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Student:
@@ -30,12 +35,14 @@ class Student:
     """A PreTrainedModel, or a PeftModel over one."""
     tokenizer: PreTrainedTokenizerBase
     card: EncoderCard
-    """The card of what training leaves: that of the configuration, with the base that an adapter needs."""
+    """Card of the trained checkpoint: the configuration's, with the base that an adapter needs."""
 
     @property
     def decoder(self) -> Any:
-        """The PreTrainedModel, with any LoRA layers in place."""
-        return self.model.get_base_model() if self.is_adapter else self.model
+        """The PreTrainedModel, with any LoRA layers in it."""
+        if self.is_adapter:
+            return self.model.get_base_model()
+        return self.model
 
     @property
     def is_adapter(self) -> bool:
@@ -44,49 +51,51 @@ class Student:
 
 
 def load_student(card: EncoderCard, settings: PhaseSettings) -> Student:
-    """The model of `settings.start`, or of the card's base, ready to train. Raises InputError."""
-    checkpoint = find_checkpoint(settings.start) if settings.start else Checkpoint(card, None)
-    adapted = backbone.has_adapter(checkpoint) and bool(settings.start)
-    if adapted and not settings.continue_adapter:
-        raise InputError(
-            f"{settings.start} is an adapter: continue it (continue_adapter = true), or merge it first (train merge)"
-        )
-    if settings.continue_adapter and not adapted:
-        raise InputError(f"continue_adapter is true, but {settings.start or 'the base'} has no adapter")
-    torch.manual_seed(settings.seed)  # a new adapter's first weights are random, and Trainer seeds only later
-    model = backbone.load_base(checkpoint, dtype=getattr(torch, settings.dtype))
-    model.set_attn_implementation(settings.attention_kernel)
-    if settings.gradient_checkpointing:
-        # transformers renames it on the way to version 6.
-        enable = (
-            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        )
-        enable({"use_reentrant": False})
+    """Load the model of `settings.start`, or of the card's base, ready to train. Raises InputError."""
+    checkpoint = Checkpoint(card, None)
+    if settings.start:
+        checkpoint = find_checkpoint(settings.start)
+    continues = bool(settings.start) and backbone.has_adapter(checkpoint)
+    _check_start(settings, has_adapter=continues)
+    torch.manual_seed(settings.seed)  # a new adapter's weights are random, and Trainer seeds later
+    model = _load_trainable(checkpoint, settings)
     tokenizer = backbone.load_tokenizer(checkpoint)
-    if adapted:
-        return Student(
-            backbone.load_adapter(model, checkpoint, trainable=True), tokenizer, _over(card, checkpoint.card)
-        )
+    if continues:
+        adapted = backbone.load_adapter(model, checkpoint, trainable=True)
+        return Student(adapted, tokenizer, adapter_card(card, checkpoint.card))
     if not settings.lora_rank:
-        return Student(
-            model,
-            tokenizer,
-            dataclasses.replace(
-                card, base="", base_file="", layers=0, adapter="", revision="", weights="folder"
-            ),
-        )
-    over = (
-        dataclasses.replace(checkpoint.card, base=str(Path(settings.start).resolve()))
-        if checkpoint.folder
-        else checkpoint.card
-    )
-    return Student(_new_adapter(model, settings), tokenizer, _over(card, over))
+        return Student(model, tokenizer, whole_card(card))
+    base = checkpoint.card
+    if checkpoint.folder:
+        base = dataclasses.replace(base, base=str(Path(settings.start).resolve()))
+    return Student(_new_adapter(model, settings), tokenizer, adapter_card(card, base))
+
+
+def whole_card(card: EncoderCard) -> EncoderCard:
+    """Return a card for whole weights beside it, without a base."""
+    return dataclasses.replace(card, base="", base_file="", layers=0, **_NO_SOURCE)
+
+
+def adapter_card(card: EncoderCard, base: EncoderCard) -> EncoderCard:
+    """Return a card for an adapter beside it, over the base of another card."""
+    return dataclasses.replace(with_base(card, base), **_NO_SOURCE)
+
+
+def with_base(card: EncoderCard, base: EncoderCard) -> EncoderCard:
+    """Return a card with the base of another card."""
+    values: dict[str, Any] = {key: getattr(base, key) for key in _BASE_KEYS}
+    return dataclasses.replace(card, **values)
 
 
 def save_checkpoint(student: Student, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
-    """Write weights or adapter as safetensors, tokenizer and card. `state`: the model's, where it is gathered from shards."""
+    """Write weights or adapter as safetensors, the tokenizer and the card.
+
+    state: the weights, if they were gathered from FSDP's shards.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    student.model.save_pretrained(folder, state_dict=dict(state) if state is not None else None)
+    if state is not None:
+        state = dict(state)
+    student.model.save_pretrained(folder, state_dict=state)
     if student.is_adapter:
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     if not (student.is_adapter and student.card.base):
@@ -95,22 +104,45 @@ def save_checkpoint(student: Student, folder: Path, state: Mapping[str, Tensor] 
 
 
 def load_weights(student: Student, folder: Path) -> None:
-    """Put a saved checkpoint's weights into the student: how a run resumes. Raises InputError where they do not fit."""
+    """Load a saved checkpoint's weights, to resume a run. Raises InputError if they do not fit."""
     from safetensors.torch import load_file
 
     if student.is_adapter:
         from peft import set_peft_model_state_dict
 
-        left = set_peft_model_state_dict(student.model, load_file(folder / ADAPTER_FILE)).unexpected_keys
+        report = set_peft_model_state_dict(student.model, load_file(folder / ADAPTER_FILE))
     else:
         state: dict[str, Tensor] = {}
         for file in sorted(folder.glob("*.safetensors")):
             state |= load_file(file)
-        left = student.model.load_state_dict(state, strict=False).unexpected_keys
-    if left:
+        report = student.model.load_state_dict(state, strict=False)
+    unknown = report.unexpected_keys
+    if unknown:
         raise InputError(
-            f"the checkpoint {folder} does not fit: {len(left)} unknown weights, such as {left[0]}"
+            f"the checkpoint {folder} does not fit: {len(unknown)} unknown weights, such as {unknown[0]}"
         )
+
+
+def _check_start(settings: PhaseSettings, *, has_adapter: bool) -> None:
+    """Raise InputError if `continue_adapter` does not fit what the phase starts from."""
+    if has_adapter and not settings.continue_adapter:
+        raise InputError(
+            f"{settings.start} is an adapter: continue it (continue_adapter = true), "
+            f"or merge it first (train merge)"
+        )
+    if settings.continue_adapter and not has_adapter:
+        raise InputError(f"continue_adapter is true, but {settings.start or 'the base'} has no adapter")
+
+
+def _load_trainable(checkpoint: Checkpoint, settings: PhaseSettings) -> Any:
+    """Load a base with the settings' dtype, attention kernel and gradient checkpointing."""
+    model: Any = backbone.load_base(checkpoint, dtype=getattr(torch, settings.dtype))
+    model.set_attn_implementation(settings.attention_kernel)
+    if settings.gradient_checkpointing:
+        enable = getattr(model, "activation_checkpointing_enable", None)  # its name from transformers 6 on
+        enable = enable or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    return model
 
 
 def _new_adapter(model: Any, settings: PhaseSettings) -> Any:
@@ -129,9 +161,3 @@ def _new_adapter(model: Any, settings: PhaseSettings) -> Any:
         raise InputError(
             f"lora_targets {list(settings.lora_targets)} do not fit {type(model).__name__}: {error}"
         ) from error
-
-
-def _over(card: EncoderCard, base: EncoderCard) -> EncoderCard:
-    """The card with the base of another: what an adapter was trained over."""
-    same = {key: getattr(base, key) for key in ("base", "base_file", "layers")}
-    return dataclasses.replace(card, **same, adapter="", revision="", weights="folder")

@@ -1,7 +1,10 @@
-"""Contrastive training: InfoNCE over hard and in-batch negatives with FLOPS regularisers (arXiv 2504.10816, 2.3)."""
+"""Contrastive training: InfoNCE over hard and in-batch negatives, with FLOPS regularisers.
+
+The objective is that of arXiv 2504.10816, 2.3; distillation goes beyond it.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +15,7 @@ from csplade_pyserini.cards import EncoderCard, Side
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.head import activate, trainable_peaks
 from csplade_pyserini.model.inputs import pad, tokenize
+from csplade_pyserini.model.states import last_hidden_states
 from csplade_pyserini.training import losses
 from csplade_pyserini.training.checkpoints import Student, load_student
 from csplade_pyserini.training.examples import Example, ExampleDataset, key, plain_file
@@ -23,80 +27,95 @@ from csplade_pyserini.training.watch import Activity
 
 
 class ContrastiveModel(nn.Module):
-    """An encoder, shared by queries and passages, with the whole contrastive objective as its loss."""
+    """An encoder for queries and passages, whose loss is the contrastive objective."""
 
     step = 0
-    """Optimiser steps done: what ramps and windows go by. Set by the trainer."""
+    """Optimiser steps done, for ramps and windows. The trainer sets it."""
 
     def __init__(self, student: Student, settings: ContrastSettings) -> None:
         super().__init__()
-        self.student, self.backbone, self.settings = student, student.model, settings
+        self.student = student
+        self.backbone = student.model
+        self.settings = settings
         self.activity = Activity()
 
     def forward(self, queries: dict[str, Tensor], passages: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Batches as ContrastCollator makes them, N passages a query, its positive first; {"loss": scalar}."""
-        terms = self._sampled_terms(queries, passages) if self.settings.sampled_terms else None
-        query_peaks, passage_peaks = (
-            self._peaks(queries, terms),
-            self._peaks(passages, terms),
-        )  # (Q, V), (Q * N, V)
-        scale = self.student.card.logit_scale
-        query_weights, passage_weights = activate(query_peaks, scale), activate(passage_peaks, scale)
-        if self.step < self.settings.window_steps:
-            query_weights = losses.keep_heaviest(query_weights, self.settings.query_window)
-            passage_weights = losses.keep_heaviest(passage_weights, self.settings.document_window)
-        all_queries, all_passages = gather(query_weights), gather(passage_weights)
+        """Loss of one batch of ContrastCollator: {"loss": scalar}.
+
+        Each query has N passages in a row, its positive first.
+        """
+        terms = None
+        if self.settings.sampled_terms:
+            terms = self._sampled_terms(queries, passages)
+        query_peaks = self._peaks(queries, terms)  # (Q, V)
+        passage_peaks = self._peaks(passages, terms)  # (Q * N, V)
+        query_weights = self._weights(query_peaks, self.settings.query_window)
+        passage_weights = self._weights(passage_peaks, self.settings.document_window)
+        all_queries = gather(query_weights)
+        all_passages = gather(passage_weights)
         parts = self._retrieval_losses(queries, passages, query_weights, passage_weights, all_passages)
         if self.settings.vector_weight:
-            parts["vector"] = losses.vector_error(
-                query_peaks * scale, query_weights, _dense(queries, query_weights)
-            )
-            parts["vector"] = parts["vector"] + losses.vector_error(
-                passage_peaks * scale, passage_weights, _dense(passages, passage_weights)
-            )
-        share = losses.ramp(self.step, self.settings.ramp_steps)
-        parts["query_flops"], parts["document_flops"] = losses.flops(all_queries), losses.flops(all_passages)
-        factors = {
-            "contrast": self.settings.contrast_weight,
-            "kl": self.settings.kl_weight,
-            "margin": self.settings.margin_weight,
-            "vector": self.settings.vector_weight,
-            "query_flops": share * self.settings.query_regulariser,
-            "document_flops": share * self.settings.document_regulariser,
-        }
+            query_error = self._vector_error(queries, query_peaks, query_weights)
+            parts["vector"] = query_error + self._vector_error(passages, passage_peaks, passage_weights)
+        parts["query_flops"] = losses.flops(all_queries)
+        parts["document_flops"] = losses.flops(all_passages)
         self.activity.add(all_queries, all_passages, parts)
-        return {
-            "loss": torch.stack([factors[name] * part for name, part in parts.items() if factors[name]]).sum()
-        }
+        factors = self._factors()
+        weighted = [factors[name] * part for name, part in parts.items() if factors[name]]
+        return {"loss": torch.stack(weighted).sum()}
 
     def take(self) -> dict[str, float]:
         """Mean losses and activity since the last call."""
         return self.activity.take()
 
+    def _factors(self) -> dict[str, float]:
+        """Factor of each part of the loss at this step."""
+        settings = self.settings
+        share = losses.ramp(self.step, settings.ramp_steps)
+        return {
+            "contrast": settings.contrast_weight,
+            "kl": settings.kl_weight,
+            "margin": settings.margin_weight,
+            "vector": settings.vector_weight,
+            "query_flops": share * settings.query_regulariser,
+            "document_flops": share * settings.document_regulariser,
+        }
+
     def _sampled_terms(self, *batches: dict[str, Tensor]) -> Tensor | None:
-        """Term ids in order: all that the batches' texts and teacher vectors have, and random ones; None where that is all terms."""
+        """Sorted ids of the batches' terms and of random others; None for the whole vocabulary.
+
+        The batches' terms are those of their texts and of their teacher's vectors.
+        """
         vocabulary = self.student.decoder.get_output_embeddings().weight.shape[0]
-        chosen = (
-            torch.rand(vocabulary, device=batches[0]["ids"].device) < self.settings.sampled_terms / vocabulary
-        )
+        chance = self.settings.sampled_terms / vocabulary
+        chosen: Tensor = torch.rand(vocabulary, device=batches[0]["ids"].device) < chance
         for batch in batches:
             for known in (batch["ids"], batch.get("teacher_terms")):
                 if known is not None:
                     chosen[known.flatten()] = True
-        return None if chosen.all() else chosen.nonzero().squeeze(1)
+        if chosen.all():
+            return None
+        return chosen.nonzero().squeeze(1)
 
     def _peaks(self, batch: dict[str, Tensor], terms: Tensor | None) -> Tensor:
-        """(B, V), -inf for terms that are not among `terms`, if those are given."""
+        """Largest logits (B, V); -inf for terms that are not among `terms`, unless that is None."""
         decoder = self.student.decoder
-        states = decoder.base_model(
-            input_ids=batch["ids"], attention_mask=batch["attention_mask"], use_cache=False
-        ).last_hidden_state
+        states = last_hidden_states(decoder, batch["ids"], batch["attention_mask"])
         head = decoder.get_output_embeddings()
+        bias = head.bias
         if terms is None:
-            return trainable_peaks(states, batch["pool_mask"], head.weight, bias=head.bias)
-        bias = head.bias[terms] if head.bias is not None else None
+            return trainable_peaks(states, batch["pool_mask"], head.weight, bias=bias)
+        if bias is not None:
+            bias = bias[terms]
         peaks = trainable_peaks(states, batch["pool_mask"], head.weight[terms], bias=bias)
         return peaks.new_full((len(peaks), len(head.weight)), float("-inf")).index_copy(1, terms, peaks)
+
+    def _weights(self, peaks: Tensor, window: int) -> Tensor:
+        """Weights of peaks, (B, V); in the first steps only the `window` heaviest of each row."""
+        weights = activate(peaks, self.student.card.logit_scale)
+        if self.step < self.settings.window_steps:
+            return losses.keep_heaviest(weights, window)
+        return weights
 
     def _retrieval_losses(
         self,
@@ -106,31 +125,39 @@ class ContrastiveModel(nn.Module):
         passage_weights: Tensor,
         all_passages: Tensor,
     ) -> dict[str, Tensor]:
-        """InfoNCE over the passages of all processes, and what is asked of distillation over each query's own."""
-        count, each = len(query_weights), len(passage_weights) // len(query_weights)
+        """InfoNCE over the passages of all processes, and distillation over each query's own."""
+        count = len(query_weights)
+        each = len(passage_weights) // count
         scores = query_weights @ all_passages.T  # (Q, all P)
         positives = (process_rank() * count + torch.arange(count, device=scores.device)) * each
-        parts = {
-            "contrast": losses.info_nce(
-                scores,
-                positives,
-                temperature=self.settings.temperature,
-                ignored=_ignored(
-                    queries["keys"], gather(queries["keys"]), gather(passages["keys"]), positives, each
-                ),
-            )
-        }
-        if self.settings.kl_weight or self.settings.margin_weight:
-            own = (
-                torch.einsum("qv,qnv->qn", query_weights, passage_weights.view(count, each, -1))
-                / self.settings.temperature
-            )
-            teacher = passages["scores"].view(count, each) * self.settings.teacher_scale
-            if self.settings.kl_weight:
-                parts["kl"] = losses.kl_divergence(own, teacher)
-            if self.settings.margin_weight:
-                parts["margin"] = losses.margin_mse(own, teacher)
+        all_queries_keys = gather(queries["keys"])
+        ignored = _ignored(queries["keys"], all_queries_keys, gather(passages["keys"]), positives, each)
+        temperature = self.settings.temperature
+        contrast = losses.info_nce(scores, positives, temperature=temperature, ignored=ignored)
+        return {"contrast": contrast} | self._distillation_losses(passages, query_weights, passage_weights)
+
+    def _distillation_losses(
+        self, passages: dict[str, Tensor], query_weights: Tensor, passage_weights: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses against the teacher's scores of each query's own passages, as the settings ask for."""
+        settings = self.settings
+        if not settings.kl_weight and not settings.margin_weight:
+            return {}
+        count = len(query_weights)
+        own_weights = passage_weights.view(count, -1, passage_weights.shape[1])  # (Q, N, V)
+        own = torch.einsum("qv,qnv->qn", query_weights, own_weights) / settings.temperature
+        teacher = passages["scores"].view(count, -1) * settings.teacher_scale
+        parts = {}
+        if settings.kl_weight:
+            parts["kl"] = losses.kl_divergence(own, teacher)
+        if settings.margin_weight:
+            parts["margin"] = losses.margin_mse(own, teacher)
         return parts
+
+    def _vector_error(self, batch: dict[str, Tensor], peaks: Tensor, weights: Tensor) -> Tensor:
+        """Error of weights against those of the teacher, a scalar."""
+        scaled = peaks * self.student.card.logit_scale
+        return losses.vector_error(scaled, weights, _dense(batch, weights))
 
 
 class ContrastCollator:
@@ -140,20 +167,23 @@ class ContrastCollator:
         self,
         card: EncoderCard,
         tokenizer: PreTrainedTokenizerBase,
-        teachers: tuple[TeacherVectors, TeacherVectors] | None,
+        teachers: Mapping[Side, TeacherVectors],
     ) -> None:
-        """teachers: those of queries and of documents."""
-        self.card, self.tokenizer, self.teachers = card, tokenizer, teachers
+        """teachers: one per side, or none."""
+        self.card = card
+        self.tokenizer = tokenizer
+        self.teachers = teachers
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, dict[str, Tensor]]:
-        """{"queries": ..., "passages": ...}, each with ids, attention_mask, pool_mask, keys, and what distillation needs."""
+        """Make the batches {"queries": ..., "passages": ...}.
+
+        Each has ids, attention_mask, pool_mask, keys, and what distillation needs.
+        """
         passages = [passage for example in examples for passage in example.passages]
-        queries = self._batch(
-            [example.query for example in examples], [example.query_id for example in examples], "query"
-        )
-        documents = self._batch(
-            [passage.text for passage in passages], [passage.docid for passage in passages], "document"
-        )
+        query_ids = [example.query_id for example in examples]
+        docids = [passage.docid for passage in passages]
+        queries = self._batch([example.query for example in examples], query_ids, "query")
+        documents = self._batch([passage.text for passage in passages], docids, "document")
         if all(passage.score is not None for passage in passages):
             documents["scores"] = torch.tensor([passage.score for passage in passages], dtype=torch.float32)
         return {"queries": queries, "passages": documents}
@@ -163,15 +193,15 @@ class ContrastCollator:
         batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"))
         tensors = {"ids": batch.ids, "attention_mask": batch.attention_mask, "pool_mask": batch.pool_mask}
         tensors["keys"] = torch.tensor([key(name) for name in ids])
-        if self.teachers is not None:
-            tensors |= self.teachers[side == "document"].sparse(ids)
+        if side in self.teachers:
+            tensors |= self.teachers[side].sparse(ids)
         return tensors
 
 
 def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
-    """Run the phase, or resume it, and return the checkpoint folder that it leaves.
+    """Run or resume the phase, and return the checkpoint folder that it wrote.
 
-    Raises InputError on bad input, CheckError where the ReLU dies.
+    Raises InputError on bad input, CheckError if the ReLU dies.
     """
     with Run(card, settings) as run:
         if run.done:
@@ -182,34 +212,44 @@ def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
         examples = ExampleDataset(files, negatives=settings.negatives, scored=scored, seed=settings.seed)
         student = load_student(card, settings)
         set_attention(student.decoder, card.attention)
-        teachers = None
-        if settings.vector_weight:
-            vocabulary = student.decoder.get_output_embeddings().weight.shape[0]
-            teachers = (
-                TeacherVectors(
-                    Path(settings.teacher_queries), student.tokenizer, vocabulary, card.impact_scale
-                ),
-                TeacherVectors(
-                    Path(settings.teacher_documents), student.tokenizer, vocabulary, card.impact_scale
-                ),
-            )
-        lengths = {
-            key: getattr(settings, key) or getattr(card, key)
-            for key in ("query_max_length", "document_max_length")
-        }
-        collate = ContrastCollator(dataclasses.replace(card, **lengths), student.tokenizer, teachers)
+        teachers = _read_teachers(card, settings, student)
+        collate = ContrastCollator(_training_card(card, settings), student.tokenizer, teachers)
         train(run, ContrastiveModel(student, settings), student, examples, collate)
     return run.output
+
+
+def _read_teachers(
+    card: EncoderCard, settings: ContrastSettings, student: Student
+) -> dict[Side, TeacherVectors]:
+    """Read the teacher's vectors of both sides, if the loss needs them. Raises InputError."""
+    if not settings.vector_weight:
+        return {}
+    vocabulary = student.decoder.get_output_embeddings().weight.shape[0]
+    folders: dict[Side, str] = {"query": settings.teacher_queries, "document": settings.teacher_documents}
+    return {
+        side: TeacherVectors(Path(folder), student.tokenizer, vocabulary, card.impact_scale)
+        for side, folder in folders.items()
+    }
+
+
+def _training_card(card: EncoderCard, settings: ContrastSettings) -> EncoderCard:
+    """Return the card with the lengths of training, if the settings have them."""
+    return dataclasses.replace(
+        card,
+        query_max_length=settings.query_max_length or card.query_max_length,
+        document_max_length=settings.document_max_length or card.document_max_length,
+    )
 
 
 def _ignored(
     queries: Tensor, all_queries: Tensor, all_passages: Tensor, positives: Tensor, each: int
 ) -> Tensor:
-    """(Q, P) True where an in-batch passage is no negative: the query's own positive, or another line of the same query's.
+    """(Q, P) True for in-batch passages that are no negatives of a query.
 
-    In MS MARCO that hardly happens; where queries have dozens of relevant documents it does in every batch.
+    These are copies of its own positive, and the positives of other lines with the same query. Such lines
+    hardly ever meet in MS MARCO. They meet in every batch if queries have dozens of relevant documents.
     """
-    known = all_passages[::each]  # (all Q) the positive of each query
+    known = all_passages[::each]  # (all Q): the positive of each query
     same_query = queries[:, None] == all_queries[None]  # (Q, all Q)
     ignored = (same_query[:, :, None] & (known[None, :, None] == all_passages[None, None])).any(dim=1)
     ignored[torch.arange(len(queries), device=queries.device), positives] = False
@@ -217,7 +257,7 @@ def _ignored(
 
 
 def _dense(batch: dict[str, Tensor], like: Tensor) -> Tensor:
-    """A teacher's weights (B, V) of a batch that holds them as places and values."""
+    """Dense weights (B, V) of a teacher, from a batch that holds them as rows, terms and weights."""
     dense = torch.zeros_like(like)
     dense[batch["teacher_rows"], batch["teacher_terms"]] = batch["teacher_weights"].to(dense.dtype)
     return dense

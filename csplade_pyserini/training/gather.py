@@ -7,15 +7,18 @@ from torch import Tensor
 
 
 def process_rank() -> int:
-    """This process's number, 0 where there is only one."""
-    return dist.get_rank() if _distributed() else 0
+    """Number of this process, from 0."""
+    if not _distributed():
+        return 0
+    return dist.get_rank()
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """Rows of all processes, in order of rank: (B, ...) to (processes * B, ...). Every process has as many rows.
+    """Rows of all processes in order of rank: (B, ...) to (processes * B, ...).
 
-    The backward pass sums what all processes' losses say of this process's rows. With each loss a mean over
-    its own queries and DDP's mean over processes, gradients are those of one process with the whole batch.
+    Every process has to have as many rows. The backward pass sums what the losses of all processes say of
+    this process's rows. Each loss is a mean over its own queries, and DDP takes the mean over processes.
+    So gradients are those of one process with the whole batch.
     """
     if not _distributed():
         return tensor

@@ -1,57 +1,54 @@
-"""Trained checkpoints to what is shipped: whole weights, or an adapter beside a card that names its base."""
+"""Trained checkpoints to shipped ones: whole weights, or an adapter beside a card that names its base."""
 
-import dataclasses
 import json
-import shutil
 from pathlib import Path
 
 import torch
 
-from csplade_pyserini.cards import CARD_FILE, EncoderCard, find_checkpoint, write_card
+from csplade_pyserini.cards import ADAPTER_FILE, CARD_FILE, EncoderCard, find_checkpoint, write_card
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.whole import whole_folder
 from csplade_pyserini.model import backbone
-from csplade_pyserini.training.checkpoints import Student, save_checkpoint
+from csplade_pyserini.training.checkpoints import Student, save_checkpoint, whole_card, with_base
 from csplade_pyserini.training.settings import MergeSettings
+
+_ADAPTER_CONFIG = "adapter_config.json"
 
 
 def merge(card: EncoderCard, settings: MergeSettings) -> Path:
-    """Write `settings.output`, a checkpoint folder with the configuration's card, and return it.
+    """Write the checkpoint folder `settings.output` with the configuration's card, and return it.
 
-    Raises InputError where the start has no adapter to keep, or the output is there already.
+    Raises InputError if the start has no adapter to keep, or if the output exists.
     """
-    output, dtype = Path(settings.output), getattr(torch, settings.dtype)
+    output = Path(settings.output)
+    dtype = getattr(torch, settings.dtype)
     checkpoint = find_checkpoint(settings.start)
     if output.exists():
         raise InputError(f"{output} exists: choose another output, or remove it")
-    partial = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     if settings.keep_adapter:
         if not backbone.has_adapter(checkpoint) or checkpoint.folder is None:
             raise InputError(f"{settings.start} has no adapter to keep: merge with keep_adapter = false")
-        _copy_adapter(checkpoint.folder, partial, dtype, checkpoint.card.base)
-        base = {key: getattr(checkpoint.card, key) for key in ("base", "base_file", "layers")}
-        write_card(dataclasses.replace(card, **base), partial / CARD_FILE)
-    else:
-        model = backbone.load_model(checkpoint, dtype=torch.float32, device=torch.device("cpu")).to(dtype)
-        whole = dataclasses.replace(
-            card, base="", base_file="", layers=0, adapter="", revision="", weights="folder"
-        )
-        save_checkpoint(Student(model, backbone.load_tokenizer(checkpoint), whole), partial)
-    partial.rename(output)
+        with whole_folder(output) as partial:
+            _copy_adapter(checkpoint.folder, partial, dtype, checkpoint.card.base)
+            write_card(with_base(card, checkpoint.card), partial / CARD_FILE)
+        return output
+    model = backbone.load_model(checkpoint, dtype=torch.float32, device=torch.device("cpu")).to(dtype)
+    student = Student(model, backbone.load_tokenizer(checkpoint), whole_card(card))
+    with whole_folder(output) as partial:
+        save_checkpoint(student, partial)
     return output
 
 
 def _copy_adapter(source: Path, target: Path, dtype: torch.dtype, base: str) -> None:
-    """The adapter's weights in another dtype, and its config, naming the base as the card does: peft names a folder of this machine."""
+    """Copy an adapter's weights in another dtype, and its config with the base that the card names.
+
+    peft's own config names the base as a folder of this machine.
+    """
     from safetensors.torch import load_file, save_file
 
-    target.mkdir(parents=True)
-    weights = {
-        name: tensor.to(dtype).contiguous()
-        for name, tensor in load_file(source / "adapter_model.safetensors").items()
-    }
-    save_file(weights, target / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8")) | {
-        "base_model_name_or_path": base
-    }
-    (target / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    weights = load_file(source / ADAPTER_FILE)
+    converted = {name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}
+    save_file(converted, target / ADAPTER_FILE, metadata={"format": "pt"})
+    config = json.loads((source / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base
+    (target / _ADAPTER_CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""A training configuration: one TOML file an encoder, a `[card]` table and one table for each phase.
+"""A training configuration: one TOML file per encoder, with a `[card]` table and one table per phase.
 
-    [card]                  what the encoder is, as in encoders/*.toml: base, attention, echo, lengths, ...
+    [card]                  the encoder, as in encoders/*.toml: base, attention, echo, lengths, ...
     [adapt]                 AdaptSettings
     [contrast]              ContrastSettings; a second one is [contrast-NAME]
     [merge]                 MergeSettings
@@ -24,43 +24,46 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseSettings:
-    """What both phases have in common. Names follow the paper (arXiv 2504.10816, 4.3 and Table 3)."""
+    """Settings of both phases. Names follow the paper (arXiv 2504.10816, 4.3 and Table 3)."""
 
     output: str
-    """Checkpoint folder to write; work in progress is in OUTPUT.training, from which the same command resumes."""
+    """Checkpoint folder to write. Work in progress is in OUTPUT.training; the same command resumes it."""
     steps: int = 0
     """Optimiser steps."""
     start: str = ""
-    """Encoder to start from (card, checkpoint folder or hub id); empty: the base of `[card]`."""
+    """Encoder to start from (card, checkpoint folder or hub id); empty starts from the base of `[card]`."""
     data: tuple[str, ...]
 
     learning_rate: float
     batch_size: int = 32
-    """Global: sequences (adapt) or queries (contrast) of one optimiser step, over all devices and accumulation."""
+    """Sequences (adapt) or queries (contrast) of one optimiser step, over all devices and passes."""
     device_batch_size: int = 32
-    """Of one forward pass on one device; the rest of the global batch is accumulated."""
+    """Batch of one forward pass on one device; the rest of `batch_size` is accumulated."""
     scheduler: str = "cosine"
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
     seed: int = 1
 
     lora_rank: int = 0
-    """0: all parameters are trained."""
+    """Rank of the adapter; 0 trains all parameters."""
     lora_alpha: int = 0
-    """0: twice the rank, as in the lineage."""
+    """Scale of the adapter; 0 is twice the rank, as in the lineage."""
     lora_dropout: float = 0.1
     lora_targets: tuple[str, ...] = ()
-    """Names of linear layers; empty: all but the LM head."""
+    """Names of the linear layers with an adapter; empty takes all but the LM head."""
     continue_adapter: bool = False
-    """Go on with the adapter of `start`; else it is merged, and a new one made."""
+    """Go on with the adapter of `start`. If false, a `start` that is an adapter is refused.
+
+    Merge it first, by `train merge`, to train a new adapter or whole weights.
+    """
 
     dtype: Dtype = "float32"
-    """Of the weights that are loaded; `trainer.bf16 = true` computes in bfloat16 over float32 weights."""
+    """Dtype of the loaded weights. `trainer.bf16 = true` computes in bfloat16 over float32 weights."""
     attention_kernel: str = "sdpa"
     """transformers' attn_implementation: `sdpa`, `eager`, `flash_attention_2`."""
     gradient_checkpointing: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)
-    """Handed to transformers.TrainingArguments: report_to, fsdp, save_steps, logging_steps, ..."""
+    """Options of transformers.TrainingArguments: report_to, fsdp, save_steps, logging_steps, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,60 +72,66 @@ class AdaptSettings(PhaseSettings):
 
     warmup_steps: int = 0
     relu_weight: float = 1.0
-    """lambda of the paper; 0 is plain language modelling."""
+    """The paper's lambda; 0 is plain language modelling."""
     sequence_length: int = 2048
     """Tokens of one packed sequence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastSettings(PhaseSettings):
-    """Contrastive training: InfoNCE and FLOPS regularisers (2.3 and 4.3); what follows `Beyond the paper` is off."""
+    """Contrastive training: InfoNCE and FLOPS regularisers (arXiv 2504.10816, 2.3 and 4.3).
+
+    Settings below `Beyond the paper` are off by default.
+    """
 
     epochs: float = 0.0
-    """Times through the data, where steps is 0."""
+    """Passes over the data, if steps is 0."""
     warmup_ratio: float = 0.05
     negatives: int = 15
-    """Hard negatives of a query in each step; 0: in-batch negatives alone."""
+    """Hard negatives of a query in each step; 0 leaves in-batch negatives alone."""
     query_max_length: int = 0
     document_max_length: int = 0
-    """Tokens of a text in training; 0: as in `[card]`."""
+    """Tokens of a text in training; 0 takes the length of `[card]`."""
     query_regulariser: float
     document_regulariser: float
     ramp_steps: int = 0
-    """Optimiser steps until the regularisers have their full weight, growing quadratically; 0: from the start."""
+    """Optimiser steps until regularisers have their full weight, with quadratic growth; 0 starts with it."""
     temperature: float = 1.0
     stop_when_collapsed: bool = True
 
     # Beyond the paper.
     contrast_weight: float = 1.0
     kl_weight: float = 0.0
-    """KL divergence from the teacher's distribution over a query's own passages, by their `score`."""
+    """Weight of the KL divergence from the teacher's `score` distribution over a query's own passages."""
     margin_weight: float = 0.0
-    """MarginMSE: squared error of the score differences between positive and negatives."""
+    """Weight of MarginMSE: squared error of the score differences between positive and negatives."""
     teacher_scale: float = 1.0
-    """What teacher scores are multiplied by before either."""
+    """Factor of the teacher's scores, before both losses."""
     vector_weight: float = 0.0
-    """Squared error against the teacher's weights, term by term."""
+    """Weight of the squared error against the teacher's weights, term by term."""
     teacher_queries: str = ""
     teacher_documents: str = ""
-    """Collection directories with the teacher's vectors, by query_id and docid, in this encoder's terms."""
+    """Collections of the teacher's vectors, by query_id and docid, in this encoder's terms."""
     window_steps: int = 0
-    """In the first steps only the heaviest terms count: a remedy for dense first vectors (PROSPER)."""
+    """First steps, in which only the heaviest terms count: a remedy for dense first vectors (PROSPER)."""
     query_window: int = 256
     document_window: int = 512
     sampled_terms: int = 0
-    """About so many random terms a step, and those of the batch's texts and teacher vectors, have weights and losses; 0: all have.
-    A large vocabulary's head is most of a small model's cost."""
+    """About how many random terms have weights and losses in a step; 0 gives them to all.
+
+    The terms of the batch's texts and teacher vectors come on top. A large vocabulary's head is most of a
+    small model's cost.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeSettings:
-    """What to make of a trained checkpoint folder."""
+    """Settings that turn a trained checkpoint folder into one to ship."""
 
     start: str
     output: str
     keep_adapter: bool = False
-    """Keep the adapter beside a card that names the base; else it is merged and whole weights are written."""
+    """Keep the adapter, beside a card that names the base. Otherwise it is merged into whole weights."""
     dtype: Dtype = "bfloat16"
 
 
@@ -134,23 +143,25 @@ PHASES: dict[str, type[Settings]] = {
 }
 
 _AT_LEAST = {
-    "batch_size": 1, "device_batch_size": 1, "steps": 0, "warmup_steps": 0, "epochs": 0, "negatives": 0, "lora_rank": 0,
-    "sequence_length": 2, "query_regulariser": 0, "document_regulariser": 0, "ramp_steps": 0, "window_steps": 0, "sampled_terms": 0,
-    "query_window": 1, "document_window": 1, "query_max_length": 0, "document_max_length": 0, "lora_alpha": 0, "lora_dropout": 0,
-    "relu_weight": 0, "warmup_ratio": 0, "weight_decay": 0, "max_gradient_norm": 0,
-    "contrast_weight": 0, "kl_weight": 0, "margin_weight": 0, "vector_weight": 0,
+    "batch_size": 1, "device_batch_size": 1, "steps": 0, "warmup_steps": 0, "epochs": 0, "negatives": 0,
+    "lora_rank": 0, "sequence_length": 2, "query_regulariser": 0, "document_regulariser": 0, "ramp_steps": 0,
+    "window_steps": 0, "sampled_terms": 0, "query_window": 1, "document_window": 1, "query_max_length": 0,
+    "document_max_length": 0, "lora_alpha": 0, "lora_dropout": 0, "relu_weight": 0, "warmup_ratio": 0,
+    "weight_decay": 0, "max_gradient_norm": 0, "contrast_weight": 0, "kl_weight": 0, "margin_weight": 0,
+    "vector_weight": 0,
 }  # fmt: skip
 _AT_MOST = {"warmup_ratio": 1, "lora_dropout": 1}
 _ABOVE_ZERO = ("learning_rate", "temperature", "teacher_scale")
+_NEED_NEGATIVES = ("kl_weight", "margin_weight")
 
 
 def read_settings(
     path: Path, phase: str, *, section: str = "", changes: Sequence[str] = ()
 ) -> tuple[EncoderCard, Settings]:
-    """The card and one phase's settings of a configuration file.
+    """Read the card and one phase's settings from a configuration file.
 
-    section: the table to read, default the phase's name. changes: `SECTION.KEY=VALUE` with TOML values,
-    which win over the file. Raises InputError that names the file, the table and the key.
+    section: table to read, by default the phase's name. changes: `SECTION.KEY=VALUE` with TOML values; they
+    win over the file. Raises InputError that names the file, the table and the key.
     """
     table = read_toml(path, "configuration")
     for change in changes:
@@ -158,27 +169,33 @@ def read_settings(
     section = section or phase
     for wanted in ("card", section):
         if not isinstance(table.get(wanted), dict):
-            raise InputError(
-                f"{path}: no table [{wanted}]; it has {', '.join(f'[{name}]' for name in table) or 'none'}"
-            )
-    settings = parse_table(PHASES[phase], table[section], f"{path} [{section}]")
-    _check_ranges(settings, f"{path} [{section}]")
+            there = ", ".join(f"[{name}]" for name in table) or "none"
+            raise InputError(f"{path}: no table [{wanted}]; it has {there}")
+    origin = f"{path} [{section}]"
+    settings = parse_table(PHASES[phase], table[section], origin)
+    _check_ranges(settings, origin)
+    if not isinstance(settings, MergeSettings):
+        _check_phase(settings, origin)
+    if isinstance(settings, ContrastSettings):
+        _check_contrast(settings, origin)
     return parse_card(table["card"], f"{path} [card]"), settings
 
 
 def as_table(settings: PhaseSettings) -> dict[str, Any]:
-    """The settings as plain values, for the record beside a checkpoint."""
+    """Return settings as plain values, for the record in a checkpoint."""
     return dataclasses.asdict(settings)
 
 
 def _apply(change: str, table: dict[str, Any]) -> None:
+    """Apply one --set to a configuration. Raises InputError if it is no SECTION.KEY=VALUE."""
     key, equals, value = change.partition("=")
     section, dot, name = key.partition(".")
     if not (equals and dot and section and name):
         raise InputError(f"--set {change!r}; wanted SECTION.KEY=VALUE, such as contrast.learning_rate=1e-4")
     if section != "card" and section.partition("-")[0] not in PHASES:
         raise InputError(
-            f"--set {change!r}: no configuration has a table [{section}]; wanted card, {', '.join(PHASES)} or a PHASE-NAME"
+            f"--set {change!r}: no configuration has a table [{section}]; "
+            f"wanted card, {', '.join(PHASES)} or a PHASE-NAME"
         )
     try:
         parsed = tomllib.loads(f"{name} = {value}")
@@ -190,6 +207,7 @@ def _apply(change: str, table: dict[str, Any]) -> None:
 
 
 def _update(table: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Update a table in place. Tables inside are updated too, not replaced."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(table.get(key), dict):
             _update(table[key], value)
@@ -198,6 +216,7 @@ def _update(table: dict[str, Any], changes: dict[str, Any]) -> None:
 
 
 def _check_ranges(settings: Settings, origin: str) -> None:
+    """Check each number against the tables of bounds. Raises InputError."""
     for key, least in _AT_LEAST.items():
         if getattr(settings, key, least) < least:
             raise InputError(f"{origin}: {key} is {getattr(settings, key)}; wanted at least {least}")
@@ -207,25 +226,35 @@ def _check_ranges(settings: Settings, origin: str) -> None:
     for key in _ABOVE_ZERO:
         if not getattr(settings, key, 1) > 0:
             raise InputError(f"{origin}: {key} is {getattr(settings, key)}; wanted a number above 0")
-    if isinstance(settings, MergeSettings):
-        return
+
+
+def _check_phase(settings: PhaseSettings, origin: str) -> None:
+    """Check data, batches and length of a run. Raises InputError."""
     if not settings.data:
         raise InputError(f"{origin}: data is empty; wanted files or ir_datasets ids")
     if settings.batch_size % settings.device_batch_size:
         raise InputError(
-            f"{origin}: batch_size is {settings.batch_size}, no multiple of device_batch_size {settings.device_batch_size}"
+            f"{origin}: batch_size is {settings.batch_size}, "
+            f"no multiple of device_batch_size {settings.device_batch_size}"
         )
-    if not (settings.steps or getattr(settings, "epochs", 0)):
-        raise InputError(
-            f"{origin}: wanted steps{' or epochs' if isinstance(settings, ContrastSettings) else ''} above 0"
-        )
+    wanted = "steps"
+    length: float = settings.steps
     if isinstance(settings, ContrastSettings):
-        if settings.vector_weight and not (settings.teacher_queries and settings.teacher_documents):
+        wanted = "steps or epochs"
+        length = settings.steps or settings.epochs
+    if not length:
+        raise InputError(f"{origin}: wanted {wanted} above 0")
+
+
+def _check_contrast(settings: ContrastSettings, origin: str) -> None:
+    """Check that each loss has what it needs. Raises InputError."""
+    if settings.vector_weight and not (settings.teacher_queries and settings.teacher_documents):
+        raise InputError(
+            f"{origin}: vector_weight is {settings.vector_weight}, "
+            f"which needs teacher_queries and teacher_documents"
+        )
+    for key in _NEED_NEGATIVES:
+        if getattr(settings, key) and not settings.negatives:
             raise InputError(
-                f"{origin}: vector_weight is {settings.vector_weight}, which needs teacher_queries and teacher_documents"
+                f"{origin}: {key} is {getattr(settings, key)}, which needs negatives of at least 1"
             )
-        for key in ("kl_weight", "margin_weight"):
-            if getattr(settings, key) and not settings.negatives:
-                raise InputError(
-                    f"{origin}: {key} is {getattr(settings, key)}, which needs negatives of at least 1"
-                )

@@ -1,8 +1,9 @@
-"""A teacher's vectors, out of a JsonVectorCollection whose terms are those of the student's vocabulary."""
+"""A teacher's vectors, from a JsonVectorCollection in the terms of the student's vocabulary."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
+from csplade_pyserini.collections.vectors import VectorRecord
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.lines import JSONL_ENDINGS, parse_record, read_lines
+from csplade_pyserini.files.lines import JSONL_ENDINGS, numbered_lines, parse_record
 from csplade_pyserini.impacts import empty_term
 from csplade_pyserini.model.encoder import vocabulary_terms
 
@@ -23,9 +25,9 @@ class TeacherVectors:
     def __init__(
         self, folder: Path, tokenizer: PreTrainedTokenizerBase, vocabulary: int, impact_scale: float
     ) -> None:
-        """impact_scale: what a weight of 1 is in impacts, where no manifest beside the folder says so.
+        """impact_scale: impact of a weight of 1, unless a manifest beside the folder says it.
 
-        Raises InputError on a bad record and on a term that the student's vocabulary does not have.
+        Raises InputError on a bad record, and on a term that the student's vocabulary does not have.
         """
         self.folder = folder
         if manifest_path(folder).is_file():
@@ -34,45 +36,49 @@ class TeacherVectors:
         term_ids = {term: token_id for token_id, term in enumerate(terms) if term is not None}
         empty = empty_term(terms)
         self._vectors: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        if not folder.is_dir():
-            raise InputError(
-                f"the teacher's vectors {folder} do not exist; wanted a folder that encode wrote"
-            )
-        for file in sorted(file for file in folder.iterdir() if file.name.endswith(JSONL_ENDINGS)):
-            for number, line in enumerate(
-                tqdm(read_lines(file), desc=f"reading {file.name}", unit="vector"), start=1
-            ):
-                record = parse_record(line, f"{file}:{number}")
-                if not isinstance(record.get("vector"), dict) or "id" not in record:
-                    raise InputError(f"{file}:{number}: wanted an object with 'id' and 'vector'")
-                vector = {term: impact for term, impact in record["vector"].items() if term != empty}
-                unknown = vector.keys() - term_ids.keys()
-                if unknown:
-                    raise InputError(
-                        f"{file}:{number}: the student's vocabulary has no term {min(unknown)!r}"
-                    )
-                for term, impact in vector.items():
-                    if type(impact) not in (int, float) or not 0 < impact < math.inf:
-                        raise InputError(
-                            f"{file}:{number}: the impact of {term!r} is {impact!r}; wanted a number above 0"
-                        )
-                token_ids = np.array([term_ids[term] for term in vector], dtype=np.int32)
-                self._vectors[str(record["id"])] = (
-                    token_ids,
-                    np.array(list(vector.values()), dtype=np.float32) / np.float32(impact_scale),
-                )
+        for docid, vector, place in _records(folder):
+            vector.pop(empty, None)
+            _check_vector(vector, term_ids, place)
+            token_ids = np.array([term_ids[term] for term in vector], dtype=np.int32)
+            impacts = np.array(list(vector.values()), dtype=np.float32)
+            self._vectors[docid] = (token_ids, impacts / np.float32(impact_scale))
 
     def sparse(self, ids: Sequence[str]) -> dict[str, Tensor]:
-        """Rows, terms and weights of the vectors of these ids. Raises InputError where one is missing."""
-        for missing in (name for name in ids if name not in self._vectors):
-            raise InputError(f"the teacher has no vector of {missing!r} in {self.folder}")
-        vectors = [self._vectors[name] for name in ids]
+        """Rows, terms and weights of the vectors of these ids. Raises InputError if one is missing."""
+        for name in ids:
+            if name not in self._vectors:
+                raise InputError(f"the teacher has no vector of {name!r} in {self.folder}")
+        terms = [self._vectors[name][0] for name in ids]
+        weights = [self._vectors[name][1] for name in ids]
+        counts = torch.tensor([len(row) for row in terms])
         return {
-            "teacher_rows": torch.repeat_interleave(
-                torch.arange(len(ids)), torch.tensor([len(terms) for terms, _ in vectors])
-            ),
-            "teacher_terms": torch.from_numpy(
-                np.concatenate([terms for terms, _ in vectors]).astype(np.int64)
-            ),
-            "teacher_weights": torch.from_numpy(np.concatenate([weights for _, weights in vectors])),
+            "teacher_rows": torch.repeat_interleave(torch.arange(len(ids)), counts),
+            "teacher_terms": torch.from_numpy(np.concatenate(terms).astype(np.int64)),
+            "teacher_weights": torch.from_numpy(np.concatenate(weights)),
         }
+
+
+def _records(folder: Path) -> Iterator[VectorRecord]:
+    """Records of a teacher's collection.
+
+    Their ids are not checked as docids: a query without an id is looked up by its text.
+    """
+    if not folder.is_dir():
+        raise InputError(f"the teacher's vectors {folder} do not exist; wanted a folder that encode wrote")
+    for file in sorted(file for file in folder.iterdir() if file.name.endswith(JSONL_ENDINGS)):
+        lines = tqdm(numbered_lines(file), desc=f"reading {file.name}", unit="vector")
+        for place, line in lines:
+            record = parse_record(line, place)
+            if not isinstance(record.get("vector"), dict) or "id" not in record:
+                raise InputError(f"{place}: wanted an object with 'id' and 'vector'")
+            yield VectorRecord(str(record["id"]), record["vector"], place)
+
+
+def _check_vector(vector: dict[str, Any], term_ids: Mapping[str, int], place: object) -> None:
+    """Raise InputError on a term that the student does not have, and on an impact that is not above 0."""
+    unknown = vector.keys() - term_ids.keys()
+    if unknown:
+        raise InputError(f"{place}: the student's vocabulary has no term {min(unknown)!r}")
+    for term, impact in vector.items():
+        if type(impact) not in (int, float) or not 0 < impact < math.inf:
+            raise InputError(f"{place}: the impact of {term!r} is {impact!r}; wanted a number above 0")

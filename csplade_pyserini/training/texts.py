@@ -1,4 +1,7 @@
-"""Texts for adaptation: tokenized once, packed end to end into sequences of equal length, kept as one file of uint32."""
+"""Texts for adaptation, tokenized once and packed end to end into sequences of equal length.
+
+The tokens of all texts are one file of uint32.
+"""
 
 import dataclasses
 import itertools
@@ -16,6 +19,7 @@ from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.lines import read_lines
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.model.inputs import tokenize
 
 TEXT_ENDINGS = (".txt", ".txt.gz")
@@ -23,18 +27,17 @@ _TEXTS_AT_ONCE = 1000
 
 
 class PackedDataset(Dataset[dict[str, Tensor]]):
-    """Sequences of `length` tokens out of a file of packed ones; the rest at its end is left out."""
+    """Sequences of `length` tokens from a packed file; the rest at its end is left out."""
 
     def __init__(self, file: Path, length: int) -> None:
-        """Raises InputError where the file does not fill one sequence."""
-        tokens = (
-            np.memmap(file, dtype=np.uint32, mode="r")
-            if file.stat().st_size
-            else np.empty(0, dtype=np.uint32)
-        )
+        """Raises InputError if the file does not fill one sequence."""
+        tokens: np.ndarray = np.empty(0, dtype=np.uint32)
+        if file.stat().st_size:  # an empty file cannot be mapped
+            tokens = np.memmap(file, dtype=np.uint32, mode="r")
         if len(tokens) < length:
             raise InputError(
-                f"the texts have {len(tokens)} tokens; wanted at least one sequence of {length} (sequence_length)"
+                f"the texts have {len(tokens)} tokens; "
+                f"wanted at least one sequence of {length} (sequence_length)"
             )
         self._sequences = tokens[: len(tokens) // length * length].reshape(-1, length)
 
@@ -42,25 +45,22 @@ class PackedDataset(Dataset[dict[str, Tensor]]):
         return len(self._sequences)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """{"ids": (length,) int64}."""
+        """Return one sequence: {"ids": (length,) int64}."""
         return {"ids": torch.from_numpy(self._sequences[index].astype(np.int64))}
 
 
 def pack(names: Sequence[str], file: Path, *, card: EncoderCard, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write all tokens of the texts that `names` mean, in order, an end-of-text token after each where there is one.
+    """Write all tokens of texts in order, with an end-of-text token after each if there is one.
 
-    names: `FILE.txt(.gz)` (a text a line), a JSONL corpus, or `ir_datasets:ID`. Texts are tokenized as the
-    card has documents, uncut. Raises InputError on a bad line.
+    names: `FILE.txt(.gz)` (one text per line), JSONL corpora, or `ir_datasets:ID`. Texts are tokenized as
+    the card's documents, uncut. Raises InputError on a bad line.
     """
     whole = dataclasses.replace(card, document_max_length=2**31, add_eos=tokenizer.eos_token_id is not None)
     texts = iter(tqdm(_texts(names), desc="tokenizing", unit="text"))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    with partial.open("wb") as sink:
+    with whole_file(file, "wb") as sink:
         while batch := list(itertools.islice(texts, _TEXTS_AT_ONCE)):
             rows = tokenize(batch, side="document", card=whole, tokenizer=tokenizer)
             np.fromiter(itertools.chain.from_iterable(rows), dtype=np.uint32).tofile(sink)
-    partial.replace(file)
 
 
 def _texts(names: Sequence[str]) -> Iterator[str]:
