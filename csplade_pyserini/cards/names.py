@@ -104,7 +104,7 @@ def shipped_cards() -> dict[str, EncoderCard]:
 @functools.cache
 def _card_names() -> dict[str, str]:
     """Card name of every name and alias in lower case."""
-    names = {}
+    names: dict[str, str] = {}
     for card in shipped_cards().values():
         names |= {name.lower(): card.name for name in (card.name, *card.aliases)}
     return names

@@ -100,7 +100,7 @@ class JsonlCorpus:
                 yield from itertools.islice(numbered_lines(file), self.shard_id, None, self.shard_num)
 
     def _docid(self, record: dict[str, Any], place: object) -> str:
-        wanted = ID_FIELDS
+        wanted: Sequence[str] = ID_FIELDS
         if self.docid_field:
             wanted = (self.docid_field,)
         for field in wanted:
