@@ -55,7 +55,7 @@ class ImpactIndex:
         classes.IndexSearcher.setMaxClauseCount(MAX_CLAUSES)
 
     def search(self, vector: Vector, hits: int) -> list[Match]:
-        """Return a query vector's best documents, best first, equal ones by docid as in Pyserini."""
+        """Return a query vector's best documents, best first; Pyserini's order, equal ones by docid."""
         if not vector:
             return []
         top = self._top(vector, min(hits, self._reader.maxDoc()))
