@@ -23,7 +23,7 @@ DOCUMENTS, TOPICS = 40, 5
 ELSEWHERE = {
     r"pip install ": "tests/test_install.py installs wheel and sdist",
     r"make (quickstart|test|check|smol|site|docs)$": ".ci/run and the tests above",
-    r"make (bench|compat)$": "by hand before a release: they take an hour",
+    r"make (bench|compat|soak|reproduce-all)$": "by hand before a release: they take hours",
     r"python -m pyserini\.server\.": "tests/test_servers.py",
     r"python -m pyserini\.search\.hybrid": "tests/test_pyserini_commands.py, with a dense index of its own",
 }
@@ -33,10 +33,10 @@ REPLACED = [
     (r"--encoder (csplade-bi-8b|csplade-8b|laconic-1b|lion-sp-1b)", "--encoder csplade-tiny"),
     (r"(run_scripts/(?:beir|msmarco-v1-passage)\.sh) (?:csplade-bi-8b|lion-sp-1b)", r"\1 csplade-tiny"),
     (r"--encoder runs/train/csplade-bi-1b/merged", "--encoder csplade-tiny"),
-    (r"^python (.*run_scripts/(?:impacts|quantization|bench/train_head)\.py)(.*)$", r"python parse.py \1\2"),
+    (r"^python (.*experiments/(?:impacts|quantization|bench/train_head)\.py)(.*)$", r"python parse.py \1\2"),
     (r"^python -m csplade_pyserini\.train (.*)$", r"python parse.py csplade_pyserini.train \1"),
     (r"^LAUNCH=\S+.*(run_scripts/train\.sh) (\S+)$", r"bash -n \1 && test -f run_scripts/train/\2.toml"),
-    (r"^OMP_NUM_THREADS=1 python (run_scripts/bench/train_head\.py)(.*)$", r"python parse.py \1\2"),
+    (r"^OMP_NUM_THREADS=1 python (experiments/bench/train_head\.py)(.*)$", r"python parse.py \1\2"),
     (r"^(python -m csplade_pyserini\.reproduce (?!.*--show-topics).*)$", r"\1 --dry-run"),
     (r"^head -c 400 work/quickstart/csplade-tiny/", "head -c 400 "),
     (r"^(run_scripts/(?:beir|msmarco-v1-passage)\.sh .*)$", r"\1 --dry-run"),
@@ -112,7 +112,7 @@ def workplace(tmp_path_factory) -> Path:
     )
     shutil.copytree(folder / "finetuned", folder / "my-encoder")
     (folder / "my-encoder" / "card.toml").write_text('name = "my-encoder"\nattention = "bidirectional"\n')
-    for name in ("run_scripts", "encoders"):
+    for name in ("run_scripts", "experiments", "tools", "encoders"):
         (folder / name).symlink_to(ROOT / name)
     commands = [
         ("csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", "corpus.jsonl", "--output", "vectors"),
