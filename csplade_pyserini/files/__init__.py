@@ -1,0 +1,1 @@
+"""Files. Stub: lead replaces."""
