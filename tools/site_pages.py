@@ -1,7 +1,7 @@
 """An mkdocs hook: pages from outside docs/, and their links.
 
-Links are written to work in the repository, where people read Markdown. This hook turns them into links between
-the site's pages.
+Links are written to work in the repository, where people read Markdown. This hook turns them into links
+between the site's pages.
 """
 
 import posixpath

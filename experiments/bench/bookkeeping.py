@@ -2,10 +2,10 @@
 
     python experiments/bench/bookkeeping.py [--documents 6000 --rounds 11]
 
-Both sides take turns in one process and get vectors that csplade-tiny made before. Their small difference would
-otherwise drown in the model's varying time. The difference is then divided by the time of csplade-tiny, the
-fastest encoder there is. The bare loop reads and tokenizes the same windows and writes the same records to one
-file.
+Both sides take turns in one process and get vectors that csplade-tiny made before. Their small difference
+would otherwise drown in the model's varying time. The difference is then divided by the time of csplade-tiny,
+the fastest encoder there is. The bare loop reads and tokenizes the same windows and writes the same records
+to one file.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Measure passages per second and peak memory of our encoding against plain transformers loops.
 
     python experiments/bench/encode.py [--passages 200] [--corpus corpus.jsonl] [--profile]
-    python experiments/bench/encode.py --shape llama-3.1-8b --device cuda --passages 4000 --corpus corpus.jsonl
+    python experiments/bench/encode.py --shape llama-3.1-8b --device cuda --passages 4000 \\
+        --corpus corpus.jsonl
 
 The models have the shapes of real ones and random weights, since speed does not depend on values. Each side
 runs in its own process, since a process's peak memory never goes down. The script prints the peak above the
@@ -117,8 +118,8 @@ def count_tokens(bench: Bench) -> int:
 def print_cost(side: str, bench: Bench, tokens: int, cost: Cost) -> None:
     passages = len(bench.texts) / cost.seconds
     print(
-        f"{side:<8} {cost.seconds:8.1f} s  {passages:8.2f} passages/s  {tokens / cost.seconds:10,.0f} tokens/s  "
-        f"{cost.memory / 2**20:8,.0f} MiB above the model"
+        f"{side:<8} {cost.seconds:8.1f} s  {passages:8.2f} passages/s  "
+        f"{tokens / cost.seconds:10,.0f} tokens/s  {cost.memory / 2**20:8,.0f} MiB above the model"
     )
     if cost.profile:
         print(cost.profile)
@@ -136,7 +137,7 @@ def compare_speed(found: dict[str, Cost]) -> bool:
 
 def compare_memory(bench: Bench, found: dict[str, Cost]) -> bool:
     """Print our memory over the plain loop's. Returns whether it is low enough, on a CPU."""
-    ratio = found["ours"].memory / found["plain"].memory
+    ratio: float = found["ours"].memory / found["plain"].memory
     line = f"ours / plain: {ratio:.3f} of the memory above the model"
     if bench.device != "cpu":
         print(line)
@@ -166,7 +167,7 @@ def compare_with_peak(bench: Bench, tokens: int, seconds: float) -> bool:
         print(line)
         return True
     print(f"{line} (at least {PEAK_WANTED[bench.shape]:.0%} wanted)")
-    return least / seconds >= PEAK_WANTED[bench.shape]
+    return bool(least / seconds >= PEAK_WANTED[bench.shape])
 
 
 def product_speed(bench: Bench, width: int, inner: int) -> float:

@@ -2,9 +2,9 @@
 
     python experiments/bench/head_memory.py [--batch 32 --length 256 --hidden 2048 --vocabulary 128256]
 
-The default shape is Llama-3.2-1B's. Each side runs in its own process, since a process's peak memory never goes
-down. The script prints the peak above the memory in use just before the call, so hidden states and head weights
-are not counted.
+The default shape is Llama-3.2-1B's. Each side runs in its own process, since a process's peak memory never
+goes down. The script prints the peak above the memory in use just before the call, so hidden states and head
+weights are not counted.
 """
 
 import argparse

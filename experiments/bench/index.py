@@ -2,9 +2,9 @@
 
     python experiments/bench/index.py [--documents 100000 --terms 200 --threads 2]
 
-The vectors are random: terms drawn from 30,000 by Zipf's law, impacts log-normal around 60. Both indexes end with
-one segment. They must hold the same numbers of documents, terms and impacts. For random queries they must give
-the same run of 1,000 hits each, byte for byte.
+The vectors are random: terms drawn from 30,000 by Zipf's law, impacts log-normal around 60. Both indexes end
+with one segment. They must hold the same numbers of documents, terms and impacts. For random queries they
+must give the same run of 1,000 hits each, byte for byte.
 """
 
 import argparse
@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{args.documents} documents, {args.terms} terms each on average, {size:,} bytes of JSON, "
             f"{args.threads} threads"
         )
-        ours, our_seconds = timed_index(IndexJob(collection=collection, index=folder / "ours", threads=args.threads))
+        ours, our_seconds = timed_index(
+            IndexJob(collection=collection, index=folder / "ours", threads=args.threads)
+        )
         stock_job = IndexJob(
             collection=collection, index=folder / "pyserini", threads=args.threads, stock=True
         )
@@ -50,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stock_run = search(folder, folder / "pyserini")
     if not same_index(ours, stock, our_run, stock_run):
         return 1
-    print(
-        f"the same {len(our_run.splitlines()):,} hits of {args.queries} queries, docids, order and scores"
-    )
+    print(f"the same {len(our_run.splitlines()):,} hits of {args.queries} queries, docids, order and scores")
     ratio = stock_seconds / our_seconds
     print(f"ours / pyserini: {ratio:.2f} times the documents per second (at least {WANTED:.1f} wanted)")
     return int(ratio < WANTED)

@@ -1,12 +1,12 @@
 """Check many queries at once: batch_search with several threads, and Pyserini's REST server under load.
 
-    python experiments/bench/load.py [--queries 10000] [--threads 4] [--clients 8] [--seconds 120] [--growth 250]
-        [--unlocked]
+    python experiments/bench/load.py [--queries 10000] [--threads 4] [--clients 8] [--seconds 120] \\
+        [--growth 250] [--unlocked]
 
-Every answer's docids and scores are compared with inner products of the impacts, computed here without Lucene.
-The texts that the server gives are compared with the corpus. The process's own resident memory is read after a
-tenth of the work and at the end. The exit code is 1 after a wrong answer, or if memory grew by more megabytes
-than --growth. --unlocked takes the lock on Java out of the server, and shows why it is there.
+Every answer's docids and scores are compared with inner products of the impacts, computed here without
+Lucene. The texts that the server gives are compared with the corpus. The process's own resident memory is
+read after a tenth of the work and at the end. The exit code is 1 after a wrong answer, or if memory grew by
+more megabytes than --growth. --unlocked takes the lock on Java out of the server, and shows why it is there.
 """
 
 import argparse
@@ -283,11 +283,8 @@ def rest_server(
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """Run Pyserini's REST server, and yield its process and port."""
     config = folder / "server.yaml"
-    config.write_text(
-        "indexes:\n"
-        f"  impacts: {{path: {folder / 'index'}, index_type: impact, encoder: {encoder}, base_index: texts}}\n"
-        f"  texts: {folder / 'texts'}\n"
-    )
+    impacts = f"path: {folder / 'index'}, index_type: impact, encoder: {encoder}, base_index: texts"
+    config.write_text(f"indexes:\n  impacts: {{{impacts}}}\n  texts: {folder / 'texts'}\n")
     port = free_port()
     program = ["-m", "pyserini.server.rest"]
     if unlocked:

@@ -2,8 +2,8 @@
 
     python experiments/bench/queries.py [--queries 64] [--shape smollm2-135m]
 
-Both sides take turns in one process, and have to give the same vectors. A single query costs one reading of all
-weights.
+Both sides take turns in one process, and have to give the same vectors. A single query costs one reading of
+all weights.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python experiments/bench/startup.py [--rounds 40]
 
 The script builds a wheel of this checkout and installs it into its own environment. An editable install would
-also time setuptools' finder. Both sides take turns: the interpreter with the hook, and with CSPLADE_AUTOLOAD=0.
-The imports of the hook are also timed inside the interpreter (-X importtime).
+also time setuptools' finder. Both sides take turns: the interpreter with the hook, and with
+CSPLADE_AUTOLOAD=0. The imports of the hook are also timed inside the interpreter (-X importtime).
 """
 
 import argparse
@@ -51,7 +51,7 @@ def install(folder: Path) -> Path:
     [wheel] = folder.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
     python = folder / "environment" / "bin" / "python"
-    command = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel]
+    command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(command, capture_output=True, check=True)
     return python
 
@@ -65,7 +65,7 @@ def start_ms(python: Path, autoload: str) -> float:
 
 def import_ms(python: Path) -> float:
     """Return the milliseconds that importing the hook takes, its package included."""
-    command = [python, "-X", "importtime", "-c", "pass"]
+    command = [str(python), "-X", "importtime", "-c", "pass"]
     report = subprocess.run(command, env={}, capture_output=True, text=True, check=True).stderr
     line = r"^import time:\s+\d+ \|\s+(\d+) \|\s+csplade_pyserini\.autoload$"
     [microseconds] = re.findall(line, report, re.M)

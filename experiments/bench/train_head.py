@@ -1,18 +1,19 @@
 """Measure the streamed head in training against autograd through all logits.
 
-    python experiments/bench/train_head.py [--batch 16 --length 128 --hidden 576 --vocabulary 49152 --active 0.01]
+    python experiments/bench/train_head.py [--batch 16 --length 128 --hidden 576 --vocabulary 49152] \\
+        [--active 0.01]
 
 Each side runs forward and backward in its own process, since a process's peak memory never goes down. The
-script prints the peak above the memory in use just before the forward pass. "Frozen head" is what LoRA trains:
-gradients go to the hidden states alone. "Trained head" is full-parameter training: both sides' memory includes
-the head's (V, H) gradient.
+script prints the peak above the memory in use just before the forward pass. "Frozen head" is what LoRA
+trains: gradients go to the hidden states alone. "Trained head" is full-parameter training: both sides' memory
+includes the head's (V, H) gradient.
 """
 
 import argparse
 import multiprocessing
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from head_memory import peak_bytes
@@ -63,7 +64,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     for name, default in (("batch", 16), ("length", 128), ("hidden", 576), ("vocabulary", 49_152)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument(
-        "--active", type=float, default=0.01, help="share of terms that are active and have a gradient (default 0.01)"
+        "--active",
+        type=float,
+        default=0.01,
+        help="share of terms that are active and have a gradient (default 0.01)",
     )
     return parser.parse_args(argv)
 
@@ -84,6 +88,11 @@ def compare(head: str, costs: dict[str, Cost], wanted: str) -> float:
     return ratio
 
 
+def backward(loss: Any) -> None:
+    """Run the backward pass; torch leaves that method without types."""
+    loss.backward()
+
+
 def measure(side: str, trained: bool, shape: Shape) -> Cost:
     """Run head and activation, forward and backward."""
     torch.manual_seed(1)
@@ -96,14 +105,14 @@ def measure(side: str, trained: bool, shape: Shape) -> Cost:
         sample = naive_peaks(states, mask, head[:256]).flatten()
         bias = -torch.quantile(sample, 1 - shape.active).expand(shape.vocabulary)
     # Warm up the threads and libraries.
-    activate(peaks_of(states[:1, :8], mask[:1, :8], head[:512], bias=bias[:512])).sum().backward()
+    backward(activate(peaks_of(states[:1, :8], mask[:1, :8], head[:512], bias=bias[:512])).sum())
     states.grad = None
     head.grad = None
     before = peak_bytes()
     start = time.perf_counter()
     weights = activate(peaks_of(states, mask, head, bias=bias))
     middle = time.perf_counter()
-    weights.square().sum().backward()
+    backward(weights.square().sum())
     end = time.perf_counter()
     # A small shape may fit into memory that was free before: at least one byte, for the ratio's sake.
     return Cost(max(1, peak_bytes() - before), middle - start, end - middle)

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,8 @@ DOCUMENT_TERMS = 200
 QUERY_SHARE = 0.6
 """Share of a judged query's impacts that its relevant documents get.
 
-The best of 0.3, 0.6 and 1.0 on NFCorpus's dev split. It takes the mapped vectors there from nDCG@10 0.296 to 0.334.
+The best of 0.3, 0.6 and 1.0 on NFCorpus's dev split. It takes the mapped vectors there from nDCG@10 0.296
+to 0.334.
 """
 
 
@@ -129,7 +130,7 @@ def judged_vectors(file: Path, judged: dict[str, set[str]]) -> dict[str, list[di
 
 def with_impacts(record: Record, added: dict[str, int]) -> Record:
     """Add impacts to a record's vector, and keep its heaviest DOCUMENT_TERMS terms."""
-    total = Counter(record["vector"])
+    total: Counter[str] = Counter(record["vector"])
     total.update(added)
     return record | {"vector": dict(total.most_common(DOCUMENT_TERMS))}
 

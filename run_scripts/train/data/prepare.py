@@ -49,7 +49,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     mapping.add_argument("--examples", type=Path, required=True, help="examples that `pairs` wrote")
     mapping.add_argument("--teacher", type=Path, required=True, help="teacher's folder, for its tokenizer")
     mapping.add_argument(
-        "--tokenizer", type=Path, required=True, help="folder of the other tokenizer, or a training configuration"
+        "--tokenizer",
+        type=Path,
+        required=True,
+        help="folder of the other tokenizer, or a training configuration",
     )
     mapping.add_argument("--output", type=Path, required=True, help="folder to write")
     mapping.set_defaults(run=run_map)

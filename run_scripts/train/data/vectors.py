@@ -49,9 +49,7 @@ def vector_records(vectors: Vectors, terms: Sequence[str], most: int) -> Iterato
         yield {"id": name, "contents": "", "vector": vector}
 
 
-def rankings(
-    queries: csr_matrix, passages: csr_matrix, depth: int, what: str
-) -> Iterator[NDArray[np.int64]]:
+def rankings(queries: csr_matrix, passages: csr_matrix, depth: int, what: str) -> Iterator[NDArray[np.int64]]:
     """Yield the row numbers of each query's best passages, best first.
 
     There are at most `depth`, and only passages that score above 0. The progress bar shows `what`.
@@ -66,9 +64,7 @@ def rankings(
             yield best[row[best] > 0]
 
 
-def pair_scores(
-    queries: Vectors, passages: Vectors, pairs: Sequence[tuple[str, str]]
-) -> NDArray[np.float32]:
+def pair_scores(queries: Vectors, passages: Vectors, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
     """Return the inner product of each (query, passage) pair: float32 (N)."""
     scores = np.empty(len(pairs), dtype=np.float32)
     for start in tqdm(range(0, len(pairs), SCORED_PAIRS), desc="score", unit="batch", mininterval=5):
