@@ -7,14 +7,14 @@ tokens they have read. Contrastive training from there kills most of the vocabul
 tokens. This adapter starts training from a lexical retriever instead. It is made in closed form:
 
 - The layers' additions to their input are damped, so that little but the input embeddings is left.
-- Each token gets a wanted state, by least squares. Its logits should be -THRESHOLD for every other term. The
-  token's own weight should be WEIGHT_PER_IDF times its inverse document frequency. The final norm would undo a
-  short state, so the missing length goes into the direction that the head reads least.
+- Each token gets a wanted state, by least squares. Its logits should be -THRESHOLD for every other term.
+  The token's own weight should be WEIGHT_PER_IDF times its inverse document frequency. The final norm would
+  undo a short state, so the missing length goes into the direction that the head reads least.
 - Ridge regression from the input of the last layer's down projection gives the change of its weights.
 
 The damped projections get LoRA layers of full rank, as a lower rank cannot hold such a change. The others
-keep
---rank and a larger alpha: damping hides them from the loss, and the full-rank layers need a low learning rate.
+keep --rank and a larger alpha: damping hides them from the loss, and the full-rank layers need a low learning
+rate.
 """
 
 import argparse
@@ -183,12 +183,14 @@ def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
     hidden = torch.linalg.eigh(gram).eigenvectors[:, 0]
     states += (length**2 - states.square().sum(dim=1)).sqrt()[:, None] * hidden
     # The states are not quite at right angles to the hidden direction, so their length is set once more.
-    return length * torch.nn.functional.normalize(states, dim=1)
+    directions: Tensor = torch.nn.functional.normalize(states, dim=1)
+    return length * directions
 
 
 def regress(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
     """Return the linear map (in, out) from inputs (N, in) to targets (N, out) of least squared error."""
-    return torch.linalg.solve(ridged(inputs, ridge), inputs.T @ targets)
+    solution: Tensor = torch.linalg.solve(ridged(inputs, ridge), inputs.T @ targets)
+    return solution
 
 
 def ridged(inputs: Tensor, ridge: float) -> Tensor:
