@@ -173,7 +173,7 @@ def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
     All are as long as the norm makes them.
     """
     read = model.lm_head.weight * model.base_model.norm.weight
-    length = read.shape[1] ** 0.5  # for states of this length, logits = read @ state
+    length: float = read.shape[1] ** 0.5  # for states of this length, logits = read @ state
     gram = ridged(read, HEAD_RIDGE)
     off = torch.linalg.solve(gram, -THRESHOLD * read.sum(dim=0))
     on = torch.linalg.solve(gram, read.T).T
@@ -183,8 +183,7 @@ def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
     hidden = torch.linalg.eigh(gram).eigenvectors[:, 0]
     states += (length**2 - states.square().sum(dim=1)).sqrt()[:, None] * hidden
     # The states are not quite at right angles to the hidden direction, so their length is set once more.
-    directions: Tensor = torch.nn.functional.normalize(states, dim=1)
-    return length * directions
+    return length * torch.nn.functional.normalize(states, dim=1)
 
 
 def regress(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:

@@ -191,10 +191,12 @@ def add_trecqa(material: Material, questions: Iterable[tuple[str, str, list[str]
         query = material.query("trecqa", f"trecqa:{name}", question)
         positives = ids_of(right)
         own = [negative for negative in dict.fromkeys(ids_of(wrong)) if negative not in positives]
-        pool, count = "trecqa", 3
+        pool = "trecqa"
+        count = 3
         if own:
             material.pools[query] = own
-            pool, count = query, 7
+            pool = query
+            count = 7
         barred = frozenset(positives)
         for positive in dict.fromkeys(positives):
             material.drafts.append(Draft("trecqa", query, (positive,), barred, pool, None, count))
