@@ -36,8 +36,6 @@ from csplade_pyserini.model import SparseEncoder, load_encoder
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.quantization import quantize
 from csplade_pyserini.reproduction.collections import SAMPLE
-from csplade_pyserini.reproduction.records import described, hardware, read_record
-from csplade_pyserini.reproduction.steps import folder_name
 from csplade_pyserini.tables import read_toml
 
 SHAPES = read_toml(Path(__file__).with_name("shapes.toml"), "shapes")
@@ -122,6 +120,10 @@ def measure(args: argparse.Namespace, side: Side) -> Row:
 
 def reproduce(args: argparse.Namespace, side: Side) -> Row:
     """Run `reproduce` with the quantized encoder."""
+    # Imported here: gpu.py uses this file without the packages behind these.
+    from csplade_pyserini.reproduction.records import read_record
+    from csplade_pyserini.reproduction.steps import folder_name
+
     encoder = f"{args.encoder}:device={args.device},dtype={side.dtype},quantization={side.quantization}"
     runs = args.output / "runs"
     command = [
@@ -190,7 +192,8 @@ def random_encoder(args: argparse.Namespace, side: Side) -> SparseEncoder:
     """Make an encoder with random weights."""
     torch.manual_seed(0)
     config = LlamaConfig(**SHAPES[args.shape])
-    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, side.dtype)).eval()
+    with torch.device(args.device):  # a CPU takes minutes to draw 8 billion random numbers
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, side.dtype)).eval()
     model = quantize(model, side.quantization, torch.device(args.device))
     card = EncoderCard(
         name=args.shape, add_bos=False, query_max_length=64, document_max_length=256, document_top_terms=192
@@ -219,6 +222,8 @@ def parts_of(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 def write_report(args: argparse.Namespace, found: dict[str, Row]) -> None:
     """Write table.md and plot.png, and print the table."""
+    from csplade_pyserini.reproduction.records import described, hardware
+
     ran = {name: row for name, row in found.items() if FAILED not in row}
     keys = first_topics(ran)
     scores = score_columns(ran, keys)

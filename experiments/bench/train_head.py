@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from head_memory import peak_bytes
+from head_memory import bytes_in_use, peak_bytes, wait_for
 
 from csplade_pyserini.model.head import activate, naive_peaks, trainable_peaks
 
@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"the (B, L, V) logits: {logits:,.0f} MiB"
     )
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        frozen = {side: pool.apply(measure, (side, False, shape)) for side in SIDES}
+        frozen = {side: pool.apply(measure, (side, False, *shape)) for side in SIDES}
         ratio = compare("frozen", frozen, f" (at most {LIMIT} wanted)")
-        trained = {side: pool.apply(measure, (side, True, shape)) for side in SIDES}
+        trained = {side: pool.apply(measure, (side, True, *shape)) for side in SIDES}
         compare("trained", trained, "")
     return int(ratio > LIMIT)
 
@@ -93,29 +93,44 @@ def backward(loss: Any) -> None:
     loss.backward()
 
 
-def measure(side: str, trained: bool, shape: Shape) -> Cost:
+def measure(
+    side: str,
+    trained: bool,
+    batch: int,
+    length: int,
+    hidden_size: int,
+    vocabulary: int,
+    active: float,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Cost:
     """Run head and activation, forward and backward."""
     torch.manual_seed(1)
     peaks_of = SIDES[side]
-    states = torch.randn(shape.batch, shape.length, shape.hidden, requires_grad=True)
-    head = torch.randn(shape.vocabulary, shape.hidden, requires_grad=trained)
-    mask = torch.arange(shape.length) < torch.randint(shape.length // 2, shape.length + 1, (shape.batch, 1))
+    with torch.device(device):
+        states = torch.randn(batch, length, hidden_size, dtype=dtype, requires_grad=True)
+        head = torch.randn(vocabulary, hidden_size, dtype=dtype, requires_grad=trained)
+        mask = torch.arange(length) < torch.randint(length // 2, length + 1, (batch, 1))
     with torch.no_grad():
         # This bias leaves the wanted share of the terms above zero.
         sample = naive_peaks(states, mask, head[:256]).flatten()
-        bias = -torch.quantile(sample, 1 - shape.active).expand(shape.vocabulary)
+        bias = -torch.quantile(sample.float(), 1 - active).to(dtype).expand(vocabulary)
     # Warm up the threads and libraries.
     backward(activate(peaks_of(states[:1, :8], mask[:1, :8], head[:512], bias=bias[:512])).sum())
+    if device == "cuda":  # a GPU chooses its kernels by shape
+        backward(activate(peaks_of(states, mask, head, bias=bias)).square().sum())
     states.grad = None
     head.grad = None
-    before = peak_bytes()
+    before = bytes_in_use(device)
     start = time.perf_counter()
     weights = activate(peaks_of(states, mask, head, bias=bias))
+    wait_for(device)
     middle = time.perf_counter()
     backward(weights.square().sum())
+    wait_for(device)
     end = time.perf_counter()
     # A small shape may fit into memory that was free before: at least one byte, for the ratio's sake.
-    return Cost(max(1, peak_bytes() - before), middle - start, end - middle)
+    return Cost(max(1, peak_bytes(device) - before), middle - start, end - middle)
 
 
 if __name__ == "__main__":
