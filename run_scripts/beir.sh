@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# BEIR's 13 public sets of the paper, or those named, next to BM25, and their average: run_scripts/beir.py for the shell.
+# Run BEIR's 13 public sets of the paper, or named ones, next to BM25, by run_scripts/beir.py.
 #
 #     run_scripts/beir.sh csplade-bi-8b
 #     run_scripts/beir.sh csplade-bi-8b nfcorpus scifact

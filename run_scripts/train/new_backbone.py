@@ -1,9 +1,10 @@
-"""Make an untrained Llama of csplade-tiny's shape with a tokenizer of its own: where its training starts.
+"""Make an untrained Llama of csplade-tiny's shape for a given tokenizer, to start its training.
 
 python run_scripts/train/new_backbone.py --tokenizer FOLDER --output FOLDER [--seed 1]
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,18 +18,17 @@ SHAPE = {
 }  # fmt: skip
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint folder to write")
     parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.manual_seed(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     end = tokenizer.eos_token_id
-    model = LlamaForCausalLM(
-        LlamaConfig(vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, **SHAPE)
-    )
+    config = LlamaConfig(vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, **SHAPE)
+    model = LlamaForCausalLM(config)
     model.save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)
     write_card(EncoderCard(name="untrained"), args.output / CARD_FILE)

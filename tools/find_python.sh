@@ -1,5 +1,5 @@
 #!/bin/sh
-# Print the path of a Python >= 3.12: on PATH, among pyenv's, or what uv finds. Exit 1 with a sentence if none.
+# Print the path of a Python >= 3.12 from PATH, pyenv or uv. Without one: a sentence on stderr and exit code 1.
 good() { "$1" -c 'import sys, venv; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; }
 for candidate in python3.12 python3.13 python3 python \
     "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.12*/bin/python "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[3-9]*/bin/python; do

@@ -1,6 +1,7 @@
-"""A hook of mkdocs: files outside docs/ that are pages too, and links between them as they stand in the repository.
+"""An mkdocs hook: pages from outside docs/, and their links.
 
-Links are written so that they work where people read Markdown in the repository; here they become those of the site.
+Links are written to work in the repository, where people read Markdown. This hook turns them into links
+between the site's pages.
 """
 
 import posixpath
@@ -12,28 +13,31 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 HOME = "index.md"
+MODEL_CARDS = {
+    f"encoders/{folder.name}/README.md": f"encoders/{folder.name}.md"
+    for folder in sorted((ROOT / "encoders").iterdir())
+    if (folder / "README.md").is_file()
+}
 OUTSIDE = {
     "README.md": HOME,
     "SECURITY.md": "SECURITY.md",
     "CHANGELOG.md": "CHANGELOG.md",
     "csplade_pyserini/sample/README.md": "sample.md",
-} | {
-    f"encoders/{folder.parent.name}/README.md": f"encoders/{folder.parent.name}.md"
-    for folder in sorted(ROOT.glob("encoders/*/README.md"))
+    **MODEL_CARDS,
 }
-"""Path in the repository to that of the page on the site."""
+"""Pages from outside docs/: path in the repository to path on the site."""
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages."""
+    """Add the pages from outside docs/."""
     for path, page in OUTSIDE.items():
         files.append(File.generated(config, page, content=(ROOT / path).read_text(encoding="utf-8")))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn links to files of the repository into links to pages of the site."""
+    """Turn links to files in the repository into links to pages of the site."""
     here = page.file.src_uri
     path = next((path for path, name in OUTSIDE.items() if name == here), f"docs/{here}")
 
@@ -43,6 +47,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             return link[0]
         there = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
         there = OUTSIDE.get(there, there.removeprefix("docs/"))
-        return f"{link[1]}{posixpath.relpath(there, posixpath.dirname(here) or '.')}{link[3] or ''}{link[4]}"
+        relative = posixpath.relpath(there, posixpath.dirname(here) or ".")
+        return f"{link[1]}{relative}{link[3] or ''}{link[4]}"
 
     return LINK.sub(to_page, markdown)

@@ -1,0 +1,27 @@
+"""Output files that are written once and then kept."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from csplade_pyserini.collections.files import whole_file
+
+Record = dict[str, Any]
+"""One JSON object of a JSON Lines file."""
+
+
+def absent(path: Path) -> bool:
+    """Return whether `path` still has to be made, and report a kept one on stderr."""
+    if path.exists():
+        print(f"{path} is there, kept", file=sys.stderr)
+        return False
+    return True
+
+
+def write_lines(path: Path, records: Iterable[Record]) -> None:
+    """Write a whole JSON Lines file or none. Raises InputError if it cannot be written."""
+    with whole_file(path) as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
