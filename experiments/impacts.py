@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from csplade_pyserini.collections.corpus import open_corpus
-from csplade_pyserini.collections.encoding import to_record
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import versions
 from csplade_pyserini.collections.topics import read_topics
+from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.command_line import positive, run
 from csplade_pyserini.files.pages import markdown_table
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.model import Side, SparseEncoder, load_encoder
-from csplade_pyserini.reproduction.collections import find_collections
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import described, hardware
 from csplade_pyserini.reproduction.scores import ALL, evaluate
+from csplade_pyserini.reproduction.test_collections import find_collections
 
 SCALES = (10, 20, 50, 100, 200)
 CLAMP = 255
@@ -186,7 +186,7 @@ def make_index(folder: Path, setting: Setting, documents: Weights, terms: Sequen
     of_documents = vectors(setting, documents, setting.document_terms, terms)
     with whole_file(folder / "vectors" / "docs.jsonl") as file:
         for docid, vector in zip(documents.texts, of_documents, strict=True):
-            file.write(to_record(docid, "", vector))
+            file.write(record_line(docid, "", vector))
     built = build_index(IndexJob(collection=folder / "vectors", index=folder / "index"))
     return {"bytes": built.bytes, "postings": built.postings}
 

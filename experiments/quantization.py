@@ -26,17 +26,17 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from csplade_pyserini.cards import QUANTIZATIONS, EncoderCard, find_checkpoint
 from csplade_pyserini.collections.corpus import open_corpus
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.collections.manifests import versions
 from csplade_pyserini.collections.topics import read_topics
 from csplade_pyserini.command_line import positive, run
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.pages import markdown_table
+from csplade_pyserini.files.tables import read_toml
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.model import SparseEncoder, load_encoder
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.quantization import quantize
-from csplade_pyserini.reproduction.collections import SAMPLE
-from csplade_pyserini.tables import read_toml
+from csplade_pyserini.reproduction.test_collections import SAMPLE
 
 SHAPES = read_toml(Path(__file__).with_name("shapes.toml"), "shapes")
 METHODS = [method for method in QUANTIZATIONS if method != "none"]

@@ -23,9 +23,9 @@ from typing import Any
 
 from csplade_pyserini import command_line
 from csplade_pyserini.collections.corpus import open_corpus
-from csplade_pyserini.collections.files import whole_file
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.pages import markdown_table
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.model.encoder import load_encoder
 from csplade_pyserini.reproduction.records import read_record
 from csplade_pyserini.reproduction.steps import folder_name

@@ -21,11 +21,12 @@ from typing import Any
 
 from csplade_pyserini.cards import Checkpoint, find_checkpoint
 from csplade_pyserini.collections.corpus import open_corpus
-from csplade_pyserini.collections.encoding import WINDOW, EncodingJob, encode_corpus, to_record
+from csplade_pyserini.collections.encoding import WINDOW, EncodingJob, encode_corpus
+from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.model import Side, Vector
 from csplade_pyserini.model.batching import TokenBudget
 from csplade_pyserini.model.encoder import SparseEncoder, build_encoder
-from csplade_pyserini.reproduction.collections import SAMPLE
+from csplade_pyserini.reproduction.test_collections import SAMPLE
 
 LIMIT = 1.0
 """Most percent of the time."""
@@ -121,7 +122,7 @@ def write_documents(file: Path, documents: int) -> None:
 
 def with_bookkeeping(encoder: Any, checkpoint: Checkpoint, corpus: Path, output: Path) -> None:
     job = EncodingJob(
-        corpus=open_corpus(str(corpus)), output=output, identity=checkpoint.identity(), card=checkpoint.card,
+        corpus=open_corpus(str(corpus)), output=output, identity=checkpoint.identity, card=checkpoint.card,
         load_encoder=lambda: encoder, arguments={"corpus": str(corpus)},
     )  # fmt: skip
     with redirect_stderr(StringIO()):
@@ -138,7 +139,7 @@ def bare(encoder: Any, checkpoint: Checkpoint, corpus: Path, output: Path) -> No
                 rows, side="document", batch_tokens=None, progress=lambda count: None
             )
             for document, vector in zip(window, vectors, strict=True):
-                file.write(to_record(document.docid, "", vector or {encoder.empty_term: 1}))
+                file.write(record_line(document.docid, "", vector or {encoder.empty_term: 1}))
 
 
 SIDES = {"encode": with_bookkeeping, "bare": bare}

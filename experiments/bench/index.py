@@ -18,10 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from csplade_pyserini.collections.encoding import to_record
 from csplade_pyserini.collections.manifests import CollectionManifest, IndexManifest, write_manifest
+from csplade_pyserini.collections.vectors import describe_file, record_line
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
-from csplade_pyserini.stock_manifests import describe_file
 
 WANTED = 6.0
 """Wanted ratio of documents per second."""
@@ -112,9 +111,9 @@ def write_collection(folder: Path, documents: int, terms: int) -> None:
                 ids = chance.permutation(ids)[:count]
                 impacts = np.clip(chance.lognormal(4.1, 0.5, len(ids)), 1, 500).astype(int)
                 vector = dict(zip((names[i] for i in ids), impacts.tolist(), strict=True))
-                file.write(to_record(f"d{document}", "", vector))
+                file.write(record_line(f"d{document}", "", vector))
     files = tuple(describe_file(file) for file in sorted(folder.iterdir()))
-    manifest = CollectionManifest(encoder="random", card={}, arguments={}, versions={}, shards=files)
+    manifest = CollectionManifest(encoder="random", card={}, arguments={}, versions={}, files=files)
     write_manifest(manifest, folder)
 
 

@@ -31,11 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from csplade_pyserini.collections.corpus import read_lines
 from csplade_pyserini.command_line import positive
+from csplade_pyserini.files.lines import read_lines
 from csplade_pyserini.lucene.stock import bm25_index_command
 from csplade_pyserini.model import SparseEncoder, Vector, load_encoder
-from csplade_pyserini.reproduction.collections import SAMPLE
+from csplade_pyserini.reproduction.test_collections import SAMPLE
 
 try:
     import psutil
@@ -52,7 +52,7 @@ Hits = list[tuple[str, float]]
 UNLOCKED_SERVER = """
 import contextlib, runpy
 from csplade_pyserini import registration
-registration._java = contextlib.nullcontext()
+registration.java.lock = contextlib.nullcontext()
 runpy.run_module("pyserini.server.rest", run_name="__main__", alter_sys=True)
 """
 

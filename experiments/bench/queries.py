@@ -17,10 +17,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from csplade_pyserini.cards import EncoderCard, find_checkpoint
 from csplade_pyserini.collections.topics import read_topics
+from csplade_pyserini.files.tables import read_toml
+from csplade_pyserini.impacts import Vector
 from csplade_pyserini.model.backbone import load_tokenizer
-from csplade_pyserini.model.encoder import SparseEncoder, Vector
-from csplade_pyserini.reproduction.collections import SAMPLE
-from csplade_pyserini.tables import read_toml
+from csplade_pyserini.model.encoder import SparseEncoder
+from csplade_pyserini.reproduction.test_collections import SAMPLE
 
 SHAPES = read_toml(Path(__file__).parents[1] / "shapes.toml", "shapes")
 BATCH = 32

@@ -16,8 +16,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from csplade_pyserini.cards import Checkpoint, EncoderCard, parse_card
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.tables import read_toml
 from csplade_pyserini.model.backbone import load_tokenizer
-from csplade_pyserini.tables import read_toml
 
 DOCUMENT_TERMS = 200
 """Terms kept in a vector."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from csplade_pyserini.collections.files import whole_file
+from csplade_pyserini.files.whole import whole_file
 
 Record = dict[str, Any]
 """One JSON object of a JSON Lines file."""
