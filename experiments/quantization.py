@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import markdown
 import torch
 from bench.encode import SHAPES
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -35,8 +34,6 @@ from csplade_pyserini.model import SparseEncoder, load_encoder
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.quantization import quantize
 from csplade_pyserini.reproduction.collections import SAMPLE
-from csplade_pyserini.reproduction.records import described, hardware, read_record
-from csplade_pyserini.reproduction.steps import folder_name
 
 METHODS = [method for method in QUANTIZATIONS if method != "none"]
 ROUNDS = 3
@@ -103,6 +100,10 @@ def measure(args: argparse.Namespace, side: Side) -> dict[str, Any]:
     """A row: scores and index bytes by `reproduce`, then speed and memory in a process of its own; or why not."""
     row: dict[str, Any] = {}
     if args.encoder and not side.compiled:
+        # Here and not above: gpu.py takes this file where the packages behind these are missing.
+        from csplade_pyserini.reproduction.records import read_record
+        from csplade_pyserini.reproduction.steps import folder_name
+
         encoder = f"{args.encoder}:device={args.device},dtype={side.dtype},quantization={side.quantization}"
         words = ("--collection", args.collection, "--encoder", encoder, "--output", str(args.output / "runs"))
         command = [sys.executable, "-m", "csplade_pyserini.reproduce", *words]
@@ -154,9 +155,10 @@ def build(args: argparse.Namespace, side: Side) -> SparseEncoder:
         )
     else:
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(
-            LlamaConfig(**SHAPES[args.shape]), dtype=getattr(torch, side.dtype)
-        ).eval()
+        with torch.device(args.device):  # a CPU takes minutes to draw 8 billion random numbers
+            model = AutoModelForCausalLM.from_config(
+                LlamaConfig(**SHAPES[args.shape]), dtype=getattr(torch, side.dtype)
+            ).eval()
         model = quantize(model, side.quantization, torch.device(args.device))
         card = EncoderCard(
             name=args.shape,
@@ -194,6 +196,10 @@ def parts_of(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 def write_report(args: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
     """table.md and plots beside it; the table on stdout too."""
+    import markdown
+
+    from csplade_pyserini.reproduction.records import described, hardware
+
     ran = {name: row for name, row in found.items() if FAILED not in row}
     [key, *_] = [*next(iter(ran.values())).get("scores", {}), ""]
     metrics = list(next(iter(ran.values()))["scores"][key]) if key else []

@@ -35,6 +35,10 @@ LENGTH = 256
 TERMS = 192
 """Of a document, on all sides: as many as real encoders give; random weights would give tens of thousands."""
 SHAPES: dict[str, dict[str, Any]] = {
+    "toy": {
+        "vocab_size": 16_384, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "tie_word_embeddings": True,
+    },
     "smollm2-135m": {
         "vocab_size": 49_152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
         "num_key_value_heads": 3, "tie_word_embeddings": True,
@@ -81,10 +85,7 @@ def main() -> int:
     ]
     bench = Bench(args.shape, args.device, texts)
     tokenizer = load_tokenizer(find_checkpoint("csplade-tiny"))
-    lengths = [
-        len(row)
-        for row in tokenizer(texts, add_special_tokens=False, truncation=True, max_length=LENGTH)["input_ids"]
-    ]
+    lengths = token_counts(tokenizer, texts)
     place = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
     print(
         f"{args.shape}: {len(texts)} passages, {sum(lengths)} tokens, {place}, torch {torch.__version__}, {bench.dtype}"
@@ -114,6 +115,12 @@ def main() -> int:
     return 0 if all(reached) else 1
 
 
+def token_counts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
+    """Tokens of each text, cut at LENGTH."""
+    rows = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=LENGTH)["input_ids"]
+    return [len(row) for row in rows]
+
+
 def measure(side: str, bench: Bench, profile: bool) -> tuple[float, int, str]:
     """(seconds, extra peak bytes, the profile or nothing) of one side."""
     torch.manual_seed(0)
@@ -121,6 +128,8 @@ def measure(side: str, bench: Bench, profile: bool) -> tuple[float, int, str]:
         model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPES[bench.shape]), dtype=bench.dtype).eval()
     encode = SIDES[side](model, load_tokenizer(find_checkpoint("csplade-tiny")))
     encode(bench.texts[:2])  # warm up the threads and libraries
+    if bench.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # the search for the fastest batch went to the memory's end
     before = peak_bytes(bench.device)
     with torch.profiler.profile() if profile else nullcontext() as profiler:
         start = time.perf_counter()
@@ -185,8 +194,23 @@ def as_vectors(weights: torch.Tensor) -> list[dict[Any, int]]:
     return [dict(zip(*row, strict=True)) for row in zip(ids.tolist(), impacts.tolist(), strict=True)]
 
 
-def share_of_peak(bench: Bench, tokens: int, seconds: float) -> float:
-    """How much of `seconds` the matrix products alone would take at the speed of one large product here; printed."""
+class Bound(NamedTuple):
+    """Matrix products per token, and the speed of one large product here."""
+
+    body: float
+    """FLOP per token of all decoder layers."""
+    head: float
+    """FLOP per token of the LM head."""
+    speed: float
+    """FLOP per second."""
+
+    def seconds(self, tokens: int) -> float:
+        """Least time for so many tokens: the products alone, at that speed."""
+        return tokens * (self.body + self.head) / self.speed
+
+
+def bound(bench: Bench) -> Bound:
+    """Count a shape's matrix products and time one large product."""
     shape = SHAPES[bench.shape]
     width, inner, heads = (
         shape["hidden_size"],
@@ -194,9 +218,13 @@ def share_of_peak(bench: Bench, tokens: int, seconds: float) -> float:
         shape["num_key_value_heads"] / shape["num_attention_heads"],
     )
     body = 2 * shape["num_hidden_layers"] * width * (2 * width + 2 * width * heads + 3 * inner)
-    head = 2 * width * shape["vocab_size"]
-    speed = product_speed(bench, width, inner)
-    least = tokens * (body + head) / speed
+    return Bound(body, 2 * width * shape["vocab_size"], product_speed(bench, width, inner))
+
+
+def share_of_peak(bench: Bench, tokens: int, seconds: float) -> float:
+    """How much of `seconds` the matrix products alone would take at the speed of one large product here; printed."""
+    body, head, speed = found = bound(bench)
+    least = found.seconds(tokens)
     wanted = (
         f" (at least {PEAK_WANTED[bench.shape]:.0%} wanted)"
         if bench.device == "cuda" and bench.shape in PEAK_WANTED

@@ -7,13 +7,14 @@ the peak above the memory in use just before the call: hidden states and head we
 """
 
 import argparse
+import functools
 import multiprocessing
 import resource
 import time
 
 import torch
 
-from csplade_pyserini.model.head import activate, naive_peaks, streamed_peaks
+from csplade_pyserini.model.head import SLICE_BYTES, activate, naive_peaks, streamed_peaks
 
 LIMIT = 1 / 20
 
@@ -22,15 +23,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("batch", 32), ("length", 256), ("hidden", 2048), ("vocabulary", 128_256)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     args = parser.parse_args()
+    dtype = getattr(torch, args.dtype)
     shape = (args.batch, args.length, args.hidden, args.vocabulary)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         (naive, naive_time), (streamed, streamed_time) = (
-            pool.apply(measure, (side, *shape)) for side in ("naive", "streamed")
+            pool.apply(measure, (side, *shape, args.device, dtype)) for side in ("naive", "streamed")
         )
-    logits = 4 * args.batch * args.length * args.vocabulary
+    logits = dtype.itemsize * args.batch * args.length * args.vocabulary
     print(
-        f"B {args.batch}, L {args.length}, H {args.hidden}, V {args.vocabulary}, float32, {torch.get_num_threads()} threads"
+        f"B {args.batch}, L {args.length}, H {args.hidden}, V {args.vocabulary}, {args.dtype}, {described(args.device)}"
     )
     print(f"the (B, L, V) logits alone: {logits / 2**20:,.0f} MiB")
     print(f"naive:    {naive / 2**20:8,.0f} MiB extra at peak, {naive_time:6.1f} s")
@@ -41,20 +45,55 @@ def main() -> int:
     return 0 if streamed <= naive * LIMIT else 1
 
 
-def measure(side: str, batch: int, length: int, hidden_size: int, vocabulary: int) -> tuple[int, float]:
+def measure(
+    side: str,
+    batch: int,
+    length: int,
+    hidden_size: int,
+    vocabulary: int,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    slice_bytes: int = SLICE_BYTES,
+) -> tuple[int, float]:
     """(extra peak bytes, seconds) of the head alone."""
-    states, head = torch.randn(batch, length, hidden_size), torch.randn(vocabulary, hidden_size)
-    mask = torch.arange(length) < torch.randint(1, length + 1, (batch, 1))
-    peaks_of = naive_peaks if side == "naive" else streamed_peaks
-    with torch.inference_mode():
+    peaks_of = naive_peaks if side == "naive" else functools.partial(streamed_peaks, slice_bytes=slice_bytes)
+    with torch.device(device), torch.inference_mode():
+        states = torch.randn(batch, length, hidden_size, dtype=dtype)
+        head = torch.randn(vocabulary, hidden_size, dtype=dtype)
+        mask = torch.arange(length) < torch.randint(1, length + 1, (batch, 1))
         activate(peaks_of(states[:1, :8], mask[:1, :8], head[:512]))  # warm up the threads and libraries
-        before, start = peak_bytes(), time.perf_counter()
+        if device == "cuda":
+            activate(peaks_of(states, mask, head))  # a GPU chooses its kernels by shape
+        before, start = bytes_in_use(device), time.perf_counter()
         activate(peaks_of(states, mask, head))
-        return peak_bytes() - before, time.perf_counter() - start
+        wait_for(device)
+        return peak_bytes(device) - before, time.perf_counter() - start
 
 
-def peak_bytes() -> int:
+def bytes_in_use(device: str) -> int:
+    """What the next peak is counted from."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    return peak_bytes(device)
+
+
+def wait_for(device: str) -> None:
+    """Until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_bytes(device: str = "cpu") -> int:
+    """Highest memory in use so far: a process's on a CPU, the tensors' on a GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def described(device: str) -> str:
+    """The device, for the first line."""
+    return torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import multiprocessing
 import time
 
 import torch
-from head_memory import peak_bytes
+from head_memory import bytes_in_use, peak_bytes, wait_for
 
 from csplade_pyserini.model.head import activate, naive_peaks, trainable_peaks
 
@@ -56,26 +56,40 @@ def main() -> int:
 
 
 def measure(
-    side: str, trained: bool, batch: int, length: int, size: int, vocabulary: int, active: float
+    side: str,
+    trained: bool,
+    batch: int,
+    length: int,
+    size: int,
+    vocabulary: int,
+    active: float,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[int, float, float]:
     """(extra peak bytes, seconds forward, seconds backward) of head and activation."""
     torch.manual_seed(1)
     peaks_of = SIDES[side]
-    states = torch.randn(batch, length, size, requires_grad=True)
-    head = torch.randn(vocabulary, size, requires_grad=trained)
-    mask = torch.arange(length) < torch.randint(length // 2, length + 1, (batch, 1))
+    with torch.device(device):
+        states = torch.randn(batch, length, size, dtype=dtype, requires_grad=True)
+        head = torch.randn(vocabulary, size, dtype=dtype, requires_grad=trained)
+        mask = torch.arange(length) < torch.randint(length // 2, length + 1, (batch, 1))
     with torch.no_grad():
         # The bias that leaves the wanted share of the terms above zero.
-        bias = -torch.quantile(naive_peaks(states, mask, head[:256]).flatten(), 1 - active).expand(vocabulary)
+        peaks = naive_peaks(states, mask, head[:256]).flatten()
+        bias = -torch.quantile(peaks.float(), 1 - active).to(dtype).expand(vocabulary)
     activate(
         peaks_of(states[:1, :8], mask[:1, :8], head[:512], bias=bias[:512])
     ).sum().backward()  # warm up threads and libraries
+    if device == "cuda":
+        activate(peaks_of(states, mask, head, bias=bias)).square().sum().backward()  # kernels go by shape
     states.grad = head.grad = None
-    before, start = peak_bytes(), time.perf_counter()
+    before, start = bytes_in_use(device), time.perf_counter()
     weights = activate(peaks_of(states, mask, head, bias=bias))
+    wait_for(device)
     middle = time.perf_counter()
     weights.square().sum().backward()
-    return peak_bytes() - before, middle - start, time.perf_counter() - middle
+    wait_for(device)
+    return peak_bytes(device) - before, middle - start, time.perf_counter() - middle
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+"""Everything of ours that docs mark as not measured on a GPU, in one JSON file. Start it by experiments/gpu.sh.
+
+    bash experiments/gpu.sh [--toy] [--output FILE.json] [--minutes M] [--parts NAME ...]
+
+Parts run in order of worth, each in a process of its own with a time limit. What goes wrong is in the file, with its error.
+The file is rewritten after every number. Run again, the command goes on with the parts that have not run; --parts runs
+those named, anew. Logs, and the random models that training starts from, are beside the file.
+
+| part | what | covers, in docs |
+|---|---|---|
+| tests | tests that skip without CUDA | `device` and `dtype` in encoders.md; head and training in bf16, fp16 and fp32 |
+| encode | passages per second at the shapes of Llama-3.1-8B and 3.2-1B | speed.md: "On a GPU: not measured" |
+| head | memory and time of the streamed head, in inference and training, bf16 and fp16 | speed.md; training.md: "Memory and speed of the head" |
+| quantization | speed and model memory of each method, both shapes | efficiency.md: "Not measured"; "reckoned" memory of 8B; encoders.md: methods on CUDA |
+| training | 200 steps of contrastive training, LoRA, 1B shape | training.md: "CUDA [has] not been run by us" |
+| equal-runs | resumed, DDP and FSDP runs with the losses of a plain one | training.md: "FSDP ... not been run by us" |
+| back-off | out-of-memory on the device, vectors as before | pipeline.md: batches that are halved |
+
+Random weights tell speed and memory, not effectiveness: `csplade-bi-smol-full` (training.md) and the scores of 8B models
+(efficiency.md, reproductions.md) need weights that are not on a bare machine.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path += [str(HERE / "bench")]  # train_head imports head_memory as scripts in one folder do
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+
+from gpu_parts import backoff, contrast, encoding, equal_runs, heads, machine, quantized, tests  # noqa: E402
+from gpu_parts.children import ChildError, Send, call, forked  # noqa: E402
+from gpu_parts.record import ERROR, Record, Report, date, has_error  # noqa: E402
+from gpu_parts.scale import GPU, TOY, Scale  # noqa: E402
+
+
+class Part(NamedTuple):
+    """One part: what it runs, and its share of the time."""
+
+    run: Callable[[Scale, Path, Record], None]
+    seconds: int
+    """Time limit."""
+    needs: int
+    """Least time that is worth starting with."""
+
+
+PARTS = {
+    "tests": Part(tests.run, 150, 40),
+    "encode": Part(encoding.run, 330, 120),
+    "head": Part(heads.run, 120, 40),
+    "quantization": Part(quantized.run, 400, 120),
+    "training": Part(contrast.run, 420, 150),
+    "equal-runs": Part(equal_runs.run, 240, 120),
+    "back-off": Part(backoff.run, 240, 90),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    scale = TOY if args.toy else GPU
+    output: Path = args.output
+    report = Report(output, about(args))
+    deadline = time.monotonic() + 60 * args.minutes
+    try:
+        report.table["device"] = call(machine.device, scale.device, seconds=60)
+    except ChildError as error:
+        report.table["device"] = {ERROR: str(error)}
+        report.write()
+        print(error, file=sys.stderr)
+        return 2
+    report.write()
+    for name in args.parts or [name for name in PARTS if not report.part(name)]:
+        left = deadline - time.monotonic()
+        if left < PARTS[name].needs * (not args.toy):
+            print(f"{name:14} not started: {left:.0f} s left; run the command again", file=sys.stderr)
+            continue
+        run_part(name, scale, report, min(left, PARTS[name].seconds))
+    return exit_code(report)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="gpu.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--toy", action="store_true", help="toy shapes on a CPU: a rehearsal")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.json",
+        help="default work/gpu/gpu.json, with --toy work/gpu-toy/gpu.json",
+    )
+    parser.add_argument("--minutes", type=float, default=25, help="time for all parts (default 25)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}")
+    args = parser.parse_args(argv)
+    args.output = args.output or ROOT / "work" / ("gpu-toy" if args.toy else "gpu") / "gpu.json"
+    return args
+
+
+def about(args: argparse.Namespace) -> dict[str, Any]:
+    """What a reader asks first."""
+    words = shlex.join(sys.argv[1:])
+    return {
+        "command": f"bash experiments/gpu.sh {words}".strip(),
+        "date": date(),
+        "toy": args.toy,
+        "commit": machine.commit(ROOT),
+        "versions": machine.versions(),
+    }
+
+
+def run_part(name: str, scale: Scale, report: Report, seconds: float) -> None:
+    """Run a part; write the file after each of its numbers."""
+    part = report.begin(name)
+    log = report.path.parent / f"{name}.log"
+    begin = time.monotonic()
+    try:
+        for results in forked(_run, PARTS[name].run, scale, report.path.parent, seconds=seconds, log=log):
+            part["results"] = results
+            part["seconds"] = round(time.monotonic() - begin, 2)
+            report.write()
+        part["state"] = "failed" if has_error(part["results"]) else "done"
+    except ChildError as error:
+        part["state"] = "failed"
+        part[ERROR] = str(error)
+        part["log"] = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.is_file() else ""
+    part["device"] = report.table["device"]["name"]
+    part["versions"] = {name: report.table["versions"][name] for name in ("torch", "transformers")}
+    part["seconds"] = round(time.monotonic() - begin, 2)
+    report.write()
+    print(f"{name:14} {part['state']:8} {part['seconds']:7.1f} s", file=sys.stderr)
+
+
+def _run(send: Send, run: Callable[..., None], scale: Scale, folder: Path) -> None:
+    run(scale, folder, Record(send))
+
+
+def exit_code(report: Report) -> int:
+    """0 if every part is done."""
+    return 0 if all(report.part(name).get("state") == "done" for name in PARTS) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
