@@ -21,6 +21,8 @@ Random weights tell speed and memory, not effectiveness: `csplade-bi-smol-full` 
 """
 
 import argparse
+import contextlib
+import importlib
 import os
 import shlex
 import sys
@@ -35,11 +37,14 @@ sys.path += [str(HERE / "bench")]  # train_head imports head_memory as scripts i
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a question for CUDA on import forbids to fork
 
 from gpu_parts import backoff, contrast, encoding, equal_runs, heads, machine, quantized, tests  # noqa: E402
-from gpu_parts.children import ChildError, Send, call, forked  # noqa: E402
+from gpu_parts.children import START_METHOD, ChildError, Send, call, forked  # noqa: E402
 from gpu_parts.record import ERROR, Record, Report, date, has_error  # noqa: E402
 from gpu_parts.scale import GPU, TOY, Scale  # noqa: E402
+
+from csplade_pyserini.errors import InputError  # noqa: E402
 
 
 class Part(NamedTuple):
@@ -69,14 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     output: Path = args.output
     report = Report(output, about(args))
     deadline = time.monotonic() + 60 * args.minutes
-    try:
-        report.table["device"] = call(machine.device, scale.device, seconds=60)
-    except ChildError as error:
-        report.table["device"] = {ERROR: str(error)}
-        report.write()
-        print(error, file=sys.stderr)
-        return 2
+    if scale.toy:
+        preload()
+    report.table["device"] = find_device(scale)
     report.write()
+    if ERROR in report.table["device"]:
+        print(report.table["device"][ERROR], file=sys.stderr)
+        return 2
     for name in args.parts or [name for name in PARTS if not report.part(name)]:
         left = deadline - time.monotonic()
         if left < PARTS[name].needs * (not args.toy):
@@ -114,6 +118,29 @@ def about(args: argparse.Namespace) -> dict[str, Any]:
         "commit": machine.commit(ROOT),
         "versions": machine.versions(),
     }
+
+
+def preload() -> None:
+    """Import once what all training runs need. Not where there is CUDA: an import might use it."""
+    with contextlib.suppress(ImportError, InputError):
+        importlib.import_module("csplade_pyserini.training.contrast")
+        importlib.import_module("peft")
+
+
+def find_device(scale: Scale) -> dict[str, Any]:
+    """What the device is, or why there is none. Turns to new interpreters where forked ones cannot use it."""
+    try:
+        found: dict[str, Any] = call(machine.device, scale.device, seconds=60)
+        return found
+    except ChildError as error:
+        if "re-initialize CUDA in forked" not in str(error):
+            return {ERROR: str(error)}
+    os.environ[START_METHOD] = "spawn"
+    try:
+        found = call(machine.device, scale.device, seconds=120)
+        return found
+    except ChildError as error:
+        return {ERROR: str(error)}
 
 
 def run_part(name: str, scale: Scale, report: Report, seconds: float) -> None:

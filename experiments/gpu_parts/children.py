@@ -2,6 +2,7 @@
 
 Children are forked, so that torch and transformers are imported once. That is safe only while the
 parent has not used CUDA: whoever calls `forked` or `call` must leave the device to its children.
+Where a library used it on import, CSPLADE_GPU_START_METHOD=spawn in the environment starts new interpreters instead.
 """
 
 import contextlib
@@ -16,7 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-FORK = multiprocessing.get_context("fork")
+START_METHOD = "CSPLADE_GPU_START_METHOD"
+"""Environment variable, since the children of children follow it too."""
 Send = Callable[[Any], None]
 
 
@@ -37,8 +39,9 @@ def forked(
 
     log: file for what the child prints. Such a child leads a process group, and its own children end with it.
     """
-    receiver, sender = FORK.Pipe(duplex=False)
-    process = FORK.Process(target=_child, args=(sender, function, args, log))
+    context: Any = multiprocessing.get_context(os.environ.get(START_METHOD, "fork"))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, function, args, log))
     process.start()
     sender.close()
     deadline = time.monotonic() + seconds

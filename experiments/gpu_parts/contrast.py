@@ -19,6 +19,8 @@ from gpu_parts.record import SKIPPED, Record
 from gpu_parts.scale import Scale
 from gpu_parts.train_verb import main as train
 
+SECONDS = 380
+"""Time limit of the run."""
 NO_ACCELERATE = "training needs accelerate, which is not installed"
 
 
@@ -28,7 +30,7 @@ def run(scale: Scale, folder: Path, record: Record) -> None:
         record.add("run", **{SKIPPED: NO_ACCELERATE})
         return
     base = base_folder(scale, folder, record)
-    record.measure(("run",), train_once, scale, folder / "contrast", base)
+    record.measure(("run",), train_once, scale, folder / "contrast", base, seconds=SECONDS)
 
 
 def train_once(scale: Scale, folder: Path, base: Path) -> dict[str, Any]:

@@ -18,14 +18,18 @@ from csplade_pyserini.model.head import streamed_peaks
 
 ACTIVE = 0.01
 """Share of the terms that a text activates, about that of trained encoders."""
-OFFSET = 20.0
+WORDS = 200
+"""Of random texts. Few, so that a short training run meets each of them often."""
+OFFSET = 5.0
 """First coordinate of every embedding. The final norm turns it into one bias for all logits."""
 
 
 def random_model(shape: str, device: str, dtype: str) -> PreTrainedModel:
     """A random Llama on the device whose texts activate few terms, as those of a trained encoder do.
 
-    Untouched random weights activate nearly all terms, which real heads and their gradients never meet.
+    Its head has to be tied to its embeddings. A text's own tokens then have the largest weights, and chance
+    gives it some more. Untouched random weights would activate nearly all terms, which real heads and their
+    gradients never meet.
     """
     torch.manual_seed(0)
     with torch.device(device):
@@ -36,17 +40,26 @@ def random_model(shape: str, device: str, dtype: str) -> PreTrainedModel:
 
 @torch.no_grad()
 def _make_sparse(model: PreTrainedModel) -> None:
-    """Shift all logits down until ACTIVE of the terms have a peak above zero."""
-    head, decoder = model.get_output_embeddings().weight, model.base_model
-    model.get_input_embeddings().weight[:, 0] = OFFSET
+    """Scale embeddings to 1, then logits to 1, and shift all logits down until ACTIVE of the terms are above zero."""
+    head, norm = model.get_output_embeddings().weight, model.base_model.norm.weight
+    if head is not model.get_input_embeddings().weight:
+        raise ValueError("the head has to be tied to the embeddings")
+    head.div_(model.config.initializer_range)
     head[:, 0] = OFFSET
     ids = torch.randint(len(head), (4, 64), device=head.device)
-    decoder.norm.weight[0] = 0
-    peaks = streamed_peaks(decoder(ids, use_cache=False).last_hidden_state, torch.ones_like(ids), head)
+    norm[0] = 0
+    logits = states_of(model, ids)[0] @ head[:10_000].T
+    norm.div_(logits.float().std())
+    peaks = streamed_peaks(states_of(model, ids), torch.ones_like(ids), head)
     shift = -torch.quantile(peaks.float(), 1 - ACTIVE)
-    decoder.norm.weight[0] = 1
-    level = decoder(ids, use_cache=False).last_hidden_state[..., 0].float().mean()
-    decoder.norm.weight[0] = shift / (level * OFFSET)
+    norm[0] = 1
+    norm[0] = shift / (states_of(model, ids)[..., 0].float().mean() * OFFSET)
+
+
+def states_of(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """Last hidden states."""
+    states: torch.Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    return states
 
 
 def random_encoder(shape: str, device: str, dtype: str) -> SparseEncoder:
@@ -72,9 +85,15 @@ def sample_texts(count: int) -> list[str]:
     return list(itertools.islice(itertools.cycle(texts), count))
 
 
+def sample_words() -> list[str]:
+    """WORDS different words of the sample."""
+    words = sorted({word for text in sample_texts(300) for word in text.split() if word.isalpha()})
+    return random.Random(0).sample(words, WORDS)
+
+
 def random_texts(count: int, words: int, *, seed: int = 0) -> list[str]:
     """Texts of words drawn from the sample, all different."""
-    vocabulary = sorted({word for text in sample_texts(300) for word in text.split()})
+    vocabulary = sample_words()
     chooser = random.Random(seed)
     return [" ".join(chooser.choices(vocabulary, k=words)) for _ in range(count)]
 
@@ -88,14 +107,18 @@ def write_base(shape: str, device: str, dtype: str, folder: Path) -> dict[str, A
 
 
 def write_examples(file: Path, count: int, negatives: int, words: int) -> None:
-    """Write contrastive examples: a query has words of its positive, and as many of a passage that is no answer."""
+    """Write contrastive examples. A query has words of its positive, each replaced by the word's partner.
+
+    So no word tells the positive at first, and the model has to learn what goes with what.
+    """
     chooser = random.Random(1)
+    vocabulary = sample_words()
+    partner = dict(zip(vocabulary, chooser.sample(vocabulary, len(vocabulary)), strict=True))
     passages = iter(random_texts(count * (1 + negatives), words, seed=2))
     with file.open("w", encoding="utf-8") as lines:
         for number in range(count):
             positive, *others = itertools.islice(passages, 1 + negatives)
-            distractor = chooser.choice([positive, *others]).split()
-            query = chooser.sample(positive.split(), 4) + chooser.sample(distractor, 4)
+            query = [partner[word] for word in chooser.sample(positive.split(), 6)]
             record = {
                 "query_id": str(number),
                 "query": " ".join(query),

@@ -10,6 +10,8 @@ from typing import Any
 from gpu_parts.children import ChildError, Send, call
 
 ERROR, SKIPPED = "error", "skipped"
+ITEM_SECONDS = 180
+"""Time limit of one measurement, so that one that hangs leaves time for the rest of its part."""
 
 
 class Report:
@@ -58,16 +60,20 @@ class Record:
         table.update(values)
         self._send(self.results)
 
-    def measure(self, keys: tuple[str, ...], function: Callable[..., dict[str, Any]], *args: Any) -> bool:
-        """Run a measurement in a process of its own and add what it returns, or its error. True where it went well."""
+    def measure(
+        self,
+        keys: tuple[str, ...],
+        function: Callable[..., dict[str, Any]],
+        *args: Any,
+        seconds: float = ITEM_SECONDS,
+    ) -> None:
+        """Run a measurement in a process of its own, and add what it returns, or its error."""
         begin = time.monotonic()
         try:
-            values = call(function, *args)
+            values = call(function, *args, seconds=seconds)
         except ChildError as error:
-            self.add(*keys, **{ERROR: str(error)})
-            return False
+            values = {ERROR: str(error)}
         self.add(*keys, **values, wall_seconds=round(time.monotonic() - begin, 2))
-        return True
 
 
 def has_error(results: Any) -> bool:

@@ -60,7 +60,7 @@ class Scale:
 
 
 _PAPER = 'dtype = "bfloat16"\ngradient_checkpointing = true\n'
-_PAPER_TRAINER = "bf16 = true\n"
+_PAPER_TRAINER = "bf16 = true\ndataloader_num_workers = 2\n"
 TRAINER_OPTIONS = {"cuda": _PAPER_TRAINER, "cpu": "use_cpu = true\n"}
 """Lines of [contrast.trainer], by device."""
 

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-from gpu_parts.record import SKIPPED, Record
+from gpu_parts.record import ERROR, SKIPPED, Record
 from gpu_parts.scale import Scale
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,10 @@ def run_pytest(report: Path) -> dict[str, Any]:
     report.parent.mkdir(parents=True, exist_ok=True)
     options = ("-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default", f"--junit-xml={report}")
     code = int(pytest.main([f"--rootdir={ROOT}", *options, *(str(ROOT / file) for file in FILES)]))
-    return outcomes(report) | {"exit_code": code}
+    found = outcomes(report)
+    if code and not found["failures"]:
+        found[ERROR] = f"pytest ended with exit code {code}"
+    return found
 
 
 def outcomes(report: Path) -> dict[str, Any]:
@@ -46,5 +49,5 @@ def outcomes(report: Path) -> dict[str, Any]:
         else:
             found["passed"] += 1
     if found["failures"]:
-        found["error"] = f"{len(found['failures'])} tests failed"
+        found[ERROR] = f"{len(found['failures'])} tests failed"
     return found
