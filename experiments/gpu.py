@@ -1,23 +1,23 @@
-"""Everything of ours that docs mark as not measured on a GPU, in one JSON file. Start it by experiments/gpu.sh.
+"""Measure on a GPU what docs mark as not measured on one. Start it by experiments/gpu.sh.
 
     bash experiments/gpu.sh [--toy] [--output FILE.json] [--minutes M] [--parts NAME ...]
 
-Parts run in order of worth, each in a process of its own with a time limit. What goes wrong is in the file, with its error.
-The file is rewritten after every number. Run again, the command goes on with the parts that have not run; --parts runs
-those named, anew. Logs, and the random models that training starts from, are beside the file.
+Parts run in order of worth, each in a process of its own with a time limit. Errors are in the file too.
+The file is rewritten after every number. Run again, the command goes on with the parts that have not run;
+--parts runs those named, anew. Logs, and the random models that training starts from, are beside the file.
 
-| part | what | covers, in docs |
+| part | what | items in docs that it covers |
 |---|---|---|
-| tests | tests that skip without CUDA | `device` and `dtype` in encoders.md; head and training in bf16, fp16 and fp32 |
-| encode | passages per second at the shapes of Llama-3.1-8B and 3.2-1B | speed.md: "On a GPU: not measured" |
-| head | memory and time of the streamed head, in inference and training, bf16 and fp16 | speed.md; training.md: "Memory and speed of the head" |
-| quantization | speed and model memory of each method, both shapes | efficiency.md: "Not measured"; "reckoned" memory of 8B; encoders.md: methods on CUDA |
-| training | 200 steps of contrastive training, LoRA, 1B shape | training.md: "CUDA [has] not been run by us" |
-| equal-runs | resumed, DDP and FSDP runs with the losses of a plain one | training.md: "FSDP ... not been run by us" |
-| back-off | out-of-memory on the device, vectors as before | pipeline.md: batches that are halved |
+| tests | tests that skip without CUDA | encoders.md: `device`, `dtype`, methods on CUDA |
+| encode | passages a second, shapes of Llama-3.1-8B and 3.2-1B | speed.md: "On a GPU: not measured" |
+| head | memory and time of the head, bf16 and fp16 | training.md: "Memory and speed of the head" |
+| quantization | speed and model memory per method, both shapes | efficiency.md: "Not measured", "reckoned" |
+| training | 200 contrastive steps, LoRA, 1B shape | training.md: "CUDA have not been run by us" |
+| equal-runs | resumed, DDP and FSDP runs lose as a plain one | training.md: "FSDP ... not been run by us" |
+| back-off | out-of-memory on the device, same vectors | pipeline.md: batches that are halved |
 
-Random weights tell speed and memory, not effectiveness: `csplade-bi-smol-full` (training.md) and the scores of 8B models
-(efficiency.md, reproductions.md) need weights that are not on a bare machine.
+Random weights tell speed and memory, not effectiveness. These items need weights that a bare machine does
+not have: `csplade-bi-smol-full` (training.md), scores of 8B models (efficiency.md, reproductions.md).
 """
 
 import argparse
@@ -37,7 +37,9 @@ sys.path += [str(HERE / "bench")]  # train_head imports head_memory as scripts i
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else a question for CUDA on import forbids to fork
+os.environ.setdefault(
+    "PYTORCH_NVML_BASED_CUDA_CHECK", "1"
+)  # else a question for CUDA on import forbids to fork
 
 from gpu_parts import backoff, contrast, encoding, equal_runs, heads, machine, quantized, tests  # noqa: E402
 from gpu_parts.children import START_METHOD, ChildError, Send, call, forked  # noqa: E402
@@ -129,18 +131,20 @@ def preload() -> None:
 
 def find_device(scale: Scale) -> dict[str, Any]:
     """What the device is, or why there is none. Turns to new interpreters where forked ones cannot use it."""
+    found: dict[str, Any] = answer_or_error(machine.device, scale.device)
+    if "re-initialize CUDA in forked" in found.get(ERROR, ""):
+        os.environ[START_METHOD] = "spawn"
+        found = answer_or_error(machine.device, scale.device)
+    return found
+
+
+def answer_or_error(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+    """What the function returns in a process of its own, or its error."""
     try:
-        found: dict[str, Any] = call(machine.device, scale.device, seconds=60)
-        return found
-    except ChildError as error:
-        if "re-initialize CUDA in forked" not in str(error):
-            return {ERROR: str(error)}
-    os.environ[START_METHOD] = "spawn"
-    try:
-        found = call(machine.device, scale.device, seconds=120)
-        return found
+        found: dict[str, Any] = call(function, *args, seconds=120)
     except ChildError as error:
         return {ERROR: str(error)}
+    return found
 
 
 def run_part(name: str, scale: Scale, report: Report, seconds: float) -> None:

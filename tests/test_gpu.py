@@ -1,4 +1,4 @@
-"""experiments/gpu.sh --toy: every part of the GPU run, on a CPU; and the rows that pages get out of its file."""
+"""experiments/gpu.sh --toy: every part of the GPU run, on a CPU, and the rows for the pages."""
 
 import json
 import math
@@ -87,7 +87,9 @@ def test_all_test_files_that_look_for_cuda_run():
         for file in (ROOT / "tests").rglob("test_*.py")
         if re.search(r"skipif\([^\n]*(\n[^\n]*){0,2}cuda\.is_available", file.read_text())
     }
-    listed = re.search(r"FILES = \((.*?)\)", (ROOT / "experiments" / "gpu_parts" / "tests.py").read_text(), re.S)
+    listed = re.search(
+        r"FILES = \((.*?)\)", (ROOT / "experiments" / "gpu_parts" / "tests.py").read_text(), re.S
+    )
     assert looking == set(re.findall(r'"(.*?)"', listed.group(1)))
 
 
@@ -97,7 +99,7 @@ def test_every_side_encodes_every_passage(results):
     assert found["sides"].keys() == {"ours", "plain", "authors"}
     assert all(side["passages_per_second"] > 0 for side in found["sides"].values())
     assert found["times_as_fast"]["ours"] == 1
-    assert 0 < found["share_of_matrix_peak"]
+    assert found["share_of_matrix_peak"] > 0
 
 
 def test_both_heads_are_measured(results):
@@ -146,7 +148,10 @@ def test_the_rows_of_the_pages(report_file, results):
     assert list(pages) == ["docs/speed.md", "docs/training.md", "docs/efficiency.md", "Errors"]
     assert done.stdout.startswith("TOY SHAPES, no measurement. CPU; python")
     assert pages["Errors"].strip() == "None."
-    assert f"| {results['encode']['toy']['times_as_fast']['authors']:.2f} | `bash experiments/gpu.sh` |" in done.stdout
+    assert (
+        f"| {results['encode']['toy']['times_as_fast']['authors']:.2f} | `bash experiments/gpu.sh` |"
+        in done.stdout
+    )
     assert "| plain |" in pages["docs/training.md"]
     assert "| float32 | " in pages["docs/efficiency.md"]
     for line in done.stdout.splitlines():

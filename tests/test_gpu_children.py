@@ -52,18 +52,27 @@ def test_a_child_answers():
 
 @pytest.mark.parametrize(
     ("function", "text"),
-    [(fail, "ValueError: no such number"), (die, "signal.SIGKILL"), (leave, "exit code 7"), (sleep, "time limit")],
+    [
+        (fail, "ValueError: no such number"),
+        (die, "signal.SIGKILL"),
+        (leave, "exit code 7"),
+        (sleep, "time limit"),
+    ],
 )
 def test_what_goes_wrong_in_a_child_is_told(function, text):
     with pytest.raises(ChildError, match=text):
         call(function, seconds=1)
 
 
+def collect(found, *args, **options):
+    for value in forked(*args, **options):
+        found.append(value)
+
+
 def test_what_came_before_the_end_is_kept_and_nothing_goes_on(tmp_path):
     found = []
     with pytest.raises(ChildError, match="time limit"):
-        for value in forked(count_and_sleep, tmp_path / "pid", seconds=2, log=tmp_path / "log"):
-            found.append(value)
+        collect(found, count_and_sleep, tmp_path / "pid", seconds=2, log=tmp_path / "log")
     assert found == [0, 1, 2]
     assert (tmp_path / "log").read_text() == "counted\n"
     grandchild = int((tmp_path / "pid").read_text())

@@ -56,7 +56,8 @@ def encoding(results: dict[str, Any]) -> Iterator[str]:
         for side, words in AGAINST.items():
             if not (speed(ours) and speed(sides.get(side, {}))):
                 continue
-            what = f"{found['passages']:,} passages, {shape}'s shape, {found['dtype']}: {speed(ours):,.1f} a second"
+            what = f"{found['passages']:,} passages, {shape}'s shape, {found['dtype']}: "
+            what += f"{speed(ours):,.1f} a second"
             times = found["times_as_fast"][side]
             rows.append([what, f"{words}: {speed(sides[side]):,.1f}", f"{times:.2f}", COMMAND])
         if "share_of_matrix_peak" in found:
@@ -101,7 +102,9 @@ def head_memory(results: dict[str, Any]) -> Iterator[str]:
         )
     yield from ("", *table(["dtype", "naive", "streamed", "memory, ratio", "time, ratio"], rows), "")
     slices = [
-        f"{name} {found['seconds'] * 1000:,.1f} ms" for name, found in results["slices"].items() if "seconds" in found
+        f"{name} {found['seconds'] * 1000:,.1f} ms"
+        for name, found in results["slices"].items()
+        if "seconds" in found
     ]
     yield f"- Slices of the streamed head: {', '.join(slices)}."
 
@@ -135,7 +138,15 @@ def training(results: dict[str, Any]) -> Iterator[str]:
     if "steps" not in found:
         yield f"- training: {reason(found)}"
         return
-    head = ["steps", "passages a step", "steps a second", "tokens a second", "peak memory", "loss, start", "loss, end"]
+    head = [
+        "steps",
+        "passages a step",
+        "steps a second",
+        "tokens a second",
+        "peak memory",
+        "loss, start",
+        "loss, end",
+    ]
     row = [
         f"{found['steps']}, LoRA of rank {found['lora_rank']}",
         f"{found['passages_per_step']}",
@@ -158,7 +169,9 @@ def equal_runs(results: dict[str, Any]) -> Iterator[str]:
             rows.append([name, reason(found), ""])
             continue
         losses = found["losses"]
-        rows.append([name, f"{losses[0]:.4f} to {losses[-1]:.4f}", f"{found.get('largest_difference', 0):.2e}"])
+        rows.append(
+            [name, f"{losses[0]:.4f} to {losses[-1]:.4f}", f"{found.get('largest_difference', 0):.2e}"]
+        )
     yield from table(["run", "loss", "largest relative difference"], rows)
 
 
@@ -174,11 +187,19 @@ def quantized(results: dict[str, Any]) -> Iterator[str]:
         ran = {name: row for name, row in methods.items() if "model_bytes" in row}
         first = next(iter(ran.values()), {})
         rows = [
-            [name, *(f"{row[key] * unit:,.1f} ({row[key] / first[key]:.2f})" for key, unit in columns.values())]
+            [
+                name,
+                *(cell(row[key] * unit, row[key] / first[key]) for key, unit in columns.values()),
+            ]
             for name, row in ran.items()
         ]
         yield from (f"{shape}'s shape, random weights:", "", *table(["", *columns], rows), "")
         yield from (f"- {name}: {reason(row)}" for name, row in methods.items() if name not in ran)
+
+
+def cell(value: float, share: float) -> str:
+    """A value and its ratio to the unquantized."""
+    return f"{value:,.1f} ({share:.2f})"
 
 
 def back_off(results: dict[str, Any]) -> Iterator[str]:
@@ -194,7 +215,13 @@ def back_off(results: dict[str, Any]) -> Iterator[str]:
         for name, found in results.items()
         if "budget" in found
     ]
-    head = ["memory", "budget", "budget at the end", "vectors equal to those of a small budget", "largest impact difference"]
+    head = [
+        "memory",
+        "budget",
+        "budget at the end",
+        "vectors equal to those of a small budget",
+        "largest impact difference",
+    ]
     yield from table(head, rows)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from csplade_pyserini.model.encoder import SparseEncoder, Vector
 from gpu_parts.models import random_encoder, random_texts
 from gpu_parts.record import Record
 from gpu_parts.scale import BackOff, Scale
-
-from csplade_pyserini.model.encoder import SparseEncoder, Vector
 
 WORDS = 400
 """Per text: enough to fill the card's 256 tokens."""
@@ -48,7 +48,7 @@ def back_off(scale: Scale, case: BackOff) -> dict[str, Any]:
 
 
 def limit_memory(encoder: SparseEncoder, case: BackOff) -> str:
-    """Leave the device less memory, where the case says so. Returns who raises the out-of-memory errors."""
+    """Leave the device less memory, where the case says so. Returns who raises the errors."""
     if case.fails_above:
         fail_above(encoder.model.base_model, case.fails_above)
         return f"injected: torch.OutOfMemoryError above {case.fails_above} tokens"
@@ -81,7 +81,7 @@ def differences(found: list[Vector], wanted: list[Vector]) -> dict[str, Any]:
 
 
 def difference(one: Vector, other: Vector) -> int:
-    """Largest difference of an impact. A term that is cut from a vector counts as its lightest one at most."""
+    """Largest difference of an impact. A term cut from a vector counts as that vector's lightest."""
     least_one = min(one.values(), default=0)
     least_other = min(other.values(), default=0)
     shared = [abs(one[term] - other[term]) for term in one.keys() & other.keys()]

@@ -2,7 +2,8 @@
 
 Children are forked, so that torch and transformers are imported once. That is safe only while the
 parent has not used CUDA: whoever calls `forked` or `call` must leave the device to its children.
-Where a library used it on import, CSPLADE_GPU_START_METHOD=spawn in the environment starts new interpreters instead.
+Where a library used it on import, CSPLADE_GPU_START_METHOD=spawn in the environment starts new
+interpreters instead.
 """
 
 import contextlib

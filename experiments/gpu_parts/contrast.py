@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from bench.head_memory import peak_bytes
+
 from gpu_parts.configurations import (
     base_folder,
     log_lines,
@@ -39,7 +40,7 @@ def train_once(scale: Scale, folder: Path, base: Path) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     every = max(1, size.steps // 20)
     file = write_configuration(
-        scale, size, folder, name="run", base=base, trainer=f"logging_steps = {every}\nsave_strategy = \"no\"\n"
+        scale, size, folder, name="run", base=base, trainer=f'logging_steps = {every}\nsave_strategy = "no"\n'
     )
     train(["contrast", "--config", str(file)])
     output = folder / "run"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.encode import SIDES, Bench, bound, measure, token_counts
+
 from gpu_parts.children import ChildError, call
 from gpu_parts.models import sample_texts, tokenizer
 from gpu_parts.record import ERROR, Record
@@ -24,7 +25,9 @@ def run(scale: Scale, folder: Path, record: Record) -> None:
         except ChildError as error:
             record.add(shape, **{ERROR: str(error)})
             continue
-        record.add(shape, passages=len(bench.texts), tokens=tokens, dtype=str(bench.dtype).removeprefix("torch."))
+        record.add(
+            shape, passages=len(bench.texts), tokens=tokens, dtype=str(bench.dtype).removeprefix("torch.")
+        )
         record.measure((shape, "matrix product"), product, bench, tokens)
         for side in ORDER:
             record.measure((shape, "sides", side), encode, side, bench, tokens)

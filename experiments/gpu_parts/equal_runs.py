@@ -89,9 +89,7 @@ def end_after(step: int, file: Path) -> None:
     train(["contrast", "--config", str(file)])
 
 
-def launched(
-    scale: Scale, folder: Path, base: Path, name: str, launcher: tuple[str, ...]
-) -> dict[str, Any]:
+def launched(scale: Scale, folder: Path, base: Path, name: str, launcher: tuple[str, ...]) -> dict[str, Any]:
     """By a launcher of several processes, here with one."""
     file = configuration(scale, folder, base, name)
     command = [sys.executable, "-m", *launcher, str(VERB), "contrast", "--config", str(file)]

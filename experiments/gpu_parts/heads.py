@@ -29,7 +29,9 @@ def run(scale: Scale, folder: Path, record: Record) -> None:
                 record.measure(("training", dtype, f"{head} head", side), learn, scale, dtype, head, side)
     for times in SLICES:
         size = times * SLICE_BYTES
-        record.measure(("slices", f"{size // 2**20} MiB"), infer, scale, scale.head_dtypes[0], "streamed", size)
+        record.measure(
+            ("slices", f"{size // 2**20} MiB"), infer, scale, scale.head_dtypes[0], "streamed", size
+        )
 
 
 def infer(scale: Scale, dtype: str, side: str, slice_bytes: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def random_model(shape: str, device: str, dtype: str) -> PreTrainedModel:
 
 @torch.no_grad()
 def _make_sparse(model: PreTrainedModel) -> None:
-    """Scale embeddings to 1, then logits to 1, and shift all logits down until ACTIVE of the terms are above zero."""
+    """Scale embeddings and logits to 1, then shift the logits until ACTIVE of the terms are above zero."""
     head, norm = model.get_output_embeddings().weight, model.base_model.norm.weight
     if head is not model.get_input_embeddings().weight:
         raise ValueError("the head has to be tied to the embeddings")

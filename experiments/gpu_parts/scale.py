@@ -100,10 +100,22 @@ TOY = Scale(
     head_dtypes=("float32",),
     trained_head={"batch": 4, "length": 32, "size": 64, "vocabulary": 16_384},
     training=Training(
-        steps=12, examples=16, batch_size=4, negatives=2, passage_words=12, lora_rank=4, options='dtype = "float32"\n'
+        steps=12,
+        examples=16,
+        batch_size=4,
+        negatives=2,
+        passage_words=12,
+        lora_rank=4,
+        options='dtype = "float32"\n',
     ),
     equal_runs=Training(
-        steps=4, examples=8, batch_size=2, negatives=1, passage_words=12, lora_rank=4, options='dtype = "float32"\n'
+        steps=4,
+        examples=8,
+        batch_size=2,
+        negatives=1,
+        passage_words=12,
+        lora_rank=4,
+        options='dtype = "float32"\n',
     ),
     back_off={
         "injected": BackOff(dtype="float32", texts=24, budget=4096, small_budget=256, fails_above=1500),
