@@ -43,7 +43,7 @@ os.environ.setdefault(
 
 from gpu_parts import backoff, contrast, encoding, equal_runs, heads, machine, quantized, tests  # noqa: E402
 from gpu_parts.children import START_METHOD, ChildError, Send, call, forked  # noqa: E402
-from gpu_parts.record import ERROR, Record, Report, date, has_error  # noqa: E402
+from gpu_parts.record import ERROR, ITEM_SECONDS, Record, Report, date, has_error  # noqa: E402
 from gpu_parts.scale import GPU, TOY, Scale  # noqa: E402
 
 from csplade_pyserini.errors import InputError  # noqa: E402
@@ -63,7 +63,7 @@ PARTS = {
     "tests": Part(tests.run, 150, 40),
     "encode": Part(encoding.run, 330, 120),
     "head": Part(heads.run, 120, 40),
-    "quantization": Part(quantized.run, 400, 120),
+    "quantization": Part(quantized.run, 480, 120),
     "training": Part(contrast.run, 420, 150),
     "equal-runs": Part(equal_runs.run, 240, 120),
     "back-off": Part(backoff.run, 240, 90),
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if left < PARTS[name].needs * (not args.toy):
             print(f"{name:14} not started: {left:.0f} s left; run the command again", file=sys.stderr)
             continue
-        run_part(name, scale, report, min(left, PARTS[name].seconds))
+        run_part(name, scale, report, min(left, PARTS[name].seconds * scale.patience))
     return exit_code(report)
 
 
@@ -170,7 +170,7 @@ def run_part(name: str, scale: Scale, report: Report, seconds: float) -> None:
 
 
 def _run(send: Send, run: Callable[..., None], scale: Scale, folder: Path) -> None:
-    run(scale, folder, Record(send))
+    run(scale, folder, Record(send, ITEM_SECONDS * scale.patience))
 
 
 def exit_code(report: Report) -> int:

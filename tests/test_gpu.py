@@ -11,6 +11,7 @@ from programs import run_program, run_python
 
 ROOT = Path(__file__).parents[1]
 PARTS = ["tests", "encode", "head", "quantization", "training", "equal-runs", "back-off"]
+SIZES = {"size": 64, "active": 0.01}
 BARE = """
 import sys
 for missing in ("pyserini", "jnius", "jnius_config", "ir_datasets", "torchao", "bitsandbytes"):
@@ -158,6 +159,23 @@ def test_the_rows_of_the_pages(report_file, results):
         assert "has not run" not in line
     for block in re.findall(r"(?:^\|.*\n)+", done.stdout, re.M):
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_a_run_that_was_cut_short_has_rows_too(report_file, tmp_path):
+    """Each part stops after its first number, and one before it."""
+    table = json.loads(report_file.read_text())
+    for part in table["parts"].values():
+        part["results"] = dict(list(part["results"].items())[:1])
+    table["parts"]["quantization"] = {"state": "failed", "results": {}, "error": "stopped after 9 s"}
+    table["parts"]["head"]["results"] |= {"training": table["parts"]["head"]["results"]["inference"] | SIZES}
+    del table["parts"]["back-off"]
+    file = tmp_path / "gpu.json"
+    file.write_text(json.dumps(table))
+    done = run_python(ROOT / "tools" / "gpu_rows.py", file)
+    assert done.returncode == 0, done.stderr
+    assert "- quantization: has not run" in done.stdout
+    assert "- back-off: has not run" in done.stdout
+    assert "- quantization: stopped after 9 s" in done.stdout
 
 
 def test_it_goes_on_with_the_parts_that_have_not_run(report_file, tmp_path):

@@ -20,6 +20,8 @@ from typing import Any
 
 START_METHOD = "CSPLADE_GPU_START_METHOD"
 """Environment variable, since the children of children follow it too."""
+PATIENCE = 5.0
+"""Seconds that processes get to end after a signal."""
 Send = Callable[[Any], None]
 
 
@@ -104,13 +106,25 @@ def _print_to(log: Path) -> None:
 def _stop(process: Any, *, group: bool) -> None:
     """End the process; with `group` its children too. A launcher gets time to end its workers."""
     if group:
-        for sign, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+        for sign in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, sign)
-            process.join(patience)
+            process.join(PATIENCE)
+            _wait_for_group(process.pid)
     if process.is_alive():
         process.kill()
     process.join()
+
+
+def _wait_for_group(leader: int) -> None:
+    """Until a process group is empty, but not for long."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(leader, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(0.1)
 
 
 def _how_it_ended(process: Any) -> str:

@@ -31,7 +31,7 @@ def run(scale: Scale, folder: Path, record: Record) -> None:
         record.add("run", **{SKIPPED: NO_ACCELERATE})
         return
     base = base_folder(scale, folder, record)
-    record.measure(("run",), train_once, scale, folder / "contrast", base, seconds=SECONDS)
+    record.measure(("run",), train_once, scale, folder / "contrast", base, seconds=SECONDS * scale.patience)
 
 
 def train_once(scale: Scale, folder: Path, base: Path) -> dict[str, Any]:

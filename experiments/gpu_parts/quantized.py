@@ -11,17 +11,29 @@ from csplade_pyserini.model.quantization import METHODS
 from gpu_parts.record import SKIPPED, Record
 from gpu_parts.scale import Scale
 
+SECONDS = 220
+"""Time limit of a method: compiling a model of 8B parameters takes minutes."""
+
 
 def run(scale: Scale, folder: Path, record: Record) -> None:
     """Every method at every shape, against the unquantized model."""
     for shape in scale.shapes:
         record.add(shape, texts=scale.quantized_texts)
-        for side in quantization.sides(scale.device, quantization.METHODS):
+        sides = quantization.sides(scale.device, quantization.METHODS)
+        for side in sorted(sides, key=lambda side: side.compiled):  # compiling takes longest
             reason = missing_library(side.quantization)
             if reason:
                 record.add(shape, "methods", side.name, **{SKIPPED: reason})
                 continue
-            record.measure((shape, "methods", side.name), speed, scale, shape, side, folder)
+            record.measure(
+                (shape, "methods", side.name),
+                speed,
+                scale,
+                shape,
+                side,
+                folder,
+                seconds=SECONDS * scale.patience,
+            )
 
 
 def missing_library(method: str) -> str:

@@ -48,9 +48,10 @@ class Report:
 class Record:
     """Results of a part, sent to the parent after each addition."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, seconds: float = ITEM_SECONDS) -> None:
+        """seconds: time limit of a measurement that has none of its own."""
         self.results: dict[str, Any] = {}
-        self._send = send
+        self._send, self._seconds = send, seconds
 
     def add(self, *keys: str, **values: Any) -> None:
         """Add values under the keys."""
@@ -65,12 +66,12 @@ class Record:
         keys: tuple[str, ...],
         function: Callable[..., dict[str, Any]],
         *args: Any,
-        seconds: float = ITEM_SECONDS,
+        seconds: float | None = None,
     ) -> None:
         """Run a measurement in a process of its own, and add what it returns, or its error."""
         begin = time.monotonic()
         try:
-            values = call(function, *args, seconds=seconds)
+            values = call(function, *args, seconds=seconds or self._seconds)
         except ChildError as error:
             values = {ERROR: str(error)}
         self.add(*keys, **values, wall_seconds=round(time.monotonic() - begin, 2))

@@ -58,6 +58,11 @@ class Scale:
         """Whether this is the rehearsal on a CPU."""
         return self.device == "cpu"
 
+    @property
+    def patience(self) -> int:
+        """What time limits are multiplied by. A CPU may have other work."""
+        return 4 if self.toy else 1
+
 
 _PAPER = 'dtype = "bfloat16"\ngradient_checkpointing = true\n'
 _PAPER_TRAINER = "bf16 = true\ndataloader_num_workers = 2\n"
