@@ -11,7 +11,6 @@ from programs import run_program, run_python
 
 ROOT = Path(__file__).parents[1]
 PARTS = ["tests", "encode", "head", "quantization", "training", "equal-runs", "back-off"]
-SIZES = {"size": 64, "active": 0.01}
 BARE = """
 import sys
 for missing in ("pyserini", "jnius", "jnius_config", "ir_datasets", "torchao", "bitsandbytes"):
@@ -167,7 +166,6 @@ def test_a_run_that_was_cut_short_has_rows_too(report_file, tmp_path):
     for part in table["parts"].values():
         part["results"] = dict(list(part["results"].items())[:1])
     table["parts"]["quantization"] = {"state": "failed", "results": {}, "error": "stopped after 9 s"}
-    table["parts"]["head"]["results"] |= {"training": table["parts"]["head"]["results"]["inference"] | SIZES}
     del table["parts"]["back-off"]
     file = tmp_path / "gpu.json"
     file.write_text(json.dumps(table))

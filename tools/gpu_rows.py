@@ -84,7 +84,9 @@ def matrix_note(shape: str, found: dict[str, Any]) -> str:
 
 def head_memory(results: dict[str, Any]) -> Iterator[str]:
     """The head of one forward pass."""
-    size = results["inference"]
+    size = results.get("inference")
+    if size is None:
+        return
     yield f"B {size['batch']}, L {size['length']}, H {size['hidden']}, V {size['vocabulary']}:"
     rows = []
     for dtype, sides in dictionaries(size):
@@ -111,7 +113,9 @@ def head_memory(results: dict[str, Any]) -> Iterator[str]:
 
 def trained_head(results: dict[str, Any]) -> Iterator[str]:
     """The head of one training step, as docs/training.md has it."""
-    size = results["training"]
+    size = results.get("training")
+    if size is None:
+        return
     yield (
         f"B {size['batch']}, L {size['length']}, H {size['size']}, V {size['vocabulary']}, "
         f"{size['active']:.0%} of the terms active:"
