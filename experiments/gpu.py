@@ -11,10 +11,10 @@ The file is rewritten after every number. Run again, the command goes on with th
 | tests | tests that skip without CUDA | encoders.md: `device`, `dtype`, methods on CUDA |
 | encode | passages a second, shapes of Llama-3.1-8B and 3.2-1B | speed.md: "On a GPU: not measured" |
 | head | memory and time of the head, bf16 and fp16 | training.md: "Memory and speed of the head" |
-| quantization | speed and model memory per method, both shapes | efficiency.md: "Not measured", "reckoned" |
-| training | 200 contrastive steps, LoRA, 1B shape | training.md: "CUDA have not been run by us" |
-| equal-runs | resumed, DDP and FSDP runs lose as a plain one | training.md: "FSDP ... not been run by us" |
-| back-off | out-of-memory on the device, same vectors | pipeline.md: batches that are halved |
+| quantization | speed and model memory per method, both shapes | efficiency.md: "Not measured", "computed" |
+| training | 200 contrastive steps, LoRA, 1B shape | training.md: "FSDP and CUDA: not measured" |
+| equal-runs | resumed, DDP and FSDP runs lose as a plain one | training.md: "FSDP and CUDA: not measured" |
+| back-off | out-of-memory on the device, same vectors | corpora.md: batches that are halved |
 
 Random weights tell speed and memory, not effectiveness. These items need weights that a bare machine does
 not have: `csplade-bi-smol-full` (training.md), scores of 8B models (efficiency.md, reproductions.md).

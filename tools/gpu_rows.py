@@ -191,7 +191,7 @@ def quantized(results: dict[str, Any]) -> Iterator[str]:
         # The paper compares with the compiled model, so it comes first.
         names = sorted(methods, key=lambda name: not name.endswith("compiled"))
         ran = {name: methods[name] for name in names if "model_bytes" in methods[name]}
-        first = next(iter(ran.values()), {})
+        first: dict[str, float] = next(iter(ran.values()), {})
         rows = [
             [
                 name,

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from csplade_pyserini.model.encoder import SparseEncoder, Vector
+from csplade_pyserini.impacts import Vector
+from csplade_pyserini.model.encoder import SparseEncoder
 from gpu_parts.models import random_encoder, random_texts
 from gpu_parts.record import Record
 from gpu_parts.scale import BackOff, Scale

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench.head_memory import peak_bytes
+from head_memory import peak_bytes
 
+from csplade_pyserini.train import main as train
 from gpu_parts.configurations import (
     base_folder,
     log_lines,
@@ -18,7 +19,6 @@ from gpu_parts.configurations import (
 )
 from gpu_parts.record import SKIPPED, Record
 from gpu_parts.scale import Scale
-from gpu_parts.train_verb import main as train
 
 SECONDS = 380
 """Time limit of the run."""

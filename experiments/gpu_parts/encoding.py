@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from bench.encode import SIDES, Bench, bound, measure, token_counts
+from encode import SIDES, Bench, bound, measure, token_counts
 
 from gpu_parts.children import ChildError, call
 from gpu_parts.models import sample_texts, tokenizer

@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from csplade_pyserini.train import main as train
 from gpu_parts.children import ChildError, call
 from gpu_parts.configurations import base_folder, losses, write_configuration
 from gpu_parts.contrast import NO_ACCELERATE
 from gpu_parts.record import SKIPPED, Record
 from gpu_parts.scale import Scale
-from gpu_parts.train_verb import main as train
 
 ROOT = Path(__file__).resolve().parents[2]
-VERB = Path(__file__).with_name("train_verb.py")
+VERB = ("-m", "csplade_pyserini.train", "contrast")
 ENDED = 9
 """Exit code of the process that is ended in the middle of a run."""
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "1")
@@ -92,7 +92,7 @@ def end_after(step: int, file: Path) -> None:
 def launched(scale: Scale, folder: Path, base: Path, name: str, launcher: tuple[str, ...]) -> dict[str, Any]:
     """By a launcher of several processes, here with one."""
     file = configuration(scale, folder, base, name)
-    command = [sys.executable, "-m", *launcher, str(VERB), "contrast", "--config", str(file)]
+    command = [sys.executable, "-m", *launcher, *VERB, "--config", str(file)]
     environment = os.environ | ({"ACCELERATE_USE_CPU": "true"} if scale.toy else {})
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
