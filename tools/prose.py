@@ -3,8 +3,8 @@
 python tools/prose.py            # what `make check` runs; exit code 1 names each line to mend
 python tools/prose.py --numbers  # the averages as well
 
-Limits: no sentence above 30 words, and no docstring or comment that begins with "Of" or "What". In the package,
-at most 10 conditional expressions and 4 tuple assignments per 1,000 lines.
+Limits: no sentence above 30 words, and no docstring or comment that begins with "Of" or "What". In the
+package, at most 10 conditional expressions and 4 tuple assignments per 1,000 lines.
 """
 
 import argparse
@@ -111,9 +111,9 @@ def code_texts() -> Iterator[Text]:
 def docstrings(source: str, name: str) -> Iterator[Text]:
     """Strings that stand alone as statements."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):
-                yield Text(f"{name}:{node.lineno}", without_code(node.value.value), True)
+        value = getattr(node, "value", None)
+        if isinstance(node, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield Text(f"{name}:{node.lineno}", without_code(value.value), True)
 
 
 def without_code(docstring: str) -> str:
