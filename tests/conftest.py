@@ -37,13 +37,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
     CSPLADE_COLD=1 runs every program of the tests in a new interpreter.
     """
-    is_worker = hasattr(config, "workerinput")
-    if is_worker or sys.platform != "linux" or os.environ.get("CSPLADE_COLD") == "1":
+    if hasattr(config, "workerinput"):
         return
     folder = tempfile.mkdtemp(prefix="csplade-")
-    os.environ["CSPLADE_WARM_PYTHON"] = f"{folder}/socket"
-    os.environ["CSPLADE_TESTS_OWNER"] = str(os.getpid())
     config.add_cleanup(lambda: shutil.rmtree(folder))
+    os.environ["HF_HOME"] = f"{folder}/hub"  # programs do not see what the user has downloaded
+    if sys.platform == "linux" and os.environ.get("CSPLADE_COLD") != "1":
+        os.environ["CSPLADE_WARM_PYTHON"] = f"{folder}/socket"
+        os.environ["CSPLADE_TESTS_OWNER"] = str(os.getpid())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,7 +24,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 _servers: list[subprocess.Popen[bytes]] = []
-"""The warm interpreter, where this process has started it: Popen objects warn when they go before their process."""
+"""The warm interpreter, if this process started it: a Popen object that goes before its process warns."""
 
 
 class Fork:
@@ -81,17 +81,15 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     """Run `python WORDS...`, offline, and return what it printed: in a fork where a fork does the same.
 
-    The fork comes from an interpreter that has imported torch, transformers and their kind. It is a process of its
-    own: nothing that a program does there is left for the next one. `new_python` is how a user runs it.
+    The fork comes from an interpreter that has imported torch, transformers and other libraries. It is a
+    process of its own: no program leaves anything for the next one. `new_python` is how a user runs it.
     """
     command = [*map(str, words)]
     full_environment = os.environ | OFFLINE | environment
     if not start_server() or not warm_client.is_same_in_fork(command, full_environment):
         return new_python(*words, cwd=cwd, seconds=seconds, **environment)
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        fork = Fork(
-            command, cwd=cwd, environment=full_environment, stdout=out.fileno(), stderr=err.fileno()
-        )
+        fork = Fork(command, cwd=cwd, environment=full_environment, stdout=out.fileno(), stderr=err.fileno())
         try:
             code = fork.wait(seconds)
         except BaseException:
@@ -159,14 +157,15 @@ def start_server() -> bool:
 
 
 def shim(folder: Path) -> dict[str, str]:
-    """An environment whose `python` is run_python's: a fork where a fork does the same, else a new interpreter."""
+    """An environment whose `python` is a fork where a fork does the same, else a new interpreter."""
     found = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     if not start_server():
         return found
     command = folder / "bin" / "python"
     command.parent.mkdir(exist_ok=True)
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import warm_client; warm_client.main()"
-    command.write_text(f"#!{sys.executable} -ISB\n{program}\n")
+    folder_of_client = str(Path(__file__).parent)
+    program = f"sys.path.insert(0, {folder_of_client!r})\nimport warm_client\nwarm_client.main()"
+    command.write_text(f"#!{sys.executable} -ISB\nimport sys\n{program}\n")
     command.chmod(0o755)
     return {"PATH": f"{command.parent}:{found['PATH']}", "CSPLADE_NEW_PYTHON": sys.executable}
 

@@ -18,17 +18,19 @@ print(json.dumps({
     "original": sys.orig_argv[1:],
     "path": sys.path,
     "folder": os.getcwd(),
-    "environment": {key: value for key, value in os.environ.items() if key not in ("_", "SHLVL", "PWD", "OLDPWD")},
+    "environment": {key: os.environ[key] for key in os.environ if key not in ("_", "SHLVL", "PWD", "OLDPWD")},
     "executable": sys.executable,
     "names": [__name__, sys.modules["__main__"].__dict__.get("__file__"), getattr(__spec__, "name", None)],
     "input": sys.stdin.read(),
     "flags": list(sys.flags),
     "ours": [name for name in sys.modules if name.startswith(("csplade_pyserini", "pyserini", "jnius"))],
-    "hooked": [type(finder).__name__ for finder in sys.meta_path if type(finder).__name__ == "PatchingFinder"],
+    "hooked": sum(type(finder).__name__ == "PatchingFinder" for finder in sys.meta_path),
 }), flush=True)
 print("talk", file=sys.stderr)
 """
-needs_server = pytest.mark.skipif("CSPLADE_WARM_PYTHON" not in os.environ, reason="needs Linux, not CSPLADE_COLD=1")
+needs_server = pytest.mark.skipif(
+    "CSPLADE_WARM_PYTHON" not in os.environ, reason="needs Linux, not CSPLADE_COLD=1"
+)
 
 
 def told(done: subprocess.CompletedProcess[str]) -> tuple[int, dict, str, str]:
@@ -69,7 +71,9 @@ def test_a_fork_sees_and_returns_what_a_new_interpreter_does(folder, words, code
 @needs_server
 def test_the_shim_runs_a_command_of_a_shell_in_the_same_way(folder):
     environment = shim(folder)
-    command = "cd / && CSPLADE_HOME=there python {}/seen.py 'a  b' < {}/failing.py | cat; exit ${{PIPESTATUS[0]}}"
+    command = (
+        "cd / && CSPLADE_HOME=there python {}/seen.py 'a  b' < {}/failing.py | cat; exit ${{PIPESTATUS[0]}}"
+    )
     words = ("bash", "-c", command.format(folder, folder))
     without = environment | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     shimmed, plain = (told(run_program(*words, **variables)) for variables in (environment, without))
@@ -90,8 +94,9 @@ def test_a_variable_that_libraries_read_while_they_load_gets_a_new_interpreter()
 
 @needs_server
 def test_what_a_program_leaves_is_not_there_for_the_next_one():
-    spoilt = "import os, sys, torch; torch.set_num_threads(7); os.environ['X'] = '1'; os.chdir('/'); sys.path.clear()"
-    asks = "import os, sys, torch; print(torch.get_num_threads(), 'X' in os.environ, os.getcwd(), len(sys.path) > 1)"
+    start = "import os, sys, torch; "
+    spoilt = start + "torch.set_num_threads(7); os.environ['X'] = '1'; os.chdir('/'); sys.path.clear()"
+    asks = start + "print(torch.get_num_threads(), 'X' in os.environ, os.getcwd(), len(sys.path) > 1)"
     before = run_python("-c", asks).stdout
     assert run_python("-c", spoilt).returncode == 0
     assert run_python("-c", asks).stdout == before

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Send a program to the server of warm_python.py and wait for it: `python` on the PATH of documentation blocks.
+"""Send a program to the server of warm_python.py and wait for it: the `python` of documentation blocks.
 
     warm_client.py -m MODULE WORDS...
 
-The command line, folder, environment and streams are the caller's. Programs that a fork would run differently are
-run by a new interpreter. This file imports little: it starts in milliseconds.
+The command line, folder, environment and streams are the caller's. A new interpreter runs what a fork would
+run differently. This file imports little: it starts in milliseconds.
 """
 
 import json
@@ -16,7 +16,8 @@ import sys
 SERVER = "CSPLADE_WARM_PYTHON"
 """The environment variable that names the server's socket; unset: every program has a new interpreter."""
 READ_LATE = re.compile(
-    r"CSPLADE_(?!AUTOLOAD)\w+|PATH|JAVA_HOME|IR_DATASETS_HOME|PYSERINI_CACHE|PYTEST_\w+|PWD|OLDPWD|SHLVL|_"
+    r"CSPLADE_(?!AUTOLOAD)\w+|SLURM_\w+|PYTEST_\w+|PATH|JAVA_HOME|CUDA_VISIBLE_DEVICES|IR_DATASETS_HOME|PYSERINI_CACHE"
+    r"|PWD|OLDPWD|SHLVL|_"
 )
 """Variables that no library reads while it is imported; a fork may have other values than its server."""
 

@@ -2,9 +2,9 @@
 
     python warm_python.py SOCKET OWNER        serves until the process OWNER ends
 
-A fork is a process of its own, with the arguments, folder, environment and streams that it is sent. It imports
-our package and Pyserini anew, starts its own JVM, and runs what programs leave for their exit. It saves only the import of
-other people's libraries, which takes most of the time of a short command. Linux only: it waits on a pidfd.
+A fork is a process of its own, with the arguments, folder, environment and streams that it is sent. It
+imports our package and Pyserini anew, starts its own JVM, and runs what programs leave for their exit. It
+saves only the imports of other people's libraries: most of the time of a short command. Linux only (pidfds).
 """
 
 import atexit
@@ -25,7 +25,6 @@ LIBRARIES = (
     "accelerate",
     "faiss",
     "filelock",
-    "ir_datasets",
     "multiprocessing.spawn",
     "numpy",
     "openai",
@@ -55,7 +54,8 @@ LIBRARIES = (
 )
 """What Pyserini and this package import. Neither of the two is here: the hook acts while Pyserini loads.
 
-Libraries that start threads, such as onnxruntime, cannot be here: a fork takes their locks along, not the threads.
+Libraries that start threads, such as onnxruntime, cannot be here: a fork has their locks, not the threads.
+Nor can ir_datasets: it reads its environment variable while it is imported.
 """
 STREAMS = 3
 
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def leave(code: object) -> None:
-    """End as an interpreter does, but leave its objects alone: to free those that it has imported takes a second."""
+    """End as an interpreter does, but free no objects: those of the libraries alone would take a second."""
     if code is not None and not isinstance(code, int):
         print(code, file=sys.stderr)
         code = 1
@@ -137,14 +137,13 @@ def receive(connection: socket.socket) -> tuple[dict, list[int]]:
 
 
 def monitor(connection: socket.socket, pid: int) -> None:
-    """Send the program's process id, then its exit code. Kill the program when nobody waits for it any more."""
+    """Send the program's process id, then its exit code. Kill the program when nobody waits any more."""
     connection.sendall(f"{pid}\n".encode())
     watched = os.pidfd_open(pid)
     ready, _, _ = select.select([connection, watched], [], [])
     if watched not in ready:
         os.kill(pid, signal.SIGKILL)
-    _, status, usage = os.wait4(pid, 0)
-    if "WARM_LOG" in os.environ: open(os.environ["WARM_LOG"], "a").write(f"{usage.ru_utime + usage.ru_stime:.2f}\n")
+    _, status = os.waitpid(pid, 0)
     if connection not in ready:
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
