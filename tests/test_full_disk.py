@@ -1,28 +1,26 @@
 """A disk that is full: a clear error, nothing half-made, and the same command goes on once there is room."""
 
-import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from programs import SAMPLE
+from programs import SAMPLE, run_python
+
+LIMITED = """
+import resource, runpy, sys
+most_bytes = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+sys.argv[:2] = []
+sys.orig_argv[1:] = ["-m", *sys.argv]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 
 
 def run(words: list[object], most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
-    """A verb, all files of which may have so many bytes."""
-
-    def limit() -> None:
-        if most_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Run a verb, none of whose files may have more bytes."""
+    if most_bytes is None:
+        return run_python("-m", *words)
+    return run_python("-c", LIMITED, most_bytes, *words)
 
 
 def encode_words(output: Path) -> list[object]:
