@@ -190,7 +190,8 @@ def test_what_a_page_says_to_run_runs(reader, block):
 @pytest.mark.jvm
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_what_a_page_has_in_python_runs(reader, block):
-    done = run_python("-W", "error::SyntaxWarning", "-c", block.text, cwd=reader)
+    compile(block.text, str(block), "exec")  # a SyntaxWarning fails the test
+    done = run_python("-c", block.text, cwd=reader)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
