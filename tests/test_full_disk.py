@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from programs import SAMPLE, run_python
+from programs import SAMPLE, run_program, shim
 
 LIMITED = """
 import resource, runpy, sys
@@ -16,11 +16,10 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
-def run(words: list[object], most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a verb, none of whose files may have more bytes."""
-    if most_bytes is None:
-        return run_python("-m", *words)
-    return run_python("-c", LIMITED, most_bytes, *words)
+def run(folder: Path, words: list[object], most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a verb, none of whose files may have more bytes; what it prints goes into pipes."""
+    program = ["-m"] if most_bytes is None else ["-c", LIMITED, most_bytes]
+    return run_program("python", *program, *words, **shim(folder))
 
 
 def encode_words(output: Path) -> list[object]:
@@ -44,10 +43,10 @@ def assert_told(done: subprocess.CompletedProcess[str], code: int) -> None:
 @pytest.mark.parametrize("most_bytes", [100, 20_000])
 def test_encoding_on_a_full_disk_ends_with_an_error_and_goes_on_later(sample_vectors, tmp_path, most_bytes):
     output = tmp_path / "vectors"
-    assert_told(run(encode_words(output), most_bytes), 2)
+    assert_told(run(tmp_path, encode_words(output), most_bytes), 2)
     assert not list(tmp_path.glob("vectors/*"))
     assert not (tmp_path / "vectors.manifest.json").exists()
-    done = run(encode_words(output))
+    done = run(tmp_path, encode_words(output))
     assert done.returncode == 0, done.stderr
     assert [file.read_bytes() for file in output.iterdir()] == [
         file.read_bytes() for file in sample_vectors.iterdir()
@@ -58,8 +57,8 @@ def test_encoding_on_a_full_disk_ends_with_an_error_and_goes_on_later(sample_vec
 def test_indexing_on_a_full_disk_ends_with_an_error_and_goes_on_later(sample_vectors, tmp_path):
     words = ["csplade_pyserini.index", "--input", sample_vectors, "--index", tmp_path / "index"]
     # Room for the JVM's own file of counters, not for the postings.
-    assert_told(run(words, 40_000), 1)
+    assert_told(run(tmp_path, words, 40_000), 1)
     assert not (tmp_path / "index").exists()
-    done = run(words)
+    done = run(tmp_path, words)
     assert done.returncode == 0, done.stderr
     assert "259 documents" in done.stderr

@@ -77,6 +77,8 @@ def test_the_shim_runs_a_command_of_a_shell_in_the_same_way(folder):
     words = ("bash", "-c", command.format(folder, folder))
     without = environment | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     shimmed, plain = (told(run_program(*words, **variables)) for variables in (environment, without))
+    assert shimmed[1].pop("executable") == str(folder / "bin" / "python"), "its own commands are forks too"
+    assert plain[1].pop("executable") == sys.executable
     for _, seen, _, _ in (shimmed, plain):
         del seen["environment"]["PATH"]
     assert shimmed == plain

@@ -34,10 +34,20 @@ def is_same_in_fork(words: list[str], environment: dict[str, str]) -> bool:
 
 
 def send(
-    words: list[str], folder: str, environment: dict[str, str], streams: list[int], *, new_group: bool = False
+    words: list[str],
+    folder: str,
+    environment: dict[str, str],
+    streams: list[int],
+    *,
+    new_group: bool = False,
+    executable: str = "",
 ) -> socket.socket:
-    """Have a program run. What comes back over the connection: its process id, then its exit code."""
+    """Have a program run. What comes back over the connection: its process id, then its exit code.
+
+    executable: the `python` of the program's own commands, if another one than usual.
+    """
     request = {"words": words, "folder": folder, "environment": environment, "new_group": new_group}
+    request["executable"] = executable
     content = json.dumps(request).encode()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(environment[SERVER])
@@ -52,7 +62,8 @@ def main() -> None:
     if not is_same_in_fork(words, environment):
         python = environment["CSPLADE_NEW_PYTHON"]
         os.execv(python, [python, *words])
-    with send(words, os.getcwd(), environment, [0, 1, 2]).makefile("r") as answer:
+    connection = send(words, os.getcwd(), environment, [0, 1, 2], executable=os.path.abspath(sys.argv[0]))
+    with connection.makefile("r") as answer:
         answer.readline()
         code = int(answer.readline() or -9)
     sys.exit(code if code >= 0 else 128 - code)

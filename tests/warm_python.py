@@ -153,6 +153,7 @@ def run(request: dict) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    sys.executable = request["executable"] or sys.executable
     sys.orig_argv = [sys.executable, *request["words"]]
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main  # processes that multiprocessing spawns load it again
