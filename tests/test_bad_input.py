@@ -1,11 +1,11 @@
-"""Wrong use and bad input, as a user meets them: the verbs as processes, for errors that come before a model loads."""
+"""Wrong use and bad input, as a user meets them: the verbs as processes, with errors before a model loads."""
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import run_python
 
 from csplade_pyserini.cards import EncoderCard, find_checkpoint, shipped_cards, write_card
 from csplade_pyserini.collections.manifests import CollectionManifest, manifest_path, write_manifest
@@ -33,13 +33,9 @@ def write(file: Path, *lines: str) -> Path:
 
 def call(verb: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a verb offline, in `folder`, with no weights in $CSPLADE_HOME."""
-    environment = os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "CSPLADE_HOME": str(folder / "home"),
-        "HF_HOME": str(folder / "hub"),
-    }
-    command = [sys.executable, "-m", f"csplade_pyserini.{verb}", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    return run_python(
+        "-m", f"csplade_pyserini.{verb}", *arguments, cwd=folder, CSPLADE_HOME=str(folder / "home")
+    )
 
 
 def error_of(verb: str, *arguments: object, folder: Path) -> str:
@@ -259,5 +255,6 @@ NOT_UTF_8 = os.fsdecode(b"name-\xff\xfe")
 def test_an_argument_that_is_not_utf_8_is_an_error_of_every_verb(tmp_path, corpus, verb, words):
     (tmp_path / NOT_UTF_8).write_bytes(corpus.read_bytes())
     assert error_of(verb, *words, folder=tmp_path) == (
-        "the argument 'name-\\udcff\\udcfe' is not UTF-8; give text as UTF-8, and files and folders names that are"
+        "the argument 'name-\\udcff\\udcfe' is not UTF-8; "
+        "give text as UTF-8, and files and folders names that are"
     )

@@ -1,15 +1,14 @@
-"""Pages that are made of tables are what the tables give; the site builds; what pages tell the reader to run, runs."""
+"""Generated pages are up to date, the site builds, and what pages tell the reader to run, runs."""
 
 import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from programs import SAMPLE, run_program, run_python
+from programs import SAMPLE, run_program, run_python, shim
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -81,7 +80,7 @@ def blocks(language: str) -> list[Block]:
 
 
 def to_run(text: str) -> str:
-    """The block as a script: comments off, lines joined, what runs elsewhere left out, the rest replaced where it must be."""
+    """The block as a script, without comments and what runs elsewhere, and with what REPLACED names replaced."""
     lines = []
     for line in text.replace("\\\n", " ").splitlines():
         command = re.sub(r"\s+", " ", re.sub(r"\s#.*$", "", line)).strip()
@@ -95,7 +94,7 @@ def to_run(text: str) -> str:
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory) -> Path:
-    """A folder as the reader has it: a corpus, topics, qrels, what the commands before would have left, and the checkout's scripts."""
+    """The reader's folder: corpus, topics, qrels, scripts, and what earlier commands would have left."""
     folder = tmp_path_factory.mktemp("docs") / "reader"
     folder.mkdir()
     for name, lines in (("corpus.jsonl", DOCUMENTS), ("topics.tsv", TOPICS)):
@@ -115,7 +114,10 @@ def workplace(tmp_path_factory) -> Path:
     for name in ("run_scripts", "experiments", "tools", "encoders"):
         (folder / name).symlink_to(ROOT / name)
     commands = [
-        ("csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", "corpus.jsonl", "--output", "vectors"),
+        (
+            "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", "corpus.jsonl",
+            "--output", "vectors",
+        ),
         ("csplade_pyserini.index", "--input", "vectors", "--index", "index"),
         (
             "pyserini.index.lucene", "--collection", "JsonCollection", "--input", "texts", "--index", "bm25",
@@ -137,6 +139,10 @@ def reader(workplace, tmp_path) -> Path:
 
 
 def run_block(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a block as it stands; its `python` is a fork where a fork does the same (see programs.py).
+
+    Other tests run each verb and each of Pyserini's commands in a new interpreter.
+    """
     for made, by in (
         ("vectors", r"\.encode (input|--encoder)"),
         ("index", r"\.index(\.lucene)? .*--index index\b"),
@@ -144,8 +150,8 @@ def run_block(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         if re.search(by, script):  # the block makes it itself
             for path in folder.glob(f"{made}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "CSPLADE_DATA": str(folder)}
-    return run_program("bash", "-euo", "pipefail", "-c", script, cwd=folder, **environment)
+    words = ("bash", "-euo", "pipefail", "-c", script)
+    return run_program(*words, cwd=folder, CSPLADE_DATA=str(folder), **shim(folder.parent))
 
 
 def test_the_reproductions_page_is_what_make_docs_writes(tmp_path):
@@ -184,7 +190,8 @@ def test_what_a_page_says_to_run_runs(reader, block):
 @pytest.mark.jvm
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_what_a_page_has_in_python_runs(reader, block):
-    done = run_python("-W", "error::SyntaxWarning", "-c", block.text, cwd=reader)
+    compile(block.text, str(block), "exec")  # a SyntaxWarning fails the test
+    done = run_python("-c", block.text, cwd=reader)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

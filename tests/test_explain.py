@@ -1,9 +1,9 @@
-"""`explain`, as a user runs it, on indexes of ours and of Pyserini's own command; and Lucene's word on every number in it."""
+"""`explain`, as a user runs it, on indexes of ours and of Pyserini's; Lucene confirms every number in it."""
 
 import json
 
 import pytest
-from programs import SAMPLE, run_python
+from programs import SAMPLE, new_python, run_python
 
 pytestmark = pytest.mark.jvm
 QUERY = "Heart attack symptoms"
@@ -21,11 +21,16 @@ def folder(tmp_path_factory):
     """The sample's vectors, an index of ours, and one by Pyserini's own command, which stores records."""
     folder = tmp_path_factory.mktemp("explain")
     commands = [
-        ("csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", CORPUS, "--output", folder / "vectors", "--store-contents"),
+        (
+            "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus", CORPUS,
+            "--output", folder / "vectors", "--store-contents",
+        ),
         ("csplade_pyserini.index", "--input", folder / "vectors", "--index", folder / "index"),
         (
-            "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", folder / "vectors", "--index", folder / "stock",
-            "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized", "--storeRaw",
+            "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", folder / "vectors",
+            "--index", folder / "stock",
+            "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized",
+            "--storeRaw",
         ),
     ]  # fmt: skip
     for command in commands:
@@ -34,8 +39,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def explain(*words):
-    return run_python("-m", "csplade_pyserini.explain", *words)
+def explain(*words, python=run_python):
+    return python("-m", "csplade_pyserini.explain", *words)
 
 
 def explained(*words):
@@ -134,7 +139,8 @@ def test_the_listing_is_readable_and_raw_on_demand(folder, tmp_path):
         "--terms",
         4,
     )
-    plain, raw = explain(*words, "--html", page), explain(*words, "--raw")
+    plain = explain(*words, "--html", page, python=new_python)
+    raw = explain(*words, "--raw")
     assert plain.returncode == raw.returncode == 0, plain.stderr + raw.stderr
     lines = plain.stdout.splitlines()
     assert lines[0] == f"query: {QUERY}"
@@ -185,8 +191,10 @@ def test_an_index_that_stores_something_else_than_json_has_no_texts(tmp_path):
         "<DOC>\n<DOCNO>d1</DOCNO>\n<TEXT>\nheart attack\n</TEXT>\n</DOC>\n"
     )
     built = run_python(
-        "-m", "pyserini.index.lucene", "--collection", "TrecCollection", "--input", tmp_path / "trec", "--index", tmp_path / "index",
-        "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized", "--storeRaw",
+        "-m", "pyserini.index.lucene", "--collection", "TrecCollection", "--input", tmp_path / "trec",
+        "--index", tmp_path / "index",
+        "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized",
+        "--storeRaw",
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
     [hit] = explained(
@@ -196,7 +204,7 @@ def test_an_index_that_stores_something_else_than_json_has_no_texts(tmp_path):
 
 
 def test_the_terms_of_a_text(tmp_path):
-    done = run_python(
+    done = new_python(
         "-m", "csplade_pyserini.cards", "--encoder", "csplade-tiny", "--encode", QUERY, "--terms", 3
     )
     assert done.returncode == 0, done.stderr

@@ -1,19 +1,18 @@
-"""What goes wrong around a run: a second writer, a clock that goes back, an index that is not the one its manifest tells of.
+"""Trouble around a run: a second writer, a clock that goes back, an index that is not its manifest's.
 
-Disks that are full: test_full_disk.py. Killed encoders: test_killed.py; killed builds, shards that rotted: lucene/test_indexing.py;
-truncated gzip: collections/test_corpus.py.
+Other faults: full disks in test_full_disk.py, killed encoders in test_killed.py, killed builds and rotten
+shards in lucene/test_indexing.py, truncated gzip in collections/test_corpus.py.
 """
 
 import itertools
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from programs import SAMPLE, run_python
+from programs import SAMPLE, Fork, run_python, start_python
 
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus
@@ -49,11 +48,9 @@ def index_words(collection: Path, index: Path) -> list[object]:
     return ["-m", "csplade_pyserini.index", "--input", collection, "--index", index]
 
 
-def stopped_while_it_writes(words: list[object], lock: Path) -> subprocess.Popen[bytes]:
+def stopped_while_it_writes(words: list[object], lock: Path) -> Fork | subprocess.Popen[bytes]:
     """A process that holds its lock and stands still."""
-    process = subprocess.Popen(
-        [sys.executable, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start_python(*words)
     while not lock.exists():
         assert process.poll() is None, "it ended before it wrote"
         time.sleep(0.002)
@@ -67,7 +64,10 @@ def check_second_writer(words: list[object], lock: Path, target: Path, tmp_path:
         before = sorted(path for path in tmp_path.rglob("*") if path != lock)
         second = run_python(*words)
         assert second.returncode == 2, second.stderr
-        wanted = f"error: another process is writing {target} (it holds {lock}): wait for it, or stop it; the same command then goes on"
+        wanted = (
+            f"error: another process is writing {target} (it holds {lock}): "
+            "wait for it, or stop it; the same command then goes on"
+        )
         assert second.stderr.splitlines()[-1] == wanted
         assert sorted(path for path in tmp_path.rglob("*") if path != lock) == before, (
             "the second writer changed something"
@@ -162,7 +162,8 @@ def test_an_index_swapped_under_its_manifest_is_refused_by_every_search(sample_v
 def test_an_index_that_stock_indexing_built_is_known_again_too(sample_vectors, tmp_path):
     for target in ("a", "b"):
         built = run_python(
-            "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", sample_vectors, "--index", tmp_path / target,
+            "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input",
+            sample_vectors, "--index", tmp_path / target,
             "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized",
         )  # fmt: skip
         assert built.returncode == 0, built.stderr

@@ -1,28 +1,25 @@
 """A disk that is full: a clear error, nothing half-made, and the same command goes on once there is room."""
 
-import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from programs import SAMPLE
+from programs import SAMPLE, run_program, shim
+
+LIMITED = """
+import resource, runpy, sys
+most_bytes = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+sys.argv[:2] = []
+sys.orig_argv[1:] = ["-m", *sys.argv]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 
 
-def run(words: list[object], most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
-    """A verb, all files of which may have so many bytes."""
-
-    def limit() -> None:
-        if most_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(folder: Path, words: list[object], most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a verb, none of whose files may have more bytes; what it prints goes into pipes."""
+    program = ["-m"] if most_bytes is None else ["-c", LIMITED, most_bytes]
+    return run_program("python", *program, *words, **shim(folder))
 
 
 def encode_words(output: Path) -> list[object]:
@@ -46,10 +43,10 @@ def assert_told(done: subprocess.CompletedProcess[str], code: int) -> None:
 @pytest.mark.parametrize("most_bytes", [100, 20_000])
 def test_encoding_on_a_full_disk_ends_with_an_error_and_goes_on_later(sample_vectors, tmp_path, most_bytes):
     output = tmp_path / "vectors"
-    assert_told(run(encode_words(output), most_bytes), 2)
+    assert_told(run(tmp_path, encode_words(output), most_bytes), 2)
     assert not list(tmp_path.glob("vectors/*"))
     assert not (tmp_path / "vectors.manifest.json").exists()
-    done = run(encode_words(output))
+    done = run(tmp_path, encode_words(output))
     assert done.returncode == 0, done.stderr
     assert [file.read_bytes() for file in output.iterdir()] == [
         file.read_bytes() for file in sample_vectors.iterdir()
@@ -60,8 +57,8 @@ def test_encoding_on_a_full_disk_ends_with_an_error_and_goes_on_later(sample_vec
 def test_indexing_on_a_full_disk_ends_with_an_error_and_goes_on_later(sample_vectors, tmp_path):
     words = ["csplade_pyserini.index", "--input", sample_vectors, "--index", tmp_path / "index"]
     # Room for the JVM's own file of counters, not for the postings.
-    assert_told(run(words, 40_000), 1)
+    assert_told(run(tmp_path, words, 40_000), 1)
     assert not (tmp_path / "index").exists()
-    done = run(words)
+    done = run(tmp_path, words)
     assert done.returncode == 0, done.stderr
     assert "259 documents" in done.stderr

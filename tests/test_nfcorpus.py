@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.jvm, pytest.mark.data]
 
 @pytest.fixture(scope="module")
 def data_sets(data_folder, tmp_path_factory) -> dict[str, str]:
-    """An environment in which ir_datasets finds NFCorpus; ir_datasets writes beside the archive, so it is a copy."""
+    """An environment in which ir_datasets finds a copy of NFCorpus: it writes beside the archive."""
     home = tmp_path_factory.mktemp("ir_datasets") / "home"
     shutil.copytree(data_folder / "ir_datasets", home)
     return {"IR_DATASETS_HOME": str(home)}
@@ -82,7 +82,8 @@ def test_the_index_is_the_one_that_pyserini_itself_builds(nfcorpus, tmp_path):
     for index in (ours, tmp_path / "stock"):
         run = tmp_path / f"{index.name}.txt"
         found = run_python(
-            "-m", "pyserini.search.lucene", "--index", index, "--topics", nfcorpus / "topics.beir.tsv", "--output", run,
+            "-m", "pyserini.search.lucene", "--index", index, "--topics", nfcorpus / "topics.beir.tsv",
+            "--output", run,
             "--encoder", "csplade-tiny", "--hits", "1000", "--batch-size", "32", "--threads", "2",
         )  # fmt: skip
         assert found.returncode == 0, found.stderr
@@ -107,7 +108,10 @@ def test_a_real_pretrained_llama_goes_the_same_way(nfcorpus, tmp_path):
     lines = (nfcorpus / "corpus" / "docs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     part.write_text("".join(lines[:30]), encoding="utf-8")
     for command in (
-        ("csplade_pyserini.encode", "--encoder", checkpoint, "--corpus", part, "--output", tmp_path / "vectors"),
+        (
+            "csplade_pyserini.encode", "--encoder", checkpoint, "--corpus", part, "--output",
+            tmp_path / "vectors",
+        ),
         ("csplade_pyserini.index", "--input", tmp_path / "vectors", "--index", tmp_path / "index"),
         (
             "pyserini.search.lucene", "--index", tmp_path / "index", "--topics", nfcorpus / "topics.beir.tsv",

@@ -1,6 +1,6 @@
-"""The unmodified Pyserini commands, as subprocesses, with an encoder of ours.
+"""The unmodified Pyserini commands with an encoder of ours, each once in a new interpreter, as users run it.
 
-Each start of Pyserini costs seconds, so one collection and one index are made once and looked at often.
+One collection and one index are made once and looked at often. Further runs are forks (see programs.py).
 """
 
 import json
@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from programs import SAMPLE, run_python
+from programs import SAMPLE, new_python, run_python
 
 from csplade_pyserini import load_encoder
 from csplade_pyserini.collections.topics import read_topics
@@ -19,8 +19,8 @@ ENCODER = "csplade-tiny"
 TOPICS = SAMPLE / "topics.tsv"
 
 
-def succeed(*words, **environment):
-    result = run_python(*words, **environment)
+def succeed(*words, python=run_python, **environment):
+    result = python(*words, **environment)
     assert result.returncode == 0, result.stderr
     return result
 
@@ -40,7 +40,7 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
     return run
 
 
-def search(index, output, *words, encoder=ENCODER, topics=TOPICS):
+def search(index, output, *words, encoder=ENCODER, topics=TOPICS, python=run_python):
     command = (
         "-m",
         "pyserini.search.lucene",
@@ -53,7 +53,7 @@ def search(index, output, *words, encoder=ENCODER, topics=TOPICS):
         "--encoder",
         encoder,
     )
-    return succeed(*command, *words)
+    return succeed(*command, *words, python=python)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,9 @@ def collection(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("stock") / "vectors"
     succeed(
         "-m", "pyserini.encode", "input", "--corpus", SAMPLE / "corpus.jsonl", "--fields", "text",
-        "output", "--embeddings", folder, "encoder", "--encoder", ENCODER, "--fields", "text", "--batch-size", "32",
+        "output", "--embeddings", folder, "encoder", "--encoder", ENCODER, "--fields", "text",
+        "--batch-size", "32",
+        python=new_python,
     )  # fmt: skip
     return folder
 
@@ -83,8 +85,10 @@ def index(collection) -> Path:
     """What the stock `pyserini.index.lucene` makes of that."""
     folder = collection.with_name("index")
     succeed(
-        "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", collection, "--index", folder,
+        "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", collection,
+        "--index", folder,
         "--generator", "DefaultLuceneDocumentGenerator", "--threads", "2", "--impact", "--pretokenized",
+        python=new_python,
     )  # fmt: skip
     return folder
 
@@ -93,7 +97,7 @@ def index(collection) -> Path:
 def run(index) -> dict[str, dict[str, float]]:
     """The run of the stock search, one query at a time, without --impact."""
     output = index.with_name("run.txt")
-    result = search(index, output, "--hits", "300")
+    result = search(index, output, "--hits", "300", python=new_python)
     assert "--encoder csplade-tiny implies --impact" in result.stderr
     return read_run(output)
 
@@ -102,19 +106,9 @@ def differences(one: dict[str, int], other: dict[str, int]) -> set[int]:
     return {abs(one.get(term, 0) - other.get(term, 0)) for term in one.keys() | other.keys()}
 
 
-def test_a_document_has_one_vector_from_every_side(collection, encoder, documents, tmp_path):
-    """From `pyserini.encode`, from `encode` and from Python; one unit apart at most, at rounding boundaries."""
-    succeed(
-        "-m",
-        "csplade_pyserini.encode",
-        "--encoder",
-        ENCODER,
-        "--corpus",
-        SAMPLE / "corpus.jsonl",
-        "--output",
-        tmp_path / "vectors",
-    )
-    stock, ours = read_collection(collection), read_collection(tmp_path / "vectors")
+def test_a_document_has_one_vector_from_every_side(collection, encoder, documents, sample_vectors):
+    """From `pyserini.encode`, `encode` and Python; at most one unit apart, at rounding boundaries."""
+    stock, ours = read_collection(collection), read_collection(sample_vectors)
     python = dict(zip(documents, encoder.encode_documents(list(documents.values())), strict=True))
     assert stock.keys() == ours.keys() == python.keys()
     for docid in python:
@@ -185,6 +179,7 @@ def test_a_query_file_gives_the_run_of_its_encoder(run, index, tmp_path):
         TOPICS,
         "--output",
         tmp_path / "q.jsonl",
+        python=new_python,
     )
     result = search(index, tmp_path / "run.txt", "--hits", "300", encoder=tmp_path / "q.jsonl")
     assert "implies --impact" in result.stderr
@@ -204,6 +199,7 @@ def test_encode_query_writes_each_term_as_often_as_its_impact(encoder, tmp_path)
         ENCODER,
         "--output",
         tmp_path / "out.tsv",
+        python=new_python,
     )
     qid, _, words = (tmp_path / "out.tsv").read_text(encoding="utf-8").rstrip("\n").partition("\t")
     [vector] = encoder.encode_queries(["heart attack symptoms"])
@@ -220,6 +216,7 @@ def test_pyserinis_trec_eval_runs_on_our_java(run, index):
         "ndcg_cut.10",
         SAMPLE / "qrels.txt",
         index.with_name("run.txt"),
+        python=new_python,
     )
     metric, _, score = result.stdout.split()
     assert metric == "ndcg_cut_10"
@@ -254,7 +251,8 @@ by_name = LuceneImpactSearcher(sys.argv[1], "csplade-tiny")
 by_object = LuceneImpactSearcher(sys.argv[1], load_encoder("csplade-tiny"))
 for searcher in (by_name, by_object):
     print(json.dumps({hit.docid: hit.score for hit in searcher.search("heart attack symptoms", k=10)}))
-    print(json.dumps({hit.docid: hit.score for hit in searcher.batch_search(["heart attack symptoms", ""], ["a", "b"], k=10)["a"]}))
+    found = searcher.batch_search(["heart attack symptoms", ""], ["a", "b"], k=10)
+    print(json.dumps({hit.docid: hit.score for hit in found["a"]}))
 """
 
 
@@ -279,7 +277,8 @@ passes = []
 count = lambda module, args, kwargs, output: passes.append(len(kwargs["input_ids"]))
 encoder.model.base_model.register_forward_hook(count, with_kwargs=True)
 searcher = LuceneImpactSearcher(sys.argv[1], encoder)
-searcher.batch_search([f"query {i} " + "heart attack " * i for i in range(32)], [str(i) for i in range(32)], k=5, threads=2)
+queries = [f"query {i} " + "heart attack " * i for i in range(32)]
+searcher.batch_search(queries, [str(i) for i in range(32)], k=5, threads=2)
 print(passes)
 """
 
@@ -323,7 +322,7 @@ def test_numeric_qids_behave_with_remove_query(tmp_path):
 
 
 def test_more_than_1024_query_terms_do_not_kill_the_batch(checkpoint_folder, tmp_path):
-    """Lucene's own limit is 1,024 clauses; a query file stands for an encoder with a vocabulary larger than the tests'."""
+    """Lucene's own limit is 1,024 clauses. The encoder is one whose `encode_queries` is replaced."""
     terms = [f"t{i}" for i in range(3000)]
     collection = tmp_path / "vectors"
     collection.mkdir()
@@ -333,7 +332,8 @@ def test_more_than_1024_query_terms_do_not_kill_the_batch(checkpoint_folder, tmp
     ]
     (collection / "docs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     succeed(
-        "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", collection, "--index", tmp_path / "index",
+        "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", collection,
+        "--index", tmp_path / "index",
         "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized",
     )  # fmt: skip
     program = """
@@ -341,7 +341,8 @@ import sys
 from pyserini.search.lucene import LuceneImpactSearcher
 from csplade_pyserini import load_encoder
 encoder = load_encoder(sys.argv[2])
-encoder.encode_queries = lambda texts, **_: [{f"t{i}": 3 for i in range(3000)} if text == "long" else {"t0": 5} for text in texts]
+vectors = {"long": {f"t{i}": 3 for i in range(3000)}, "short": {"t0": 5}}
+encoder.encode_queries = lambda texts, **_: [vectors[text] for text in texts]
 searcher = LuceneImpactSearcher(sys.argv[1], encoder)
 for qid, hits in sorted(searcher.batch_search(["long", "short"], ["1", "2"], k=10).items()):
     print(qid, [(hit.docid, round(hit.score)) for hit in hits])
@@ -373,8 +374,11 @@ def test_hybrid_search_fuses_our_scores_with_dense_ones(run, index, documents, t
         pickle.dump(pd.DataFrame(rows), file)
     result = succeed(
         "-m", "pyserini.search.hybrid", "dense", "--index", dense, "--encoded-queries", tmp_path / "encoded",
-        "sparse", "--index", index, "--encoder", ENCODER, "fusion", "--alpha", "0", "--hits", "300", "--weight-on-dense",
-        "run", "--topics", TOPICS, "--output", tmp_path / "run.txt", "--hits", "5", "--batch-size", "16", "--threads", "2",
+        "sparse", "--index", index, "--encoder", ENCODER, "fusion", "--alpha", "0", "--hits", "300",
+        "--weight-on-dense",
+        "run", "--topics", TOPICS, "--output", tmp_path / "run.txt", "--hits", "5", "--batch-size", "16",
+        "--threads", "2",
+        python=new_python,
     )  # fmt: skip
     assert "implies --impact" in result.stderr
     fused = read_run(tmp_path / "run.txt")

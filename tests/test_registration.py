@@ -32,7 +32,8 @@ import sys
 from pyserini.search.lucene import LuceneImpactSearcher
 choose = LuceneImpactSearcher._init_query_encoder_from_str
 import pyserini.encode._splade as splade, pyserini.encode._unicoil as unicoil
-from pyserini.encode import SpladeQueryEncoder, UniCoilQueryEncoder, TokFreqQueryEncoder, SpladeDocumentEncoder
+from pyserini.encode import SpladeDocumentEncoder, SpladeQueryEncoder
+from pyserini.encode import TokFreqQueryEncoder, UniCoilQueryEncoder
 
 def record(name):
     def init(self, *args, **kwargs):
@@ -41,7 +42,8 @@ def record(name):
 
 for cls in (SpladeQueryEncoder, UniCoilQueryEncoder, SpladeDocumentEncoder):
     cls.__init__ = record(cls.__name__)  # their weights are on the hub; which class is asked is what counts
-for name in ("naver/splade-v3", "naver/splade-cocondenser-ensembledistil", "castorini/unicoil-msmarco-passage"):
+splade = ("naver/splade-v3", "naver/splade-cocondenser-ensembledistil")
+for name in (*splade, "castorini/unicoil-msmarco-passage"):
     assert type(choose(name)).__name__ in ("SpladeQueryEncoder", "UniCoilQueryEncoder")
 assert type(choose(None)) is TokFreqQueryEncoder
 SpladeDocumentEncoder(model_name="naver/splade-v3", device="cpu")
@@ -102,7 +104,8 @@ def test_pyserinis_encode_that_refuses_its_arguments_leaves_the_manifest_of_what
     shutil.copytree(sample_vectors, tmp_path / "vectors")
     manifest = shutil.copy(manifest_path(sample_vectors), manifest_path(tmp_path / "vectors"))
     result = run_python(
-        "-m", "pyserini.encode", "input", "--corpus", SAMPLE / "corpus.jsonl", "output", "--embeddings", tmp_path / "vectors",
+        "-m", "pyserini.encode", "input", "--corpus", SAMPLE / "corpus.jsonl", "output", "--embeddings",
+        tmp_path / "vectors",
         "encoder", "--encoder", "csplade-bi-smol", "--no-such-option",
     )  # fmt: skip
     assert (result.returncode, "--no-such-option" in result.stderr) == (2, True)
@@ -123,7 +126,7 @@ with ThreadPoolExecutor(3) as pool:
 
 
 def test_encoders_asked_for_at_once_are_loaded_one_after_the_other_and_each_once():
-    """transformers changes globals of its own while it loads: loaded together, both fail, and all that come after them."""
+    """transformers changes its globals while it loads: two loads at once fail, and so do all later ones."""
     result = run_python("-c", LOADED_TOGETHER)
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stderr.count("loading encoder csplade-tiny") == 12

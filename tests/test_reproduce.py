@@ -1,4 +1,4 @@
-"""`reproduce` and the scripts over it, as a user runs them: on the sample, whole, again, killed, and held against wrong scores."""
+"""`reproduce` and the scripts over it on the sample: whole, again, killed, and compared with wrong scores."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import run_python
+from programs import new_python, run_python, shim, start_python
 
 SCRIPTS = Path(__file__).parents[1] / "run_scripts"
 WRONG = """
@@ -28,10 +28,21 @@ def command(output: Path, *more: object) -> list[str]:
     return ["-m", "csplade_pyserini.reproduce", *map(str, words)]
 
 
+WITH_SHIM = """
+import runpy, sys
+sys.executable = sys.argv[1]
+sys.argv[:2] = []
+sys.orig_argv[1:] = ["-m", *sys.argv]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""A verb whose own commands are forks too, where forks do the same."""
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A whole run, all of its commands in new interpreters."""
     output = tmp_path_factory.mktemp("reproduce") / "sample"
-    return output, run_python(*command(output))
+    return output, new_python(*command(output))
 
 
 @pytest.mark.jvm
@@ -85,13 +96,15 @@ def test_a_wrong_expected_score_is_exit_code_1_with_the_difference(done, tmp_pat
 
 
 @pytest.mark.jvm
-def test_a_killed_run_goes_on_to_the_same_run(done, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_run(done, tmp_path, monkeypatch):
     reference, _ = done
     output = tmp_path / "sample"
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(
-        [sys.executable, *command(output)], stderr=subprocess.DEVNULL, env=environment, start_new_session=True
-    )
+    shimmed = shim(tmp_path)
+    for name, value in shimmed.items():
+        monkeypatch.setenv(name, value)
+    python = tmp_path / "bin" / "python" if "CSPLADE_NEW_PYTHON" in shimmed else sys.executable
+    words = ["-c", WITH_SHIM, python, *command(output)[1:]]
+    process = start_python(*words, new_group=True)
     vectors = output / "csplade-tiny" / "vectors.partial"
     deadline = time.monotonic() + 300
     while process.poll() is None and not vectors.exists() and time.monotonic() < deadline:
@@ -99,7 +112,7 @@ def test_a_killed_run_goes_on_to_the_same_run(done, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert vectors.exists(), "killed too early or too late"
-    result = run_python(*command(output))
+    result = run_python(*words)
     assert result.returncode == 0, result.stderr
     assert "done already" in result.stderr  # BM25's
     for name in ("bm25/run.txt", "csplade-tiny/run.txt", "csplade-tiny/queries.jsonl"):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import SAMPLE, run_python
+from programs import SAMPLE, run_program, run_python, shim
 
 RUN_SCRIPTS = Path(__file__).resolve().parents[1] / "run_scripts"
 FLAGS = ["--encoder", "csplade-tiny", "--corpus", str(SAMPLE / "corpus.jsonl"), "--documents-per-file", "20"]
@@ -24,22 +24,17 @@ def records(collection: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def one_process(tmp_path_factory) -> list[str]:
-    output = tmp_path_factory.mktemp("one") / "vectors"
-    result = run_python("-m", "csplade_pyserini.encode", *FLAGS, "--output", output)
-    assert result.returncode == 0, result.stderr
-    return records(output)
+def one_process(sample_vectors) -> list[str]:
+    """The records that one process writes; the number of documents in a file changes none of them."""
+    return records(sample_vectors)
 
 
 def test_an_array_of_slurm_tasks_encodes_what_one_process_does(one_process, tmp_path):
     """The script itself, with the variables that SLURM sets; the tasks one after the other."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    place = {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "0", "PATH": path, "HF_HUB_OFFLINE": "1"}
+    place = shim(tmp_path) | {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "0"}
     for task in (2, 0, 1):
-        done = subprocess.run(
-            ["bash", RUN_SCRIPTS / "slurm_encode.sbatch", *FLAGS, "--output", tmp_path / "vectors"],
-            env=os.environ | place | {"SLURM_ARRAY_TASK_ID": str(task)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        words = ("bash", RUN_SCRIPTS / "slurm_encode.sbatch", *FLAGS, "--output", tmp_path / "vectors")
+        done = run_program(*words, **place, SLURM_ARRAY_TASK_ID=str(task))
         assert done.returncode == 0, done.stderr
     assert records(tmp_path / "vectors") == one_process
     assert (tmp_path / "vectors.manifest.json").is_file()
@@ -55,7 +50,8 @@ def test_the_slurm_script_run_by_hand_says_what_it_wants(tmp_path):
 
 def test_processes_of_torchrun_encode_a_shard_each(one_process, tmp_path):
     result = run_python(
-        "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "csplade_pyserini.encode", *FLAGS, "--output", tmp_path / "vectors",
+        "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "csplade_pyserini.encode", *FLAGS,
+        "--output", tmp_path / "vectors",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert records(tmp_path / "vectors") == one_process

@@ -5,15 +5,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
-from programs import SAMPLE, run_python
+from programs import SAMPLE, run_python, start_python
 
 from csplade_pyserini.collections.manifests import manifest_path
 from csplade_pyserini.lucene.stock import bm25_index_command
@@ -25,7 +27,7 @@ QUERY = "heart attack symptoms"
 
 @pytest.fixture(scope="module")
 def config(sample_index, tmp_path_factory):
-    """A server configuration: the impact index alone, with the index of its texts beside it, and as owners get it wrong."""
+    """A server configuration: the impact index alone, with its texts' index, and with an owner's mistakes."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "corpus").mkdir()
     shutil.copy(SAMPLE / "corpus.jsonl", folder / "corpus")
@@ -41,11 +43,13 @@ def config(sample_index, tmp_path_factory):
         f"indexes:\n"
         f"  swapped: {{path: {folder}/swapped, index_type: impact, encoder: csplade-tiny}}\n"
         f"  late: {{path: {sample_index}, index_type: impact, encoder: 'csplade-tiny:max_length=64'}}\n"
-        f"  no-weights: {{path: {sample_index}, index_type: impact, encoder: csplade-8b, base_index: texts}}\n"
+        f"  no-weights: {{path: {sample_index}, index_type: impact, encoder: csplade-8b, "
+        f"base_index: texts}}\n"
         f"  beir-v1.0.0-nfcorpus.flat: {folder}/texts\n"
         f"  msmarco-shard: {folder}/texts\n"
         f"  alone: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny}}\n"
-        f"  with-texts: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny, base_index: texts}}\n"
+        f"  with-texts: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny, "
+        f"base_index: texts}}\n"
         f"  texts: {folder}/texts\n"
     )
     return file
@@ -53,25 +57,23 @@ def config(sample_index, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[(), ("--no-prebuilt-indexes",)])
 def rest(config, request):
-    """The address of a running REST server."""
+    """The address of a REST server: the command in a new interpreter, and with one more flag in a fork."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "pyserini.server.rest",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--config",
-        str(config),
-    ]
-    log = config.with_name("server.log").open("w")
-    server = subprocess.Popen(
-        [*command, *request.param], stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"}
-    )
+    address = ("--host", "127.0.0.1", "--port", str(port))
+    command = ["-m", "pyserini.server.rest", *address, "--config", str(config), *request.param]
+    log = config.with_name("server.log")
+    if request.param:
+        server = start_python(*command, log=log)
+    else:
+        with log.open("w") as output:
+            server = subprocess.Popen(
+                [sys.executable, *command],
+                stdout=output,
+                stderr=output,
+                env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            )
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(120):
@@ -80,13 +82,12 @@ def rest(config, request):
             except urllib.error.HTTPError:
                 break
             except OSError:
-                assert server.poll() is None, config.with_name("server.log").read_text()
+                assert server.poll() is None, log.read_text()
                 time.sleep(0.5)
         yield address
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGTERM)
         server.wait(timeout=30)
-        log.close()
 
 
 def candidates(address, index):
@@ -154,70 +155,16 @@ def test_mcp_answers_a_client_that_names_an_encoder_and_goes_on_whatever_it_name
     assert right == asked
 
 
-BACKEND = """
-import json, sys, threading
-from pyserini.server import backend as module
-import csplade_pyserini.model
-config, query = sys.argv[1:]
-served = module.SharedSearchBackend(config, no_prebuilt_indexes=True)
-
-def docids(index):
-    return [found["docid"] for found in served.search(query, index, hits=5, parse=False)["candidates"]]
-
-found = {"alone": docids("alone"), "status": list(served.get_status("alone"))}
-
-# What a client may name, and what comes of it; the searcher that others are using stays open.
-searcher = served.indexes["alone"].searcher
-found["named"] = {}
-for encoder in ("CSPLADE-Tiny", "naver/splade-v3", "csplade-bi-smol", "csplade-8b", "csplade-tiny:max_length=64", "/etc"):
-    try:
-        hits = served.search(query, "alone", hits=5, parse=False, encoder=encoder)["candidates"]
-        found["named"][encoder] = [hit["docid"] for hit in hits]
-    except module.BadSearchRequestError as error:
-        found["named"][encoder] = str(error)
-found["reopened"] = served.indexes["alone"].searcher is not searcher
-
-# Pyserini's sharded search: an index name with these two words, and threads that open and search the shards.
-module.SHARDS = {"texts": ""}
-found["sharded"], found["texts"] = docids("msmarco-shard"), docids("texts")
-
-def search_others_while_one_waits(owner, step, index):
-    # The hits of an index that waits at a step for as long as other indexes are searched.
-    started, go_on, take = threading.Event(), threading.Event(), getattr(owner, step)
-
-    def wait_and_take(*args, **kwargs):
-        started.set()
-        assert go_on.wait(60)
-        return take(*args, **kwargs)
-
-    setattr(owner, step, wait_and_take)
-    late = threading.Thread(target=lambda: found.update({step: docids(index)}))
-    late.start()
-    assert started.wait(60)
-    served.search(f"{query} {step}", "alone", parse=False)
-    served.search(f"{query} {step}", "texts", parse=False)
-    served._get_document_impl(found["alone"][0], "with-texts")
-    setattr(owner, step, take)
-    go_on.set()
-    late.join()
-
-search_others_while_one_waits(csplade_pyserini.model, "load_encoder", "late")
-search_others_while_one_waits(served, "resolve_index_dir", "beir-v1.0.0-nfcorpus.flat")  # it downloads those of Pyserini's
-served.close_all()
-print(json.dumps(found))
-"""
-
-
 @pytest.fixture(scope="module")
 def backend(config):
     """What the servers' common backend gave; it ends in time."""
-    done = run_python("-c", BACKEND, config, QUERY, seconds=180)
+    done = run_python(Path(__file__).with_name("servers_backend.py"), config, QUERY, seconds=180)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_nobody_waits_while_an_encoder_is_loaded_or_an_index_downloaded(backend):
-    """The backend searched and gave a document while another index waited for these; that one is answered in the end."""
+    """Others search and fetch a document while one index waits for these; that one is answered in the end."""
     assert backend["load_encoder"] == backend["alone"]
     assert backend["resolve_index_dir"] == backend["texts"]
     assert len(backend["alone"]) == 5
@@ -231,7 +178,9 @@ def test_an_encoder_that_a_client_names_is_the_indexs_own_or_refused_and_nobody_
         "naver/splade-v3": "was encoded by csplade-tiny@",
         "csplade-bi-smol": "was encoded by csplade-tiny@",
         "csplade-8b": "has no weights here",
-        "csplade-tiny:max_length=64": "alone is searched with csplade-tiny, not with csplade-tiny:max_length=64",
+        "csplade-tiny:max_length=64": (
+            "alone is searched with csplade-tiny, not with csplade-tiny:max_length=64"
+        ),
         "/etc": "is not for clients",
     }.items():
         assert reason in named.pop(encoder)

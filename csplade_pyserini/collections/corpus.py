@@ -1,7 +1,7 @@
 """Corpora: streams of documents from JSONL files or ir_datasets, never held in memory.
 
-A JSONL record has a docid: `id`, `_id`, `docid`, or the field that --docid-field names. Its text is the fields
-that --fields names, joined by a space; by default `contents`, else `title` and `text`.
+A JSONL record has a docid: `id`, `_id`, `docid`, or the field that --docid-field names. Its text is the
+fields that --fields names, joined by a space; by default `contents`, else `title` and `text`.
 """
 
 import dataclasses

@@ -63,7 +63,7 @@ class ImpactIndex:
         return [self._match(number, docid, -score, vector) for score, docid, number in ranked[:hits]]
 
     def find(self, vector: Vector, docid: str) -> Match:
-        """Return one document, wherever it ranks. Raises InputError unless the index has one of this docid."""
+        """Return one document, wherever it ranks. Raises InputError unless exactly one has this docid."""
         by_docid = classes.TermQuery(classes.Term(DOCID, docid))
         found = self._searcher.search(by_docid, 2).scoreDocs
         if len(found) != 1:

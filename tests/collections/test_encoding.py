@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import run_python
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections import encoding
@@ -266,11 +265,12 @@ def test_a_run_may_be_interrupted_again_and_again(corpus, tmp_path):
 def test_a_killed_process_leaves_whole_files_and_can_be_resumed(corpus, tmp_path):
     encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
     output = tmp_path / "out"
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import test_encoding; test_encoding.encode_and_die(*sys.argv[2:])"
-    arguments = [str(Path(__file__).parent), str(corpus), str(output), "8"]
-    died = subprocess.run(
-        [sys.executable, "-B", "-c", program, *arguments], capture_output=True, text=True, check=False
+    program = (
+        "import sys; sys.dont_write_bytecode = True; sys.path[:0] = sys.argv[1].split(); "
+        "import test_encoding; test_encoding.encode_and_die(*sys.argv[2:])"
     )
+    here = Path(__file__).parent
+    died = run_python("-c", program, f"{here} {here.parent}", corpus, output, 8)
     assert died.returncode == 9, died.stderr
     assert files_of(output).items() <= files_of(tmp_path / "whole").items()
     assert len(files_of(output)) == 2
@@ -352,7 +352,8 @@ def test_a_corpus_that_has_grown_is_not_resumed(corpus, tmp_path, lasts):
         encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(lasts)))
     before = corpus.stat().st_size
     write_corpus(corpus, [*TEXTS, "new"])
-    sizes = f"was made with corpus_size '1 files, {before} bytes', this command has '1 files, {corpus.stat().st_size} bytes': "
+    size = corpus.stat().st_size
+    sizes = f"was made with corpus_size '1 files, {before} bytes', this command has '1 files, {size} bytes': "
     with pytest.raises(InputError, match=sizes):
         encode_corpus(job_of(corpus, tmp_path / "out"))
 

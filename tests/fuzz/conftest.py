@@ -16,18 +16,21 @@ class Done(NamedTuple):
     code: int
     error: str
     """The last line on stderr."""
+    output: str
+    """What stands on stdout."""
 
 
 @pytest.fixture
 def call(monkeypatch, capsys) -> Callable[..., Done]:
-    """call(verb.main, words...): its exit code and last line. What `run` does not turn into an exit code fails the test."""
+    """call(verb.main, words...): exit code and output. An exception that `run` lets through fails."""
 
     def call_verb(main: Callable[..., int], *words: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["verb", *map(str, words)])
         with pytest.raises(SystemExit) as end:
             run(main)
-        written = capsys.readouterr().err.splitlines()
-        done = Done(end.value.code, written[-1] if written else "")
+        output, talk = capsys.readouterr()
+        *_, last = ["", *talk.splitlines()]
+        done = Done(end.value.code, last, output)
         assert done.code in (0, 1, 2), done
         if done.code:
             assert done.error.startswith("error: " if done.code == 2 else "check failed: "), done

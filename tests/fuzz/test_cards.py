@@ -1,7 +1,8 @@
-"""Whatever a card, a manifest or a checkpoint folder holds: it is used, or the command ends with exit code 2 and names the file."""
+"""Cards, manifests and checkpoint folders of any content are used, or exit code 2 and an error say which."""
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from csplade_pyserini.cards.__main__ import main as cards
 from csplade_pyserini.cards.card import EncoderCard, to_toml
 from csplade_pyserini.collections.manifests import (
     VectorFile,
+    encoder_of,
     manifest_path,
     read_collection_manifest,
     refuse_mismatch,
@@ -74,6 +76,8 @@ def test_a_card_with_a_wrong_value_is_an_error_that_names_it(call, folder, key, 
     if done.code:
         assert done.code == 2
         assert str(folder / "card.toml") in done.error
+    else:
+        check_shown(done.output, (folder / "card.toml").read_text())
 
 
 @pytest.mark.parametrize(("name", "content"), [*broken_bytes(CARD.encode())])
@@ -83,6 +87,14 @@ def test_a_broken_card_is_an_error_that_names_it(call, folder, name, content):
     if done.code:
         assert done.code == 2
         assert str(folder / "card.toml") in done.error
+    else:
+        check_shown(done.output, content.decode())
+
+
+def check_shown(shown: str, meant: str) -> None:
+    """The card that is printed is the card of the file, with the default of each key that the file lacks."""
+    defaults = {key: [] if value == () else value for key, value in vars(EncoderCard(name="mine")).items()}
+    assert {"paper_scores": {}} | tomllib.loads(shown) == defaults | tomllib.loads(meant)
 
 
 @pytest.mark.parametrize("name", [name for name, text in UNICODE.items() if text and "\x00" not in text])
@@ -127,8 +139,12 @@ def check_encoding(call, folder: Path, tmp_path: Path) -> None:
         assert done.code == 2, done
         assert not list(tmp_path.glob("out/*"))
         assert not (tmp_path / "out.partial").exists()
-    else:
-        assert len(list((tmp_path / "out").iterdir())) == 1
+        return
+    [file] = (tmp_path / "out").iterdir()
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["id"] == "1"
+    assert record["vector"], "an encoder that was accepted gives a vector"
+    assert all(type(impact) is int and impact >= 1 for impact in record["vector"].values())
 
 
 MANIFEST_KEYS = ("encoder", "card", "arguments", "versions", "shards", "format", "documents")
@@ -166,19 +182,17 @@ def test_a_collection_with_a_broken_manifest_is_refused_or_the_same_collection(
             "--output",
             collection,
         )
-        built = (
-            call(index.main, "--input", collection, "--index", collection) if done.code else None
-        )  # no room for an index: it is read only
         if done.code:
             assert str(collection) in done.error
-            assert built is not None
-            assert built.code
+            # There is no room for an index: it is read only.
+            assert call(index.main, "--input", collection, "--index", collection).code
         else:
-            # `first` and `impacts` tell of nothing that is checked here; Lucene's own sum has to equal `impacts` when an index is built.
-            then, now = (
-                read_collection_manifest(collection).files,
-                [VectorFile(**shard) for shard in json.loads(whole)["shards"]],
-            )
+            # Nothing checks `first` and `impacts` here: `index` compares `impacts` with Lucene's own sum.
+            accepted = read_collection_manifest(collection)
+            meant = json.loads(whole)
+            assert accepted.encoder == meant["encoder"]
+            then = accepted.files
+            now = [VectorFile(**shard) for shard in meant["shards"]]
             assert [(s.file, s.documents, s.empties, s.terms, s.sha256) for s in then] == [
                 (s.file, s.documents, s.empties, s.terms, s.sha256) for s in now
             ]
@@ -194,3 +208,7 @@ def test_a_search_refuses_an_index_with_a_broken_manifest_in_one_sentence(tmp_pa
         refuse_mismatch(tmp_path / "index", "mine@1")
     except InputError as error:
         assert str(tmp_path / "index") in str(error)
+        return
+    assert encoder_of(tmp_path / "index") in ("mine@1", "", None), (
+        "a search goes on with its own encoder, or with none"
+    )

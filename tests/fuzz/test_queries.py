@@ -1,4 +1,4 @@
-"""Whatever a query holds: a searcher's hits are its documents with their inner products, and an explanation adds up; or it is an error."""
+"""A query of any content gets right scores and an explanation that adds up, or is an error."""
 
 import json
 
@@ -17,7 +17,8 @@ from csplade_pyserini.impacts import dot
 collection, index, queries, page = map(Path, sys.argv[1:])
 searcher = LuceneImpactSearcher(str(index), "csplade-tiny")
 [file] = collection.iterdir()
-vectors = {record["id"]: record["vector"] for record in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+records = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+vectors = {record["id"]: record["vector"] for record in records}
 for name, query in json.loads(queries.read_text()).items():
     found = {"name": name}
     try:
@@ -25,7 +26,8 @@ for name, query in json.loads(queries.read_text()).items():
         vector = searcher.query_encoder.encode(query)
         found["hits"] = len(hits)
         found["right"] = all(round(hit.score) == dot(vector, vectors[hit.docid]) for hit in hits)
-        found["explained"] = explain.main(["--index", str(index), "--query", query, "--hits", "1", "--html", str(page)])
+        words = ["--index", str(index), "--query", query, "--hits", "1", "--html", str(page)]
+        found["explained"] = explain.main(words)
     except InputError as error:
         found["error"] = str(error)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Whatever a JsonVectorCollection file holds: every record is indexed with all its impacts, or the build stops and says at which line."""
+"""A collection file of any content is indexed with all impacts, or the build stops and names the line."""
 
 import json
 from pathlib import Path

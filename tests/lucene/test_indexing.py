@@ -3,14 +3,14 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from programs import SAMPLE, run_python
+from programs import run_python, start_python
 
 from csplade_pyserini.collections.manifests import manifest_path, read_index_manifest
 
@@ -110,7 +110,8 @@ def test_both_indexes_give_the_same_run_to_the_last_hit(both, tmp_path):
     for name in ("ours", "stock"):
         run = tmp_path / f"{name}.txt"
         result = run_python(
-            "-m", "pyserini.search.lucene", "--index", both[name], "--topics", topics, "--output", run, "--impact",
+            "-m", "pyserini.search.lucene", "--index", both[name], "--topics", topics, "--output", run,
+            "--impact",
             "--encoder", queries, "--hits", "1000", "--batch-size", "8",
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
@@ -140,7 +141,6 @@ def test_a_record_with_an_empty_vector_is_kept_and_reported(tmp_path):
 def test_a_killed_build_goes_on_with_the_parts_that_are_whole(tmp_path):
     collection = write_collection(tmp_path / "vectors", 3000)
     command = [
-        sys.executable,
         "-m",
         "csplade_pyserini.index",
         "--input",
@@ -150,7 +150,7 @@ def test_a_killed_build_goes_on_with_the_parts_that_are_whole(tmp_path):
         "--threads",
         "1",
     ]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, start_new_session=True)
+    process = start_python(*command, new_group=True)
     part = tmp_path / "index.partial" / "part-00000"
     while not part.is_dir() and process.poll() is None:
         time.sleep(0.01)
@@ -174,18 +174,9 @@ def test_an_index_that_is_whole_is_not_built_again_and_one_of_another_collection
     assert f"{both['ours']} exists and is not the index of {tmp_path / 'vectors'}" in other.stderr
 
 
-def test_a_collection_that_changed_since_its_manifest_is_refused(tmp_path):
-    encoded = run_python(
-        "-m",
-        "csplade_pyserini.encode",
-        "--encoder",
-        "csplade-tiny",
-        "--corpus",
-        SAMPLE / "corpus.jsonl",
-        "--output",
-        tmp_path / "v",
-    )
-    assert encoded.returncode == 0, encoded.stderr
+def test_a_collection_that_changed_since_its_manifest_is_refused(sample_vectors, tmp_path):
+    shutil.copytree(sample_vectors, tmp_path / "v")
+    shutil.copy(manifest_path(sample_vectors), manifest_path(tmp_path / "v"))
     [shard] = (tmp_path / "v").iterdir()
     shard.write_bytes(shard.read_bytes()[:-20])
     result = index(tmp_path / "v", tmp_path / "index")

@@ -75,7 +75,8 @@ def test_a_term_is_never_split_merged_or_lost_by_lucene(terms, tmp_path):
                 json.dumps({"id": f"d{number}", "contents": "", "vector": vector}, ensure_ascii=False) + "\n"
             )
     built = run_python(
-        "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", collection, "--index", tmp_path / "index",
+        "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", collection,
+        "--index", tmp_path / "index",
         "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized",
     )  # fmt: skip
     assert built.returncode == 0, built.stderr

@@ -2,12 +2,10 @@
 
 import itertools
 import random
-import resource
-import subprocess
-import sys
 
 import pytest
 import torch
+from programs import run_python
 from tiny_models import TEXTS
 
 from csplade_pyserini.cards import EncoderCard, find_checkpoint
@@ -26,7 +24,8 @@ from csplade_pyserini.model.inputs import pad, tokenize
 
 CUDA_ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 CPU_ERROR = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+    "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 9 bytes"
 )
 
 
@@ -91,7 +90,7 @@ def test_out_of_memory_halves_the_batches_and_changes_no_vector(make_encoder, mo
 @pytest.mark.data
 @pytest.mark.parametrize("length", [128, 256])
 def test_padding_is_at_most_a_twentieth_of_ms_marcos_tokens(data_folder, length):
-    """All batches of 30,005 MS MARCO passages, as `encode` makes them with the larger of its default budgets."""
+    """The batches of 30,005 MS MARCO passages, as `encode` makes them with its larger default budget."""
     tokenizer = load_tokenizer(find_checkpoint("csplade-tiny"))
     card = EncoderCard(name="any", document_max_length=length)
     documents = open_corpus(str(data_folder / "msmarco-dl" / "collection.jsonl.gz")).documents()
@@ -108,7 +107,8 @@ def test_padding_is_at_most_a_twentieth_of_ms_marcos_tokens(data_folder, length)
         tokens += sum(map(len, rows))
     assert tokens > 1_000_000
     print(
-        f"at most {length} tokens a passage: {tokens} tokens, {1 - tokens / padded:.2%} of what the model sees is padding"
+        f"at most {length} tokens a passage: {tokens} tokens, "
+        f"{1 - tokens / padded:.2%} of what the model sees is padding"
     )
     assert 1 - tokens / padded <= 0.05
 
@@ -132,7 +132,9 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(make_encoder, monkeypat
 def test_torch_itself_says_so_when_this_machine_has_no_memory():
     """An allocation beyond RLIMIT_AS, in a process of its own."""
     code = """
+import resource
 import torch
+resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))
 from csplade_pyserini.model.batching import out_of_memory
 try:
     torch.zeros(1 << 42)
@@ -142,12 +144,7 @@ else:
     raise SystemExit("it fitted")
 """
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], preexec_fn=limit, capture_output=True, text=True, check=False
-    )
+    done = run_python("-c", code)
     assert done.returncode == 0, done.stderr
 
 

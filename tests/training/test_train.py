@@ -1,4 +1,4 @@
-"""The train verb on tiny models: phases follow each other, resume exactly, stop on a dying ReLU, end in a searchable folder."""
+"""The train verb on tiny models: its phases, exact resumption, a dying ReLU, and a folder to search with."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from programs import run_python
+from programs import new_python, run_python
 from tiny_models import TEXTS
 
 from csplade_pyserini.cards import find_checkpoint
@@ -45,10 +45,13 @@ def configuration(
         "".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(TEXTS * 8))
     )
     tables = {
-        "card": 'name = "trained"\nattention = "bidirectional"\nquery_max_length = 12\ndocument_max_length = 24',
-        "adapt": f'start = "{start}"\noutput = "{folder}/adapted"\ndata = ["{folder}/texts.jsonl"]\nsteps = 4\nwarmup_steps = 1\n'
+        "card": 'name = "trained"\nattention = "bidirectional"\n'
+        "query_max_length = 12\ndocument_max_length = 24",
+        "adapt": f'start = "{start}"\noutput = "{folder}/adapted"\ndata = ["{folder}/texts.jsonl"]\n'
+        "steps = 4\nwarmup_steps = 1\n"
         "learning_rate = 1e-3\nbatch_size = 4\ndevice_batch_size = 4\nsequence_length = 16",
-        "contrast": f'start = "{start}"\noutput = "{folder}/contrasted"\ndata = ["{folder}/examples.jsonl"]\nsteps = 6\n'
+        "contrast": f'start = "{start}"\noutput = "{folder}/contrasted"\n'
+        f'data = ["{folder}/examples.jsonl"]\nsteps = 6\n'
         "learning_rate = 1e-3\nbatch_size = 4\ndevice_batch_size = 4\nnegatives = 1\nramp_steps = 4\n"
         "query_regulariser = 0.001\ndocument_regulariser = 0.001\nlora_rank = 4",
         "merge": f'start = "{folder}/contrasted"\noutput = "{folder}/merged"\ndtype = "float32"',
@@ -78,8 +81,12 @@ def log_of(folder: Path) -> list[dict]:
 
 def test_the_phases_follow_each_other_and_what_they_leave_is_searched_with(tmp_path, checkpoint_folder):
     file = configuration(tmp_path, checkpoint_folder)
-    for words in (["adapt"], ["contrast", "--set", f'contrast.start="{tmp_path}/adapted"'], ["merge"]):
-        result = run_python("-m", "csplade_pyserini.train", *words, "--config", file, cwd=tmp_path)
+    for python, words in (
+        (run_python, ["adapt"]),
+        (new_python, ["contrast", "--set", f'contrast.start="{tmp_path}/adapted"']),
+        (run_python, ["merge"]),
+    ):
+        result = python("-m", "csplade_pyserini.train", *words, "--config", file, cwd=tmp_path)
         assert result.returncode == 0, result.stderr[-3000:]
         assert result.stdout == "", "stdout is for data"
         assert "search with: --encoder" in result.stderr
