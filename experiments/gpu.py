@@ -111,7 +111,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def about(args: argparse.Namespace) -> dict[str, Any]:
-    """What a reader asks first."""
+    """Command, versions and date, at the head of the file."""
     words = shlex.join(sys.argv[1:])
     return {
         "command": f"bash experiments/gpu.sh {words}".strip(),
@@ -130,7 +130,7 @@ def preload() -> None:
 
 
 def find_device(scale: Scale) -> dict[str, Any]:
-    """What the device is, or why there is none. Turns to new interpreters where forked ones cannot use it."""
+    """Describe the device, or say why there is none. Uses new interpreters if forks cannot use it."""
     found: dict[str, Any] = answer_or_error(machine.device, scale.device)
     if "re-initialize CUDA in forked" in found.get(ERROR, ""):
         os.environ[START_METHOD] = "spawn"
@@ -139,7 +139,7 @@ def find_device(scale: Scale) -> dict[str, Any]:
 
 
 def answer_or_error(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
-    """What the function returns in a process of its own, or its error."""
+    """Call a function in a process of its own; return its answer or its error."""
     try:
         found: dict[str, Any] = call(function, *args, seconds=120)
     except ChildError as error:

@@ -95,8 +95,9 @@ def broken_json() -> Iterator[tuple[str, bytes]]:
 
 
 WRONG_VALUES: dict[str, Any] = {
-    "null": None, "true": True, "zero": 0, "minus one": -1, "huge": 10**30, "float": 1.5, "not a number": float("nan"),
-    "infinity": float("inf"), "empty": "", "blank": " ", "words": "two words", "tab": "a\tb", "newline": "a\nb",
+    "null": None, "true": True, "zero": 0, "minus one": -1, "huge": 10**30, "float": 1.5,
+    "not a number": float("nan"), "infinity": float("inf"), "empty": "", "blank": " ",
+    "words": "two words", "tab": "a\tb", "newline": "a\nb",
     "list": [], "full list": [1, "a"], "table": {}, "full table": {"a": {"b": []}},
     "path": "../../../etc/passwd", "absolute": "/etc/passwd", "surrogate": "\ud800", "nul": "a\x00b",
 }  # fmt: skip
@@ -104,7 +105,7 @@ WRONG_VALUES: dict[str, Any] = {
 
 
 def broken_values(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The record without each of its keys, with each of WRONG_VALUES under each, and with a key that nobody knows."""
+    """The record without each key, with each of WRONG_VALUES under each key, and with an unknown key."""
     for key in record:
         yield f"no {key}", {name: value for name, value in record.items() if name != key}
         for name, wrong in WRONG_VALUES.items():

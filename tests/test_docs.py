@@ -44,7 +44,7 @@ REPLACED = [
         r"python -m csplade_pyserini.cards --encoder ./untrained-smol",
     ),
 ]
-"""What needs weights or hours that a test has not: the shipped encoder's, a dry run, or the arguments parsed and nothing done."""
+"""Commands that need weights or hours, and what runs instead: the shipped encoder, a dry run, or parsing alone."""
 
 PARSE = """
 import importlib, runpy, sys
@@ -80,7 +80,7 @@ def blocks(language: str) -> list[Block]:
 
 
 def to_run(text: str) -> str:
-    """The block as a script, without comments and what runs elsewhere, and with what REPLACED names replaced."""
+    """The block as a script: comments and commands that run elsewhere left out, REPLACED applied."""
     lines = []
     for line in text.replace("\\\n", " ").splitlines():
         command = re.sub(r"\s+", " ", re.sub(r"\s#.*$", "", line)).strip()

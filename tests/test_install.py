@@ -13,7 +13,7 @@ from programs import run_python
 REPOSITORY = Path(__file__).resolve().parents[1]
 PARTS = (
     "setup.py", "setup.cfg", "pyproject.toml", "csplade_pyserini.pth", "MANIFEST.in", "README.md", "LICENSE",
-    "csplade_pyserini", "encoders", "csplade_pyserini/reproduction/expected",
+    "csplade_pyserini", "encoders",
 )  # fmt: skip
 IS_HOOKED = "import sys; print(any(type(finder).__name__ == 'PatchingFinder' for finder in sys.meta_path))"
 HOOK = "csplade_pyserini.pth"
@@ -35,7 +35,7 @@ def checkout(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def build(checkout, tmp_path_factory):
-    """build("wheel"), build("editable") or build("sdist"): what pip installs for `pip install .` or `pip install -e .`, or unpacks."""
+    """build("wheel"), build("editable") or build("sdist"): the file that pip installs or unpacks."""
 
     def make(kind: str) -> Path:
         folder = tmp_path_factory.mktemp(kind)
@@ -73,7 +73,7 @@ def test_the_wheel_carries_hook_cards_weights_and_sample_and_no_tests(build):
         "encoders/csplade-8b.toml", "encoders/csplade-tiny.toml", "encoders/csplade-tiny/model.safetensors",
         "encoders/csplade-tiny/tokenizer.json", "sample/corpus.jsonl", "sample/topics.tsv",
         "sample/qrels.txt", "py.typed",
-        "expected/measured.toml", "reproduction/collections.toml",
+        "reproduction/expected/measured.toml", "reproduction/test_collections.toml",
     ):  # fmt: skip
         assert f"csplade_pyserini/{name}" in names
     assert not [
@@ -98,7 +98,7 @@ def test_installing_hooks_in_and_uninstalling_leaves_nothing(build, environment,
 @pytest.mark.jvm
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_what_is_released_installs_in_an_empty_environment_and_proves_itself(build, tmp_path, kind):
-    """The dependencies are those of this environment, by their path alone: its own installation of the package is not seen."""
+    """Dependencies are those of this environment, by path: its installation of the package is not seen."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "empty"], check=True)
     python = tmp_path / "empty" / "bin" / "python"
     [site] = (tmp_path / "empty").glob("lib/python*/site-packages")

@@ -1,4 +1,4 @@
-"""Many threads at once get the answers of one: pyjnius by itself mixes the queries of threads (see registration.py)."""
+"""Many threads at once get the answers of one: pyjnius itself mixes queries (registration/java.py)."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_threads_that_share_a_searcher_get_what_one_thread_gets(sample_index):
 
 
 def test_the_server_and_batch_search_give_no_wrong_answer_under_load():
-    """A short run of the script that docs/speed.md reports a long one of: too short to say anything about memory."""
+    """A short run of the script behind docs/speed.md, too short to say anything about memory."""
     pytest.importorskip("faiss", reason="Pyserini's servers need faiss-cpu")
     done = run_python(
         ROOT / "run_scripts" / "bench" / "load.py", "--queries", "640", "--seconds", "6", "--growth", "1000"

@@ -38,7 +38,7 @@ def nfcorpus(data_sets, tmp_path_factory) -> Path:
 def test_nfcorpus_runs_whole_next_to_bm25(nfcorpus):
     assert len((nfcorpus / "topics.beir.tsv").read_text().splitlines()) == 323
     assert json.loads((nfcorpus / "csplade-tiny" / "index.manifest.json").read_text())["documents"] == 3633
-    # Its exit code says that the scores are those of csplade_pyserini/reproduction/expected; here that these are there at all.
+    # The exit code says that scores are as expected; this says that expected ones are there at all.
     for system, folder in (("BM25", "bm25"), ("csplade-tiny", "csplade-tiny")):
         scores = read_record(nfcorpus / folder).scores["beir/nfcorpus/test"]
         table = expected_scores(read_expected(), system, "beir/nfcorpus/test")

@@ -1,6 +1,7 @@
-"""The public relatives' cards, against tiny random models laid out as their repositories are, and a slow twin of their own code.
+"""Cards of public relatives, against tiny random models in their repositories' layout and a slow twin.
 
-Lion-SP: github.com/HansiZeng/scaling-retriever; LACONIC: github.com/zhichaoxu-shufe/laconic-sparse-retrieval. Offline, out of a
+Lion-SP: github.com/HansiZeng/scaling-retriever; LACONIC:
+github.com/zhichaoxu-shufe/laconic-sparse-retrieval. Offline, out of a
 folder laid out as the hub's cache, under the names that the cards have.
 """
 
@@ -35,7 +36,8 @@ import json, sys
 from csplade_pyserini import load_encoder
 names, texts = json.loads(sys.argv[1])
 encoders = {name: load_encoder(name, device="cpu", dtype="float32") for name in names}
-print(json.dumps({name: [encoder.encode_documents(texts), encoder.encode_queries(texts)] for name, encoder in encoders.items()}))
+found = {name: [e.encode_documents(texts), e.encode_queries(texts)] for name, e in encoders.items()}
+print(json.dumps(found))
 """
 Vectors = list[dict[str, int]]
 

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises: nothing that is read is run, and nothing that is read chooses a file of this machine."""
+"""Promises of SECURITY.md: no input is run, and no input chooses a file of this machine."""
 
 import json
 import os
@@ -171,7 +171,10 @@ def test_a_package_that_a_card_names_is_not_imported(folder, tmp_path, monkeypat
             load_encoder(str(folder))
 
 
-NASTY = "$(touch planted) `touch planted` ; touch planted | touch planted\n{{7*7}} ${jndi:ldap://x} !!python/object/apply:os.mkdir [planted]"
+NASTY = (
+    "$(touch planted) `touch planted` ; touch planted | touch planted\n"
+    "{{7*7}} ${jndi:ldap://x} !!python/object/apply:os.mkdir [planted]"
+)
 
 
 @pytest.mark.jvm

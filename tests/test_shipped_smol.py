@@ -13,7 +13,7 @@ from csplade_pyserini.impacts import dot
 pytestmark = pytest.mark.smol
 DOCUMENTS = 60
 FOUND_FIRST = {"csplade-smol": 6 / 12, "csplade-echo-smol": 5 / 12, "csplade-bi-smol": 6 / 12}
-"""Share of the topics whose best of the sample's first documents is relevant, measured by this test on 2026-11-24."""
+"""Share of topics with a relevant best document, of the sample's first; measured here on 2026-11-24."""
 
 
 @pytest.mark.parametrize("name", FOUND_FIRST)

@@ -14,7 +14,8 @@ from transformers import (
 TEXTS = [
     "Myocardial infarction often announces itself with chest pain.",
     "pain",
-    "Bananas are rich in potassium, and so are potatoes, spinach, beans and many a fish that swims in cold water.",
+    "Bananas are rich in potassium, and so are potatoes, spinach, beans "
+    "and many a fish that swims in cold water.",
     "heart attack",
     "How much potassium is in a banana? About 400 mg.",
 ]

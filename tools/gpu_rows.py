@@ -209,7 +209,7 @@ def cell(value: float, share: float) -> str:
 
 
 def back_off(results: dict[str, Any]) -> Iterator[str]:
-    """What an encoding does that runs out of memory."""
+    """Rows of an encoding that runs out of memory."""
     rows = [
         [
             f"{name}, {found['dtype']}, {found['tokens']:,} tokens",

@@ -6,6 +6,7 @@ One model and one formula serve queries and documents (arXiv 2504.10816, eq. 1).
 sides differ: prefix, length, top terms.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -189,13 +190,17 @@ class SparseEncoder:
         while begin < len(order):
             longest = self.card.copies * len(rows[order[begin]])
             batch = order[begin : begin + budget.texts(longest)]
-            impacts = self._impacts_if_they_fit([rows[i] for i in batch], side)
-            if impacts is None:
-                budget.halve(len(batch))
-                continue
+            impacts = _if_it_fits(functools.partial(self._impacts, [rows[i] for i in batch], side))
             if ready is not None:
                 yield ready
-            ready = (batch, _entries(impacts))
+                ready = None
+            entries = None
+            if impacts is not None:
+                entries = _if_it_fits(functools.partial(_entries, impacts))
+            if entries is None:
+                budget.halve(len(batch))
+                continue
+            ready = (batch, entries)
             begin += len(batch)
         if ready is not None:
             yield ready
@@ -225,17 +230,6 @@ class SparseEncoder:
         first = (self.card.copies - 1) * len(row)
         return [position - first for position in positions[0].tolist()]
 
-    def _impacts_if_they_fit(self, rows: Sequence[list[int]], side: Side) -> Tensor | None:
-        """_impacts, or None if memory ran out; the memory of the failed pass is free again."""
-        try:
-            return self._impacts(rows, side)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return None
-
     @torch.inference_mode()
     def _impacts(self, rows: Sequence[list[int]], side: Side) -> Tensor:
         """(B, V) int32 impacts of the heaviest terms."""
@@ -244,6 +238,18 @@ class SparseEncoder:
         if 0 < top < impacts.shape[1]:
             return _keep_top(impacts, top)
         return impacts
+
+
+def _if_it_fits[T](compute: Callable[[], T]) -> T | None:
+    """Compute; return None if memory ran out, once all that was held is free again."""
+    try:
+        return compute()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
 
 
 @torch.inference_mode()

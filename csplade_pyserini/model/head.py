@@ -99,8 +99,8 @@ class _TrainablePeaks(torch.autograd.Function):
         tokens = rows * length + positions[rows, terms]
         slopes = gradient[rows, terms]
         dtype = hidden.dtype
-        if not hidden.is_cuda and hidden.element_size() <= 2:
-            dtype = torch.float32  # only CUDA has sparse products in bfloat16 and float16
+        if hidden.element_size() <= 2:
+            dtype = torch.float32  # no device has sparse products in bfloat16 or float16
         to_hidden = to_head = None
         if ctx.needs_input_grad[0]:
             to_hidden = _sparse_product(tokens, terms, slopes, head, batch * length, dtype)

@@ -20,7 +20,7 @@ from csplade_pyserini.reproduction.test_collections import SAMPLE
 ACTIVE = 0.01
 """Share of the terms that a text activates, about that of trained encoders."""
 WORDS = 200
-"""Of random texts. Few, so that a short training run meets each of them often."""
+"""Number of words in random texts. Few, so that a short training run meets each of them often."""
 OFFSET = 5.0
 """First coordinate of every embedding. The final norm turns it into one bias for all logits."""
 

@@ -60,7 +60,7 @@ class Scale:
 
     @property
     def patience(self) -> int:
-        """What time limits are multiplied by. A CPU may have other work."""
+        """Factor of all time limits. A CPU may have other work."""
         return 4 if self.toy else 1
 
 

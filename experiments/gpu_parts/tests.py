@@ -35,7 +35,7 @@ def run_pytest(report: Path) -> dict[str, Any]:
 
 
 def outcomes(report: Path) -> dict[str, Any]:
-    """What a JUnit file says. A failure is an error of the part."""
+    """Read a JUnit file. A failure is an error of the part."""
     found: dict[str, Any] = {"passed": 0, "failures": {}, "skips": {}}
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}"

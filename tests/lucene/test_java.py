@@ -56,7 +56,8 @@ def test_without_a_good_java_one_sentence_says_what_was_found_and_the_two_ways(o
     with pytest.raises(InputError) as error:
         java.prepare_java()
     assert str(error.value) == (
-        f"Pyserini needs Java 21 or newer, found Java 11 at {tmp_path}/eleven (JAVA_HOME) and Java 8 at {tmp_path}/eight (PATH): "
+        f"Pyserini needs Java 21 or newer, found Java 11 at {tmp_path}/eleven (JAVA_HOME) "
+        f"and Java 8 at {tmp_path}/eight (PATH): "
         f"either install one and set JAVA_HOME to it, or run: pip install 'csplade_pyserini[java]'"
     )
     only()
@@ -83,11 +84,13 @@ def test_a_pyserini_program_without_java_ends_in_that_sentence(tmp_path):
     old = fake_java(tmp_path / "old", "17.0.15")
     program = (
         "import csplade_pyserini.lucene.java as java, runpy, sys; java._package_folder = lambda: None; "
-        "sys.orig_argv[1:] = ['-m', 'pyserini.search.lucene']; runpy.run_module('pyserini.search.lucene', run_name='__main__')"
+        "sys.orig_argv[1:] = ['-m', 'pyserini.search.lucene']; "
+        "runpy.run_module('pyserini.search.lucene', run_name='__main__')"
     )
     result = run_python("-c", program, JAVA_HOME=str(old), PATH=f"{old / 'bin'}")
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
-        f"error: Pyserini needs Java 21 or newer, found Java 17 at {old} (JAVA_HOME) and Java 17 at {old} (PATH): "
+        f"error: Pyserini needs Java 21 or newer, found Java 17 at {old} (JAVA_HOME) "
+        f"and Java 17 at {old} (PATH): "
         f"either install one and set JAVA_HOME to it, or run: pip install 'csplade_pyserini[java]'"
     ]

@@ -20,8 +20,8 @@ def test_an_ir_datasets_id_trains_with_mined_negatives(data_folder, checkpoint_f
     config.write_text(
         '[card]\nname = "a"\ndocument_max_length = 16\n[contrast]\n'
         f'start = "{checkpoint_folder}"\noutput = "{tmp_path}/out"\ndata = ["{NAME}"]\n'
-        "steps = 1\nlearning_rate = 1e-4\nbatch_size = 4\ndevice_batch_size = 4\nnegatives = 3\nquery_regulariser = 0\n"
-        "document_regulariser = 0\n[contrast.trainer]\nuse_cpu = true\n"
+        "steps = 1\nlearning_rate = 1e-4\nbatch_size = 4\ndevice_batch_size = 4\nnegatives = 3\n"
+        "query_regulariser = 0\ndocument_regulariser = 0\n[contrast.trainer]\nuse_cpu = true\n"
     )
     result = run_python(
         "-m", "csplade_pyserini.train", "contrast", "--config", config, IR_DATASETS_HOME=str(home)

@@ -78,7 +78,7 @@ def test_what_lucene_would_lose_is_refused_with_its_place(vector, problem):
 
 
 def test_java_has_its_own_white_space():
-    """Character.isWhitespace, by its documentation: Unicode space characters but the non-breaking ones, and these controls."""
+    """Character.isWhitespace by its documentation: Unicode spaces that break, and these controls."""
     java = set("\t\n\x0b\f\r\x1c\x1d\x1e\x1f \u1680\u2028\u2029\u205f\u3000") | {
         chr(c) for c in range(0x2000, 0x200B)
     } - {"\u2007"}

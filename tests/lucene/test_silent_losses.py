@@ -1,4 +1,7 @@
-"""What stock indexing loses without a word (exit code 0, `errors: 0`), each shown on Pyserini itself, and what ours does instead."""
+"""Records that stock indexing loses silently (exit code 0, `errors: 0`), and what ours does instead.
+
+Each loss is shown on Pyserini itself.
+"""
 
 import gzip
 import json
@@ -78,24 +81,36 @@ def last(value: str, stock: str, problem: str) -> Loss:
 
 
 LOSSES = {
-    "a record without vector": Loss(insert('{"id": "x", "contents": ""}'), WHOLE + 1, "d < 20", "docs-1.jsonl:6: no vector"),
+    "a record without vector": Loss(
+        insert('{"id": "x", "contents": ""}'), WHOLE + 1, "d < 20", "docs-1.jsonl:6: no vector"
+    ),
     "a record without id": Loss(insert('{"vector": {"a": 1}}'), WHOLE + 1, "d < 20", "docs-1.jsonl:6: no id"),
-    "a malformed line": Loss(insert('{"id": "x", "vector": {"a": 1]}'), WHOLE + 1, "d < 20", "docs-1.jsonl:6: not JSON"),
+    "a malformed line": Loss(
+        insert('{"id": "x", "vector": {"a": 1]}'), WHOLE + 1, "d < 20", "docs-1.jsonl:6: not JSON"
+    ),
     "a truncated last line": Loss(cut, 18, "d < 18", "docs-1.jsonl:8: not JSON"),
     "a truncated gzip": Loss(cut_gzip, WHOLE, "d < 20", "docs-1.jsonl.gz:"),
-    "a dense vector": Loss(insert(vector("[0.1, 0.2]")), WHOLE + 1, "d < 20", "docs-1.jsonl:6: the vector is list"),
-    "a fraction": last('{"lost": 0.9, "half": 1.9}', "'lost' not in t and t['half'] == 1", "the impact of 'lost' is 0.9"),
+    "a dense vector": Loss(
+        insert(vector("[0.1, 0.2]")), WHOLE + 1, "d < 20", "docs-1.jsonl:6: the vector is list"
+    ),
+    "a fraction": last(
+        '{"lost": 0.9, "half": 1.9}', "'lost' not in t and t['half'] == 1", "the impact of 'lost' is 0.9"
+    ),
     "a negative impact": last('{"lost": -1, "b": 1}', "'lost' not in t", "the impact of 'lost' is -1"),
     "a null impact": last('{"lost": null, "b": 1}', "'lost' not in t", "the impact of 'lost' is None"),
-    "a term of two words": last('{"two words": 4}', "'two words' not in t and t['two'] == 4", "the term 'two words'"),
+    "a term of two words": last(
+        '{"two words": 4}', "'two words' not in t and t['two'] == 4", "the term 'two words'"
+    ),
     "a term with U+3000": last('{"two\\u3000words": 4}', "t['words'] == 4", "the term"),
     "a term behind white space": last('{"\\u2003a": 4}', "t['a'] == 24", "the term '\\u2003a'"),
-    "a term of 256 characters": last(f'{{"{"x" * 256}": 1}}', "'x' * 256 not in t and 'x' in t", "the term 'xxxxxxxxxxxxxxxxxxxx'... has"),
+    "a term of 256 characters": last(
+        f'{{"{"x" * 256}": 1}}', "'x' * 256 not in t and 'x' in t", "the term 'xxxxxxxxxxxxxxxxxxxx'... has"
+    ),
     "an empty vector": Loss(append(vector("{}")), WHOLE + 1, "d == 20", ""),
     "a vector of zeros": last('{"a": 0}', "d == 20", "the impact of 'a' is 0"),
     "a temporary file left": Loss(leave_temporary_file, WHOLE + 4, "d == 24", "docid 'f1d0' is also at"),
     "a repeated docid": Loss(append(lines(0)[3].strip()), WHOLE + 1, "d == 21", "docid 'f0d3' is also at"),
-}  # fmt: skip
+}
 STOCK = [
     "--collection",
     "JsonVectorCollection",

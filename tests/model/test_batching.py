@@ -87,6 +87,23 @@ def test_out_of_memory_halves_the_batches_and_changes_no_vector(make_encoder, mo
     assert all(texts * length <= 300 for texts, length in memory.batches), "the next call knows"
 
 
+def test_memory_that_runs_out_after_the_model_halves_the_batches_too(make_encoder, monkeypatch):
+    """Entries of dense vectors take memory as well; no text is lost or given twice."""
+    from csplade_pyserini.model import encoder as module
+
+    encoder = make_encoder()
+    wanted = encoder.encode_documents(TEXTS * 4, batch_tokens=1)
+    entries = module._entries
+
+    def limited(impacts):
+        if len(impacts) > 3:
+            raise CUDA_ERROR
+        return entries(impacts)
+
+    monkeypatch.setattr(module, "_entries", limited)
+    assert encoder.encode_documents(TEXTS * 4, batch_tokens=2000) == wanted
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("length", [128, 256])
 def test_padding_is_at_most_a_twentieth_of_ms_marcos_tokens(data_folder, length):

@@ -1,4 +1,4 @@
-"""Quantized backbones: near the unquantized, smaller, their batches alike, and a sentence where something does not go."""
+"""Quantized backbones are near the unquantized, smaller, and their batches alike; errors are a sentence."""
 
 import importlib.util
 
@@ -30,10 +30,16 @@ needs = {
 }
 ALL = [pytest.param(method, marks=needs[library]) for method, (library, _) in METHODS.items()]
 LARGEST_ERROR = {"int8": 0.02, "int8-dynamic": 0.02, "bnb-int8": 0.02, "int4": 0.15, "bnb-nf4": 0.15}
-"""Of a layer's output, relative to its norm. A step of 8 bits is 1/127 of the largest value, 4 bits have 16 values: with normal weights,
-whose largest is about 3 deviations, steps of 0.02 and 0.4 deviations, and an error of 0.29 steps on average."""
+"""Error of a layer's output, relative to its norm.
+
+A step of 8 bits is 1/127 of the largest value; 4 bits have 16 values. The largest of normal weights is about
+3 deviations. So steps are 0.02 and 0.4 deviations, and the error is 0.29 steps on average.
+"""
 DEPEND_ON_BATCHES = ("int8-dynamic", "bnb-int8")
-"""Activations are rounded too, which the last digits of float arithmetic may decide; LLM.int8's outliers are those of a batch."""
+"""Methods whose vectors depend on the batch a little.
+
+They round activations too, and the last digits of float arithmetic may decide. LLM.int8 finds outliers per batch.
+"""
 
 
 def linear_layers(model) -> dict[str, torch.nn.Linear]:

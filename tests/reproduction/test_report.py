@@ -19,7 +19,8 @@ VECTOR = '{"id": "d1", "contents": "", "vector": {"a": 3, "b": 250}}\n'
 
 def record(system: str, **scores: float) -> Record:
     return Record(
-        system=system, collection="set", scores={"set": {"AP": sum(scores.values()) / len(scores)}}, topics={"set": {"AP": scores}},
+        system=system, collection="set", topics={"set": {"AP": scores}},
+        scores={"set": {"AP": sum(scores.values()) / len(scores)}},
         index_bytes=1_234_567, documents=10, postings=2_000, seconds={"encode": 61.5}, date="2026-11-24",
     )  # fmt: skip
 

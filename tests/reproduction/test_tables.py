@@ -64,7 +64,10 @@ def test_pyserini_knows_every_name_that_is_said_to_be_its():
         for topics in collection.topics
         if topics.pyserini
     ]
-    program = "import json; from pyserini.search import _base as b; print(json.dumps([[*b.topics_mapping], [*b.qrels_mapping]]))"
+    program = (
+        "import json; from pyserini.search import _base as b; "
+        "print(json.dumps([[*b.topics_mapping], [*b.qrels_mapping]]))"
+    )
     result = run_python("-c", program)
     assert result.returncode == 0, result.stderr
     topics, qrels = json.loads(result.stdout.splitlines()[-1])
@@ -117,7 +120,8 @@ def test_every_encoder_that_ships_has_scores_of_its_own():
 
 
 AVERAGES = {
-    "csplade-1b": 48.8, "csplade-echo-1b": 49.5, "csplade-bi-1b": 49.4, "csplade-8b": 53.1, "csplade-echo-8b": 55.0, "csplade-bi-8b": 55.3,
+    "csplade-1b": 48.8, "csplade-echo-1b": 49.5, "csplade-bi-1b": 49.4,
+    "csplade-8b": 53.1, "csplade-echo-8b": 55.0, "csplade-bi-8b": 55.3,
 }  # fmt: skip
 """arXiv 2504.10816, tables 2 and 4, last row."""
 

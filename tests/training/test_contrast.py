@@ -13,7 +13,8 @@ from csplade_pyserini.training.contrast import ContrastiveModel
 from csplade_pyserini.training.settings import ContrastSettings
 
 SETTINGS = ContrastSettings(
-    output="", data=("",), learning_rate=1.0, steps=1, query_regulariser=0.05, document_regulariser=0.02, vector_weight=0.1,
+    output="", data=("",), learning_rate=1.0, steps=1,
+    query_regulariser=0.05, document_regulariser=0.02, vector_weight=0.1,
     sampled_terms=40,
 )  # fmt: skip
 QUERIES, PASSAGES = [[5, 6], [7, 8, 9]], [[5, 10, 11], [12], [7, 13], [14, 15, 16, 17]]

@@ -1,4 +1,4 @@
-"""Contrastive examples: Tevatron's JSONL as it is, bad lines named, and negatives that seed, epoch and line decide."""
+"""Contrastive examples: Tevatron's JSONL, bad lines named; seed, epoch and line decide the negatives."""
 
 import gzip
 import json

@@ -38,8 +38,9 @@ def folders(tmp_path_factory, byte_tokenizer) -> tuple[Path, Path]:
     )
     config = folder / "lexical.toml"
     config.write_text(
-        f'[card]\nname = "lexical"\nbase = "{base}"\nlayers = 1\nattention = "bidirectional"\n[contrast]\noutput = "{folder}/out"\n'
-        'data = ["none"]\nsteps = 1\nlearning_rate = 1\nbatch_size = 1\ndevice_batch_size = 1\nnegatives = 0\n'
+        f'[card]\nname = "lexical"\nbase = "{base}"\nlayers = 1\nattention = "bidirectional"\n'
+        f'[contrast]\noutput = "{folder}/out"\ndata = ["none"]\nsteps = 1\nlearning_rate = 1\n'
+        "batch_size = 1\ndevice_batch_size = 1\nnegatives = 0\n"
         "query_regulariser = 0\ndocument_regulariser = 0\n"
     )
     result = run_python(SCRIPT, "--config", config, "--texts", texts, "--output", adapter, "--rank", 4)
@@ -49,7 +50,7 @@ def folders(tmp_path_factory, byte_tokenizer) -> tuple[Path, Path]:
 
 
 def share_of_own_terms(folder: Path) -> float:
-    """Share of the tokens of a text that are among its heaviest terms, as many as it has tokens; mean over TEXTS."""
+    """Share of a text's tokens among as many of its heaviest terms; mean over TEXTS."""
     encoder = load_encoder(str(folder))
     shares = []
     for row, text in zip(encoder.tokenize(TEXTS, side="document"), TEXTS, strict=True):

@@ -27,7 +27,7 @@ T, H, V = 23, 6, 41
 
 
 def random_tokens(dtype=torch.float32):
-    """Hidden states, targets, head and bias whose logits are negative, positive and, in the last row of hidden, all 0 but for bias."""
+    """Hidden states, targets, head and bias with logits of both signs; the last row's are the bias alone."""
     generator = torch.Generator().manual_seed(0)
     hidden, head = torch.randn(T, H, generator=generator), 2 * torch.randn(V, H, generator=generator)
     hidden[-1] = 0
@@ -118,7 +118,7 @@ def test_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
 
 
 class Operations(TorchDispatchMode):
-    """Notes the size of the largest tensor that an operation makes, and the dtypes that matrices are multiplied in."""
+    """Notes the size of the largest tensor made, and the dtypes of matrix products."""
 
     def __init__(self):
         super().__init__()
@@ -216,7 +216,7 @@ def test_an_ignored_passage_takes_no_gradient():
 
 
 def slow_ignored(query_keys, passage_keys, each, mine):
-    """Row by row for the queries of `mine`: the passages that a query knows as positives, its own place apart."""
+    """Passages that each query of `mine` knows as positives, except its own; row by row."""
     positive_of = passage_keys[::each]
     rows = []
     for query in mine:

@@ -47,7 +47,7 @@ TABLE_3 = {
         "document_regulariser": 0.03,
     },
 }
-"""arXiv 2504.10816, Table 3: the hyper-parameters of contrastive training by backbone, alike for CSPLADE, Echo and Bi."""
+"""Hyper-parameters of contrastive training by backbone, the same for CSPLADE, Echo and Bi (Table 3)."""
 SECTION_4_3 = {"negatives": 15, "warmup_ratio": 0.05}
 """arXiv 2504.10816, 4.3 and Table 3's caption: hard negatives of a query; 5 % of the steps are warm-up."""
 ADAPTATION = {
@@ -74,7 +74,8 @@ SMALL = {
     "adapt": {"output": "o", "data": ["texts.jsonl"], "steps": 1, "learning_rate": 1e-4},
     "contrast": {
         "output": "o", "data": ["examples.jsonl"], "steps": 1, "learning_rate": 1e-4,
-        "query_regulariser": 0.0, "document_regulariser": 0.0, "trainer": {"save_steps": 10, "logging_steps": 5},
+        "query_regulariser": 0.0, "document_regulariser": 0.0,
+        "trainer": {"save_steps": 10, "logging_steps": 5},
     },
     "merge": {"start": "s", "output": "o"},
 }  # fmt: skip
@@ -318,7 +319,8 @@ def test_the_global_batch_is_a_multiple_of_a_devices(tmp_path, batch_size, devic
         assert read_settings(file, "adapt")[1].batch_size == batch_size
     else:
         assert error_of(file, "adapt") == (
-            f"{file} [adapt]: batch_size is {batch_size}, no multiple of device_batch_size {device_batch_size}"
+            f"{file} [adapt]: batch_size is {batch_size}, "
+            f"no multiple of device_batch_size {device_batch_size}"
         )
 
 

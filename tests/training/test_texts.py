@@ -1,4 +1,4 @@
-"""Packing: every token of every text, in order, an end token after each, cut into sequences of equal length."""
+"""Packing: all tokens of all texts in order, an end token after each text, in sequences of equal length."""
 
 import gzip
 import json

@@ -113,7 +113,8 @@ def test_a_run_with_mostly_empty_vectors_stops_and_names_the_cures(name, shown):
     with pytest.raises(CheckError) as error:
         check_alive(40, HEALTHY | {name: 0.75, "query_terms": 0.25, "document_terms": 3.0})
     assert str(error.value) == (
-        f"collapsed at step 40: {shown} 75% (at most 50% wanted), 0.2 terms a query and 3.0 a document are active. "
+        f"collapsed at step 40: {shown} 75% (at most 50% wanted), "
+        f"0.2 terms a query and 3.0 a document are active. "
         f"What helps: {CURES}. stop_when_collapsed = false goes on all the same"
     )
     for cure in ("train adapt", "logit_scale", "window_steps", "learning rate", "regularisers"):

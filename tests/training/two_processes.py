@@ -1,4 +1,4 @@
-"""A step of contrastive training, for test_gather.py: alone over the whole batch, or one of two processes over its half.
+"""A step of contrastive training, for test_gather.py: over the whole batch, or over half as one of two.
 
     python two_processes.py FILE                    torchrun --nproc_per_node 2 two_processes.py FILE
 
