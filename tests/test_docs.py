@@ -44,7 +44,7 @@ REPLACED = [
         r"python -m csplade_pyserini.cards --encoder ./untrained-smol",
     ),
 ]
-"""Commands that need weights or hours, and what runs instead: the shipped encoder, a dry run, or parsing alone."""
+"""Commands that need weights or hours, and their stand-ins: a shipped encoder, a dry run, or parsing."""
 
 PARSE = """
 import importlib, runpy, sys

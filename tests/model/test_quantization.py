@@ -38,7 +38,7 @@ A step of 8 bits is 1/127 of the largest value; 4 bits have 16 values. The large
 DEPEND_ON_BATCHES = ("int8-dynamic", "bnb-int8")
 """Methods whose vectors depend on the batch a little.
 
-They round activations too, and the last digits of float arithmetic may decide. LLM.int8 finds outliers per batch.
+They round activations too, and the last digits of floats may decide. LLM.int8 finds outliers per batch.
 """
 
 
