@@ -40,6 +40,7 @@ check: .venv/.installed-dev
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
+	@$(RUN) tools/prose.py
 
 bench: .venv/.installed-dev
 	@for script in experiments/bench/*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
