@@ -143,10 +143,9 @@ def kept_weights(
     file = folder / f"{side}-weights.{encoder.identity}.npz"
     if not file.is_file():
         made = weigh(encoder, texts, side, most)
-        partial = file.with_suffix(".partial.npz")
         sizes = np.array([len(ids) for ids in made.ids])
-        np.savez(partial, sizes=sizes, ids=np.concatenate(made.ids), values=np.concatenate(made.values))
-        partial.replace(file)
+        with whole_file(file, "wb") as out:
+            np.savez(out, sizes=sizes, ids=np.concatenate(made.ids), values=np.concatenate(made.values))
     arrays = np.load(file)
     cuts = np.cumsum(arrays["sizes"])[:-1]
     return Weights(texts, np.split(arrays["ids"], cuts), np.split(arrays["values"], cuts))

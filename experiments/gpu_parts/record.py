@@ -1,12 +1,12 @@
 """The one JSON file of experiments/gpu.py, and the record that a part adds its numbers to."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from csplade_pyserini.files.whole import whole_file
 from gpu_parts.children import ChildError, Send, call
 
 ERROR, SKIPPED = "error", "skipped"
@@ -39,10 +39,8 @@ class Report:
 
     def write(self) -> None:
         """Replace the file: whoever reads it finds the old one or the new one."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text(json.dumps(self.table, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, self.path)
+        with whole_file(self.path) as file:
+            file.write(json.dumps(self.table, indent=1) + "\n")
 
 
 class Record:

@@ -33,6 +33,7 @@ from csplade_pyserini.cards import CARD_FILE, Checkpoint, EncoderCard, write_car
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.command_line import run
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.whole import whole_folder
 from csplade_pyserini.model.backbone import load_base, load_tokenizer
 from csplade_pyserini.model.inputs import tokenize
 from csplade_pyserini.training.settings import read_settings
@@ -77,11 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     change = regress(inputs, wanted - states, RIDGE)
     add_change(last, change.T)
     error = (states + inputs @ change - wanted).norm() / wanted.norm()
-    partial = args.output.with_name(f"{args.output.name}.partial")
-    adapted.save_pretrained(partial)
-    (partial / "README.md").unlink(missing_ok=True)  # peft's empty model card
-    write_card(card, partial / CARD_FILE)
-    partial.rename(args.output)
+    with whole_folder(args.output) as partial:
+        adapted.save_pretrained(partial)
+        (partial / "README.md").unlink(missing_ok=True)  # peft's empty model card
+        write_card(card, partial / CARD_FILE)
     print(
         f"{args.output}: {adapted.num_parameters(only_trainable=True):,} parameters; "
         f"{len(tokens):,} tokens, relative error {error:.2f}"

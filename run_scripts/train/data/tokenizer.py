@@ -11,6 +11,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.whole import whole_folder
 
 END = "<|endoftext|>"
 
@@ -23,13 +24,8 @@ def prepare_tokenizer(texts: Path, output: Path, vocabulary: int) -> None:
         tokenizer = train_tokenizer(read_contents(texts), vocabulary)
     except OSError as error:
         raise InputError(f"cannot read {texts}: {error.strerror or error}") from error
-    partial = output.with_name(f".{output.name}.partial")
-    tokenizer.save_pretrained(partial)
-    output.mkdir(parents=True, exist_ok=True)
-    # tokenizer.json comes last: it says that everything is there.
-    for file in sorted(partial.iterdir(), key=lambda file: file.name == "tokenizer.json"):
-        file.replace(output / file.name)
-    partial.rmdir()
+    with whole_folder(output) as partial:
+        tokenizer.save_pretrained(partial)
     print(f"{output}: {len(tokenizer)} entries", file=sys.stderr)
 
 
