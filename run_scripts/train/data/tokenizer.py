@@ -20,6 +20,8 @@ def prepare_tokenizer(texts: Path, output: Path, vocabulary: int) -> None:
     """Train a tokenizer on the contents of a JSON Lines file. Raises InputError if it cannot be read."""
     if not absent(output / "tokenizer.json"):
         return
+    if output.exists():
+        raise InputError(f"{output} exists and holds no tokenizer: choose another output, or remove it")
     try:
         tokenizer = train_tokenizer(read_contents(texts), vocabulary)
     except OSError as error:
