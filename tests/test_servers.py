@@ -92,7 +92,7 @@ def rest(config, request):
 
 def candidates(address, index):
     with urllib.request.urlopen(
-        f"{address}/v1/{index}/search?query={QUERY.replace(' ', '%20')}&hits=5", timeout=120
+        f"{address}/v1/{index}/search?query={QUERY.replace(' ', '%20')}&hits=5", timeout=300
     ) as answer:
         return json.loads(answer.read())["candidates"]
 
