@@ -17,6 +17,7 @@ from csplade_pyserini.cards import Checkpoint, find_card, find_checkpoint
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.lucene.java import prepare_java
+from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
 from csplade_pyserini.reproduction.report import write_report
@@ -30,7 +31,6 @@ from csplade_pyserini.reproduction.steps import (
     run_step,
     shown,
 )
-from csplade_pyserini.reproduction.test_collections import TestCollection, find_collections
 
 
 def main(argv: Sequence[str] | None = None) -> int:

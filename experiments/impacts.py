@@ -30,10 +30,10 @@ from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.model import Side, SparseEncoder, load_encoder
+from csplade_pyserini.reproduction.catalogue import find_collections
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import described, hardware
 from csplade_pyserini.reproduction.scores import ALL, evaluate
-from csplade_pyserini.reproduction.test_collections import find_collections
 
 SCALES = (10, 20, 50, 100, 200)
 CLAMP = 255

@@ -36,7 +36,7 @@ from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.model import SparseEncoder, load_encoder
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.quantization import quantize
-from csplade_pyserini.reproduction.test_collections import SAMPLE
+from csplade_pyserini.reproduction.catalogue import SAMPLE
 
 SHAPES = read_toml(Path(__file__).with_name("shapes.toml"), "shapes")
 METHODS = [method for method in QUANTIZATIONS if method != "none"]

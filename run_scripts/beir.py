@@ -17,9 +17,9 @@ from pathlib import Path
 
 from csplade_pyserini.command_line import positive, run
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections, known_collections
 from csplade_pyserini.reproduction.records import read_record
 from csplade_pyserini.reproduction.steps import folder_name
-from csplade_pyserini.reproduction.test_collections import TestCollection, find_collections, known_collections
 
 METRICS = ("nDCG@10", "R@100")
 Scores = dict[str, tuple[float, ...]]

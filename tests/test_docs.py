@@ -155,7 +155,7 @@ def run_block(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_reproductions_page_is_what_make_docs_writes(tmp_path):
-    made = run_python(ROOT / "run_scripts" / "reproductions.py", "--output", tmp_path / "reproductions.md")
+    made = run_python(ROOT / "tools" / "reproductions.py", "--output", tmp_path / "reproductions.md")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "reproductions.md").read_text() == (ROOT / "docs" / "reproductions.md").read_text(), (
         "stale: run make docs"

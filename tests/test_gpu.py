@@ -202,3 +202,15 @@ def test_without_cuda_the_real_run_says_so_and_ends(tmp_path):
     assert done.returncode == 2
     assert "torch finds no CUDA device here; --toy runs on a CPU" in done.stderr
     assert json.loads((tmp_path / "gpu.json").read_text())["parts"] == {}
+
+
+def test_the_shapes_of_a_real_run_are_those_of_real_models(monkeypatch):
+    """The toy run never loads them; a GPU's time is too dear to find a wrong name."""
+    for folder in ("experiments", "experiments/bench"):
+        monkeypatch.syspath_prepend(str(ROOT / folder))
+    from encode import SHAPES
+    from gpu_parts.scale import GPU, TOY
+
+    for scale in (GPU, TOY):
+        assert {*scale.shapes, scale.training_shape} <= set(SHAPES)
+    assert {SHAPES[name]["vocab_size"] for name in GPU.shapes} == {128_256}

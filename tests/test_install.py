@@ -73,7 +73,7 @@ def test_the_wheel_carries_hook_cards_weights_and_sample_and_no_tests(build):
         "encoders/csplade-8b.toml", "encoders/csplade-tiny.toml", "encoders/csplade-tiny/model.safetensors",
         "encoders/csplade-tiny/tokenizer.json", "sample/corpus.jsonl", "sample/topics.tsv",
         "sample/qrels.txt", "py.typed",
-        "reproduction/expected/measured.toml", "reproduction/test_collections.toml",
+        "reproduction/expected/measured.toml", "reproduction/catalogue.toml",
     ):  # fmt: skip
         assert f"csplade_pyserini/{name}" in names
     assert not [

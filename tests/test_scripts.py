@@ -46,6 +46,8 @@ RUN_BY = {
     "experiments/bench/queries.py": "test_queries_compares_batches_with_single_queries",
     "experiments/bench/startup.py": "test_startup_times_the_hook",
     "experiments/bench/train_head.py": "test_train_head_compares_both_heads",
+    "experiments/gpu.py": "tests/test_gpu.py",
+    "experiments/gpu.sh": "tests/test_gpu.py",
     "experiments/impacts.py": "test_impacts_writes_a_table_and_a_plot",
     "experiments/quantization.py": "test_quantization_writes_a_table_and_a_plot",
     "experiments/study.py": "test_study_reports_the_runs_there_are",
@@ -61,6 +63,8 @@ RUN_BY = {
     "run_scripts/train_small.sh": "test_train_small_runs_every_command",
     "tools/compat.py": "test_compat_refuses_an_unknown_version",
     "tools/find_python.sh": "test_find_python_finds_one",
+    "tools/gpu_rows.py": "tests/test_gpu.py",
+    "tools/prose.py": "test_prose_finds_what_reads_badly",
     "tools/reproductions.py": "test_reproductions_writes_the_page",
 }
 """Scripts, each with the test here or the test file elsewhere that runs it."""
@@ -106,9 +110,9 @@ def test_every_other_module_is_imported_by_a_script():
             if name in HOOKS:
                 assert name in (ROOT / HOOKS[name]).read_text(encoding="utf-8")
                 continue
-            neighbours = [file for file in module.parent.glob("*.py") if file != module]
-            imports = re.compile(rf"^ *from {module.stem} import ", re.M)
-            assert any(imports.search(file.read_text(encoding="utf-8")) for file in neighbours), name
+            others = [file for file in (ROOT / folder).rglob("*.py") if file != module]
+            imports = re.compile(rf"^ *from (\w+\.)?{module.stem} import |import .*\b{module.stem}\b", re.M)
+            assert any(imports.search(file.read_text(encoding="utf-8")) for file in others), name
 
 
 # ---------------------------------------------------------------- libraries
@@ -121,6 +125,7 @@ def libraries(folder: str) -> set[str]:
     """Libraries of other people that a folder's scripts import."""
     found: set[str] = set()
     own = {"csplade_pyserini", *(file.stem for file in (ROOT / folder).rglob("*.py"))}
+    own |= {file.parent.name for file in (ROOT / folder).rglob("*.py")}
     for file in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
@@ -696,6 +701,35 @@ def test_map_says_which_vectors_are_missing(load, teacher, tmp_path):
 
 
 # ---------------------------------------------------------------- tools
+
+
+def test_prose_finds_what_reads_badly(load, monkeypatch, capsys, tmp_path):
+    prose = load("tools/prose.py")
+    monkeypatch.setattr(prose, "ROOT", tmp_path)
+    (tmp_path / "csplade_pyserini").mkdir()
+    module = tmp_path / "csplade_pyserini" / "module.py"
+    good = '"""A module.\n\nIt has a sentence. It has another one.\n"""\n\nlimit = 1\n"""Largest number."""\n'
+    module.write_text(good * 60)
+    (tmp_path / "README.md").write_text(
+        "A page.\n\n```\n" + "code " * 40 + "\n```\n\n| " + "cell " * 40 + "|\n"
+    )
+    assert prose.main(["--numbers"]) == 0
+    assert "csplade_pyserini: 0.0 tuple assignments per 1,000 lines" in capsys.readouterr().out
+    bad = {
+        "a long docstring": '"""A ' + "very " * 30 + 'long sentence."""\n',
+        "a long comment": "# " + "words and " * 8 + "\n# " + "words and " * 8 + "\n",
+        "an inversion": 'limit = 1\n"""Of the limits the largest."""\n',
+        "a definition": "# What the limit is.\n",
+        "density": "one, other = 1, 2\nthird = 1 if one else 2\n" * 10,
+    }
+    for name, text in bad.items():
+        module.write_text(text)
+        assert prose.main([]) == 1, name
+        assert "csplade_pyserini" in capsys.readouterr().out
+    module.write_text(good)
+    (tmp_path / "README.md").write_text("A page with " + "many " * 30 + "words.\n")
+    assert prose.main([]) == 1
+    assert "README.md: 33 words" in capsys.readouterr().out
 
 
 def test_reproductions_writes_the_page(load, capsys, tmp_path):

@@ -1,6 +1,7 @@
 """The three adapters over SmolLM2-135M that ship, on the sample, which they were not trained on."""
 
 import itertools
+import os
 
 import pytest
 from programs import SAMPLE, run_python
@@ -36,6 +37,10 @@ def test_a_shipped_adapter_finds_relevant_documents(name):
 
 
 @pytest.mark.jvm
+@pytest.mark.skipif(
+    os.environ.get("CSPLADE_REPRODUCE_ALL") != "1",
+    reason="takes minutes: make reproduce-all, or CSPLADE_REPRODUCE_ALL=1",
+)
 def test_the_best_of_them_reaches_its_model_cards_score(tmp_path):
     words = ("--collection", "sample", "--encoder", "csplade-bi-smol", "--output", tmp_path)
     done = run_python("-m", "csplade_pyserini.reproduce", *words)

@@ -14,9 +14,9 @@ from pathlib import Path
 from csplade_pyserini.command_line import run
 from csplade_pyserini.files.pages import markdown_table
 from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.reproduction.catalogue import find_collections, known_collections
 from csplade_pyserini.reproduction.records import Record, read_record
 from csplade_pyserini.reproduction.score_tables import ScoreTable, read_expected
-from csplade_pyserini.reproduction.test_collections import find_collections, known_collections
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "reproductions.md"

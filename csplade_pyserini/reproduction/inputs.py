@@ -9,7 +9,7 @@ from csplade_pyserini.collections.topics import read_qrels, read_topics, write_q
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.stamps import refuse_changes, write_made_of
 from csplade_pyserini.files.tables import read_json
-from csplade_pyserini.reproduction.test_collections import TestCollection, TopicSet
+from csplade_pyserini.reproduction.catalogue import TestCollection, TopicSet
 
 CHANGED = "{place} holds the {key} {before}, not {now}: choose another --output"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from csplade_pyserini.collections.vectors import read_vectors
 from csplade_pyserini.files.pages import escaped, table, write_page
 from csplade_pyserini.impacts import Vector
+from csplade_pyserini.reproduction.catalogue import TestCollection, TopicSet
 from csplade_pyserini.reproduction.records import Record, described
 from csplade_pyserini.reproduction.score_tables import Scores, ScoreTable
 from csplade_pyserini.reproduction.steps import System, shown
-from csplade_pyserini.reproduction.test_collections import TestCollection, TopicSet
 
 READ = 20_000
 """Number of vectors in a histogram: the first ones."""

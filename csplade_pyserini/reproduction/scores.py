@@ -9,9 +9,9 @@ from typing import Any
 
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.stamps import file_hash, read_stamp, write_stamp
+from csplade_pyserini.reproduction.catalogue import TopicSet
 from csplade_pyserini.reproduction.metrics import METRICS, Metric
 from csplade_pyserini.reproduction.steps import python
-from csplade_pyserini.reproduction.test_collections import TopicSet
 
 ALL = "all"
 """Topic under which trec_eval prints the mean over all topics."""

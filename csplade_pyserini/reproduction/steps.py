@@ -16,8 +16,8 @@ from csplade_pyserini.errors import CheckError
 from csplade_pyserini.files.stamps import content_hash, is_made_of, write_made_of
 from csplade_pyserini.files.whole import whole_output
 from csplade_pyserini.lucene.stock import bm25_index_command
+from csplade_pyserini.reproduction.catalogue import TestCollection, TopicSet
 from csplade_pyserini.reproduction.inputs import Inputs
-from csplade_pyserini.reproduction.test_collections import TestCollection, TopicSet
 
 SEARCH_OPTIONS = ("--hits", "1000", "--batch-size", "32")
 TAIL_LINES = 10

@@ -26,7 +26,7 @@ from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.model import Side, Vector
 from csplade_pyserini.model.batching import TokenBudget
 from csplade_pyserini.model.encoder import SparseEncoder, build_encoder
-from csplade_pyserini.reproduction.test_collections import SAMPLE
+from csplade_pyserini.reproduction.catalogue import SAMPLE
 
 LIMIT = 1.0
 """Most percent of the time."""

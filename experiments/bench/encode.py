@@ -34,7 +34,7 @@ from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.files.tables import read_toml
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.encoder import SparseEncoder
-from csplade_pyserini.reproduction.test_collections import SAMPLE
+from csplade_pyserini.reproduction.catalogue import SAMPLE
 
 Encode = Callable[[list[str]], Sequence[dict[Any, int]]]
 LENGTH = 256

@@ -35,7 +35,7 @@ from csplade_pyserini.command_line import positive
 from csplade_pyserini.files.lines import read_lines
 from csplade_pyserini.lucene.stock import bm25_index_command
 from csplade_pyserini.model import SparseEncoder, Vector, load_encoder
-from csplade_pyserini.reproduction.test_collections import SAMPLE
+from csplade_pyserini.reproduction.catalogue import SAMPLE
 
 try:
     import psutil

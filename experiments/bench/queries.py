@@ -21,7 +21,7 @@ from csplade_pyserini.files.tables import read_toml
 from csplade_pyserini.impacts import Vector
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.encoder import SparseEncoder
-from csplade_pyserini.reproduction.test_collections import SAMPLE
+from csplade_pyserini.reproduction.catalogue import SAMPLE
 
 SHAPES = read_toml(Path(__file__).parents[1] / "shapes.toml", "shapes")
 BATCH = 32

@@ -15,7 +15,7 @@ from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.model.backbone import load_tokenizer
 from csplade_pyserini.model.encoder import SparseEncoder
 from csplade_pyserini.model.head import streamed_peaks
-from csplade_pyserini.reproduction.test_collections import SAMPLE
+from csplade_pyserini.reproduction.catalogue import SAMPLE
 
 ACTIVE = 0.01
 """Share of the terms that a text activates, about that of trained encoders."""

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from csplade_pyserini.errors import CheckError, InputError
-from csplade_pyserini.reproduction import test_collections
+from csplade_pyserini.reproduction import catalogue
 from csplade_pyserini.reproduction.inputs import Inputs
 
 
@@ -15,10 +15,10 @@ def collection(tmp_path):
     (tmp_path / "docs.jsonl").write_text('{"id": "d1", "contents": "heart"}\n')
     (tmp_path / "topics.tsv").write_text("q1\theart\nq2\tnot judged\n")
     (tmp_path / "qrels.txt").write_text("q1 0 d1 1\n")
-    topics = test_collections.TopicSet(
+    topics = catalogue.TopicSet(
         topics=str(tmp_path / "topics.tsv"), qrels=str(tmp_path / "qrels.txt"), metrics=("AP",)
     )
-    return test_collections.TestCollection(
+    return catalogue.TestCollection(
         name="set", corpus=str(tmp_path / "docs.jsonl"), topics=(topics,), documents=1
     )
 

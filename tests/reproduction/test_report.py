@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from programs import shown_by_browser
 
-from csplade_pyserini.reproduction import test_collections
+from csplade_pyserini.reproduction import catalogue
 from csplade_pyserini.reproduction.records import Record
 from csplade_pyserini.reproduction.report import write_report
 from csplade_pyserini.reproduction.score_tables import ScoreTable
@@ -44,8 +44,8 @@ def page(tmp_path) -> str:
     vectors.mkdir()
     (vectors / "shard.jsonl").write_text(VECTOR)
     name = "<script>alert(1)</script>"
-    collection = test_collections.TestCollection(
-        name="set", corpus="docs.jsonl", topics=(test_collections.TopicSet(topics="t.tsv", metrics=("AP",)),)
+    collection = catalogue.TestCollection(
+        name="set", corpus="docs.jsonl", topics=(catalogue.TopicSet(topics="t.tsv", metrics=("AP",)),)
     )
     systems = [System("BM25", tmp_path / "bm25", (), {}), System(name, tmp_path, (), {})]
     records = [record("BM25", q1=0.5, q2=0.25), record(name, q1=0.75, q2=0.125)]
@@ -81,10 +81,10 @@ def test_the_page_needs_no_network_and_runs_nothing(page):
 
 def test_a_browser_runs_nothing_of_names_and_qids(tmp_path):
     nasty = "<img/src=x/onerror=document.title='owned'>"
-    collection = test_collections.TestCollection(
+    collection = catalogue.TestCollection(
         name=nasty,
         corpus="docs.jsonl",
-        topics=(test_collections.TopicSet(topics=f"{nasty}.tsv", metrics=("AP",)),),
+        topics=(catalogue.TopicSet(topics=f"{nasty}.tsv", metrics=("AP",)),),
     )
     vectors = tmp_path / "vectors"
     vectors.mkdir()

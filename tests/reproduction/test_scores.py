@@ -5,8 +5,8 @@ import math
 import pytest
 
 from csplade_pyserini.errors import CheckError
+from csplade_pyserini.reproduction.catalogue import TopicSet
 from csplade_pyserini.reproduction.scores import ALL, evaluate
-from csplade_pyserini.reproduction.test_collections import TopicSet
 
 pytestmark = pytest.mark.jvm
 QRELS = """\

@@ -9,12 +9,12 @@ from programs import run_python
 
 from csplade_pyserini.cards import shipped_cards
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.reproduction.score_tables import differences, expected_scores, read_expected
-from csplade_pyserini.reproduction.test_collections import (
+from csplade_pyserini.reproduction.catalogue import (
     find_collections,
     known_collections,
     read_collections,
 )
+from csplade_pyserini.reproduction.score_tables import differences, expected_scores, read_expected
 
 COLLECTION = """
 [[collection]]

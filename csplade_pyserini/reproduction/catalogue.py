@@ -1,6 +1,6 @@
 """Test collections: a corpus, its sets of topics with qrels, and their metrics.
 
-test_collections.toml lists them.
+catalogue.toml lists them.
 """
 
 import functools
@@ -19,7 +19,7 @@ from csplade_pyserini.reproduction.metrics import METRICS
 SAMPLE = Path(str(resources.files("csplade_pyserini") / "sample"))
 GROUPS = {"beir": "beir-13", "beir-13": "beir-13", "cqadupstack": "cqadupstack"}
 """Groups of test collections, by the names that --collection takes for them."""
-_LIST = "test_collections.toml"
+_LIST = "catalogue.toml"
 _DEFAULT_METRICS = ("nDCG@10", "R@100")
 
 
