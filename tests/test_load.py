@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pyserini.search.lucene import LuceneImpactSearcher
 from csplade_pyserini.collections.topics import read_topics
 searcher = LuceneImpactSearcher(sys.argv[1], "csplade-tiny")
-queries = [f"{text} {number}" for number in range(int(sys.argv[3])) for text in read_topics(sys.argv[2]).values()]
+rounds = range(int(sys.argv[3]))
+queries = [f"{text} {number}" for number in rounds for text in read_topics(sys.argv[2]).values()]
 
 def one(query):
     return [(hit.docid, hit.score) for hit in searcher.search(query)]

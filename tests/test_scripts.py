@@ -729,7 +729,7 @@ def test_prose_finds_what_reads_badly(load, monkeypatch, capsys, tmp_path):
     module.write_text(good)
     (tmp_path / "README.md").write_text("A page with " + "many " * 30 + "words.\n")
     assert prose.main([]) == 1
-    assert "README.md: 33 words" in capsys.readouterr().out
+    assert "README.md: 34 words" in capsys.readouterr().out
 
 
 def test_reproductions_writes_the_page(load, capsys, tmp_path):
