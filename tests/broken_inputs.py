@@ -101,7 +101,7 @@ WRONG_VALUES: dict[str, Any] = {
     "list": [], "full list": [1, "a"], "table": {}, "full table": {"a": {"b": []}},
     "path": "../../../etc/passwd", "absolute": "/etc/passwd", "surrogate": "\ud800", "nul": "a\x00b",
 }  # fmt: skip
-"""What may stand where something else is wanted."""
+"""Values of wrong types, to put under any key."""
 
 
 def broken_values(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What goes wrong in a part of experiments/gpu.py costs that part alone, and its error is kept."""
+"""A failing part of experiments/gpu.py costs that part alone, and its error is kept."""
 
 import os
 import signal

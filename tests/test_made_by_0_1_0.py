@@ -1,8 +1,8 @@
 """Files that version 0.1.0 made are resumed, searched and explained by this one.
 
-tests/made_by_0_1_0 holds an encoder (a random Llama of 9,000 weights) and its output for twelve documents of
-the sample: vectors, index, queries, run and explanation, made on 2026-11-26 by the commit of version 0.1.0,
-and `half`, the first of two shards.
+tests/made_by_0_1_0 holds an encoder, a random Llama of 9,000 weights. Its output for twelve documents of the
+sample lies beside it: vectors, index, queries, run and explanation, and `half`, the first of two shards. They
+were made on 2026-11-26 by commit 00ba96b.
 """
 
 import json

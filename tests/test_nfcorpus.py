@@ -28,7 +28,7 @@ def data_sets(data_folder, tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def nfcorpus(data_sets, tmp_path_factory) -> Path:
-    """What the run script makes of NFCorpus's test split."""
+    """Output of the run script for NFCorpus's test split."""
     output = tmp_path_factory.mktemp("nfcorpus")
     command = (BEIR, "--encoder", "csplade-tiny", "--datasets", "nfcorpus", "--output", output)
     result = run_python(*command, **data_sets)

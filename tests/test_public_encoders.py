@@ -29,7 +29,7 @@ LION = {
     "lion-sp-8b": ("hzeng/Lion-SP-8B-llama3-marco-mntp", "meta-llama/Meta-Llama-3-8B"),
 }
 BROKEN_BASE = "/home/someone/llama-3-8b"
-"""What Lion-SP-8B's adapter_config.json names: a folder of the machine that made it."""
+"""Base in Lion-SP-8B's adapter_config.json: a folder of the machine that made it."""
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ENCODE = """
 import json, sys
@@ -97,7 +97,7 @@ def hub(tmp_path_factory, llama_tokenizer) -> Path:
 
 @pytest.fixture(scope="module")
 def encoded(hub) -> dict[str, tuple[Vectors, Vectors]]:
-    """Of each encoder, documents' and queries' vectors, by a process that sees the hub's cache alone."""
+    """Vectors of documents and queries by each encoder, from a process that sees the hub's cache alone."""
     result = run_python("-c", ENCODE, json.dumps([[*LACONIC, *LION], TEXTS]), HF_HOME=str(hub))
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)

@@ -69,7 +69,7 @@ def documents() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory) -> Path:
-    """What the stock `pyserini.encode` makes of the sample."""
+    """Collection that the stock `pyserini.encode` makes of the sample."""
     folder = tmp_path_factory.mktemp("stock") / "vectors"
     succeed(
         "-m", "pyserini.encode", "input", "--corpus", SAMPLE / "corpus.jsonl", "--fields", "text",
@@ -82,7 +82,7 @@ def collection(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(collection) -> Path:
-    """What the stock `pyserini.index.lucene` makes of that."""
+    """Index that the stock `pyserini.index.lucene` makes of it."""
     folder = collection.with_name("index")
     succeed(
         "-m", "pyserini.index.lucene", "--collection", "JsonVectorCollection", "--input", collection,

@@ -1,4 +1,4 @@
-"""What is patched in Pyserini is there, and names that are not ours reach Pyserini's own classes."""
+"""Patched symbols of Pyserini are there, and names that are not ours reach Pyserini's own classes."""
 
 import importlib
 import json

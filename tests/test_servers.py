@@ -157,7 +157,7 @@ def test_mcp_answers_a_client_that_names_an_encoder_and_goes_on_whatever_it_name
 
 @pytest.fixture(scope="module")
 def backend(config):
-    """What the servers' common backend gave; it ends in time."""
+    """Answers of the servers' common backend; it ends in time."""
     done = run_python(Path(__file__).with_name("servers_backend.py"), config, QUERY, seconds=180)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("csplade_pyserini", "run_scripts", "experiments", "tools")
+CODE = ("csplade_pyserini", "run_scripts", "experiments", "tools", "tests")
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md", "encoders/*/README.md")
 MOST_WORDS = 30
 BAD_STARTS = re.compile(r"(Of|What)\b")

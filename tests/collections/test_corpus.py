@@ -278,7 +278,7 @@ class TitledDoc(NamedTuple):
 
 
 class FakeDataSet:
-    """What this package uses of an ir_datasets data set."""
+    """The part of an ir_datasets data set that this package uses."""
 
     def __init__(self, docs=None):
         self.docs = docs

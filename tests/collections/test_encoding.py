@@ -120,7 +120,7 @@ def die() -> None:
 
 
 def encode_and_die(corpus: str, output: str, lasts: str) -> None:
-    """What the process of `test_a_killed_process...` runs."""
+    """Run in the process of `test_a_killed_process...`."""
     encoding.WINDOW = 2
     encode_corpus(job_of(Path(corpus), Path(output), WordEncoder(int(lasts), die)))
 

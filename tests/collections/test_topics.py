@@ -133,7 +133,7 @@ def test_a_bad_line_of_qrels_is_an_error_that_names_its_place(tmp_path, line):
 
 
 class FakeDataSet:
-    """What this package uses of an ir_datasets data set."""
+    """The part of an ir_datasets data set that this package uses."""
 
     def __init__(self, queries=None, qrels=None):
         self.queries, self.qrels = queries, qrels

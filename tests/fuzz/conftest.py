@@ -17,7 +17,7 @@ class Done(NamedTuple):
     error: str
     """The last line on stderr."""
     output: str
-    """What stands on stdout."""
+    """Text on stdout."""
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ for name, query in json.loads(queries.read_text()).items():
 
 @pytest.fixture(scope="module")
 def found(sample_vectors, sample_index, tmp_path_factory) -> dict[str, dict]:
-    """What became of each query, by its name."""
+    """Outcome of each query, by its name."""
     folder = tmp_path_factory.mktemp("queries")
     (folder / "queries.json").write_text(json.dumps(UNICODE))
     done = run_python(

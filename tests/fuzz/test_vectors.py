@@ -73,7 +73,7 @@ for file in sorted(Path(sys.argv[1]).iterdir()):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict[str, dict]:
-    """What became of each file, by its name."""
+    """Outcome of each file, by its name."""
     folder = tmp_path_factory.mktemp("vectors")
     (folder / "files").mkdir()
     (folder / "indexes").mkdir()

@@ -66,7 +66,7 @@ class Loss(NamedTuple):
     records: int
     """Records that are there, the broken one included."""
     stock: str
-    """What is wrong with Pyserini's index, in Python, of d(ocuments), p(ostings) and t(erms)."""
+    """Fault of Pyserini's index, in Python, of d(ocuments), p(ostings) and t(erms)."""
     ours: str
     """Our error; empty: ours keeps all."""
 
@@ -134,7 +134,7 @@ for index, words in json.loads(sys.argv[1]).items():
 
 
 def build_stock(words_by_index: dict[Path, list[str]]) -> dict[Path, dict]:
-    """What Pyserini's indexer makes, all of it in one process, which ends well."""
+    """Build indexes with Pyserini's indexer, all in one process, and count them."""
     done = run_python(
         "-c",
         BUILD_EACH,
@@ -164,7 +164,7 @@ def broken(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def stock(broken) -> dict[str, dict]:
-    """What Pyserini's indexer makes of each."""
+    """Counts of each index that Pyserini's indexer makes."""
     found = build_stock(
         {broken / "stock" / name: ["--input", str(broken / "collections" / name)] for name in LOSSES}
     )

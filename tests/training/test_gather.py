@@ -12,7 +12,7 @@ HELPERS = str(Path(__file__).parents[1])
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> tuple[dict, dict]:
-    """What one process and what two (gloo, DDP) make of the same batch."""
+    """Results of one process, and of two (gloo, DDP), on the same batch."""
     folder = tmp_path_factory.mktemp("processes")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     found = []

@@ -27,7 +27,7 @@ def ids(tokenizer, text):
 
 
 def packed(tmp_path, tokenizer, *names, card=CARD):
-    """What pack writes, as a list."""
+    """Tokens that pack writes, as a list."""
     file = tmp_path / "deep" / "tokens.uint32"
     pack(names, file, card=card, tokenizer=tokenizer)
     assert [path.name for path in file.parent.iterdir()] == ["tokens.uint32"]
