@@ -52,7 +52,7 @@ LIBRARIES = (
     "transformers.models.roberta.modeling_roberta",
     "yaml",
 )
-"""Libraries that Pyserini and this package import, but neither of the two: the hook acts while Pyserini loads.
+"""Libraries that Pyserini and this package import. Neither is among them: the hook acts while Pyserini loads.
 
 Libraries that start threads, such as onnxruntime, cannot be here: a fork has their locks, not the threads.
 Nor can ir_datasets: it reads its environment variable while it is imported.
