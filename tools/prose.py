@@ -24,7 +24,6 @@ PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/*.
 MOST_WORDS = 30
 BAD_STARTS = re.compile(r"(Of|What)\b")
 MOST_PER_THOUSAND = {"conditional expressions": 10, "tuple assignments": 4}
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[-A-Z`\"'(@*])|(?<=:)\s*\n|\n\s*\n|\n\s*- ")
 NOT_A_SENTENCE = re.compile(r"\s*(python|make|bash|git) | {8,}\S|\s*\||\s*\S.*\S {3,}\S")
 """Command lines, indented examples and rows of tables in a docstring."""

@@ -92,6 +92,10 @@ def sole_writer(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     that errors name. wait: wait for another writer instead of raising. Raises InputError if another
     process holds the lock, or if it cannot be written.
     """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {what}: {error.strerror}") from error
     held = FileLock(lock)
     try:
         _acquire(held, lock, wait)
@@ -122,10 +126,10 @@ def sole_writer(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
 
 def _acquire(held: FileLock, lock: Path, wait: bool) -> None:
     for left in reversed(range(_ATTEMPTS)):
-        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             held.acquire(timeout=_WAIT_FOREVER if wait else _DO_NOT_WAIT)
             return
         except FileNotFoundError:  # a writer that has just ended removed the folder
             if not left:
                 raise
+        lock.parent.mkdir(parents=True, exist_ok=True)

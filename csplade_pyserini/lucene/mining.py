@@ -42,7 +42,7 @@ def mine_examples(name: str, folder: Path, *, threads: int = 2) -> Path:
     prepare_java()
     index = _bm25_index(name, folder, threads)
     judged = {qid: topics[qid] for qid in qrels if qid in topics}
-    written = _write_examples(examples, index, judged, qrels, threads)
+    written = _write_examples(name, examples, index, judged, qrels, threads)
     write_stamp(stamp, made_of, output=content_hash(examples))
     sentence = f"{examples}: {written} examples of {len(judged)} judged topics"
     if written < len(judged):
@@ -80,8 +80,13 @@ def _bm25_index(name: str, folder: Path, threads: int) -> Path:
     return index
 
 
-def _write_examples(examples: Path, index: Path, judged: Topics, qrels: Qrels, threads: int) -> int:
-    """Write an example for every topic that has one, and return their number."""
+def _write_examples(
+    name: str, examples: Path, index: Path, judged: Topics, qrels: Qrels, threads: int
+) -> int:
+    """Write an example for every topic that has one, and return their number.
+
+    Raises CheckError if no topic has one.
+    """
     from pyserini.search.lucene import LuceneSearcher
 
     searcher = LuceneSearcher(str(index))
@@ -97,7 +102,7 @@ def _write_examples(examples: Path, index: Path, judged: Topics, qrels: Qrels, t
                 file.write(json.dumps(example, ensure_ascii=False) + "\n")
         if not written:
             raise CheckError(
-                f"{examples}: no topic has a relevant document in the corpus, and a hit that is not relevant"
+                f"{name}: no topic has a relevant document in the corpus, and a hit that is not relevant"
             )
     return written
 

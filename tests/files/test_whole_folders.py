@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import remove, sole_writer, whole_file, whole_folder, whole_output
 
 
@@ -136,3 +137,11 @@ def test_a_writer_that_waits_goes_on_in_one_process(tmp_path):
     with sole_writer(tmp_path / "lock", "out", wait=True):
         assert os.path.exists(tmp_path / "lock")
     assert not os.path.exists(tmp_path / "lock")
+
+
+def test_a_lock_whose_folder_cannot_be_made_blames_no_other_process(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError) as error, sole_writer(tmp_path / "file" / "lock", "out"):
+        pass
+    assert str(error.value).startswith("cannot write out: ")
+    assert "another process" not in str(error.value)
