@@ -17,6 +17,7 @@ from csplade_pyserini.files.tables import parse_table, read_toml
 Attention = Literal["causal", "bidirectional"]
 Side = Literal["query", "document"]
 Weights = Literal["folder", "hub"]
+Pool = Literal["tokens", "words"]
 
 
 class SideSettings(NamedTuple):
@@ -77,6 +78,12 @@ class EncoderCard:
     """Number of terms kept, heaviest first; 0 keeps all."""
     exclude_special_tokens: bool = False
 
+    # Tokens whose logits are left out of the maximum. The model still attends to them.
+    pool: Pool = "tokens"
+    """`words`: the first token of each word counts, not its `##` pieces (WordPiece only)."""
+    unpooled_terms: tuple[str, ...] = ()
+    """Tokens that never count, such as punctuation. A text that has no other tokens counts them all."""
+
     quantize_head: bool = False
     """Quantize the LM head too, if weights are quantized. Embeddings never are."""
 
@@ -88,7 +95,7 @@ class EncoderCard:
     def hash(self) -> str:
         """SHA-256 over the fields that change a vector (not name, summary, scores and the like)."""
         values = {key: getattr(self, key) for key in VECTOR_FIELDS}
-        fields = {key: value for key, value in values.items() if value or key not in _ADDED_LATER}
+        fields = {key: value for key, value in values.items() if value != _ADDED_LATER.get(key)}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def side(self, side: Side) -> SideSettings:
@@ -105,11 +112,13 @@ VECTOR_FIELDS = (
     "base", "base_file", "layers", "adapter", "revision", "tokenizer", "attention", "echo", "logit_scale",
     "lowercase", "add_bos", "add_eos", "query_prefix", "document_prefix", "query_max_length",
     "document_max_length", "impact_scale", "query_top_terms", "document_top_terms",
-    "exclude_special_tokens", "quantize_head",
+    "exclude_special_tokens", "quantize_head", "pool", "unpooled_terms",
 )  # fmt: skip
 """Fields of a card that change a vector."""
-_ADDED_LATER = ("layers", "lowercase", "quantize_head")
-"""Fields left out of the hash while they are off, so that older manifests keep naming the same card."""
+_ADDED_LATER = {
+    "layers": 0, "lowercase": False, "quantize_head": False, "pool": "tokens", "unpooled_terms": (),
+}  # fmt: skip
+"""Fields left out of the hash while they have these defaults: older manifests keep naming the same card."""
 
 _AT_LEAST: dict[str, float] = {
     "layers": 0,

@@ -28,7 +28,7 @@ from csplade_pyserini.model.batching import (
     usual_batch_tokens,
 )
 from csplade_pyserini.model.head import activate, peaks_and_positions, streamed_peaks
-from csplade_pyserini.model.inputs import Batch, pad, token_spans, tokenize
+from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
 from csplade_pyserini.model.states import last_hidden_states
 
 _DEFAULT_DTYPES = {"cuda": "bfloat16"}
@@ -83,6 +83,7 @@ class SparseEncoder:
         if card.exclude_special_tokens:
             self._is_term[[i for i in tokenizer.all_special_ids if i < len(self.terms)]] = False
         self._is_term = self._is_term.to(model.device)
+        self._pooled = pooled_tokens(card, tokenizer, len(self.terms))
 
     def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
         """Token ids of each text as the card says (prefix, truncation, BOS, EOS), before echo."""
@@ -209,9 +210,12 @@ class SparseEncoder:
     def _weights(self, rows: Sequence[list[int]]) -> Tensor:
         if not any(rows):
             return torch.zeros(len(rows), len(self.terms))
-        peaks = self._peaks(pad(rows, echo=self.card.echo, device=self.model.device))
+        peaks = self._peaks(self._padded(rows))
         weights = activate(peaks, self.card.logit_scale)
         return weights.mul_(self._is_term)
+
+    def _padded(self, rows: Sequence[list[int]]) -> Batch:
+        return pad(rows, echo=self.card.echo, device=self.model.device, pooled=self._pooled)
 
     def _peaks(self, batch: Batch) -> Tensor:
         return streamed_peaks(self._states(batch), batch.pool_mask, self._head.weight, bias=self._head.bias)
@@ -225,7 +229,7 @@ class SparseEncoder:
 
         With echo, only the second copy counts.
         """
-        batch = pad([row], echo=self.card.echo, device=self.model.device)
+        batch = self._padded([row])
         _, positions = peaks_and_positions(self._states(batch), batch.pool_mask, self._head.weight)
         first = (self.card.copies - 1) * len(row)
         return [position - first for position in positions[0].tolist()]

@@ -1,6 +1,6 @@
 """The streamed head: hidden states to weights, without the whole (B, L, V) logits.
 
-Letters: B batch, L length in tokens, H hidden size, V vocabulary, S columns of one slice.
+Letters: B batch, L length in tokens, P pooled tokens, H hidden size, V vocabulary, S columns of one slice.
 
 `log1p(relu(x))` grows with x. So the maximum over a text's tokens is taken on raw logits, one slice of the
 vocabulary at a time, and activated once (CSPLADE, arXiv 2504.10816, eq. 1). Extra memory is one slice of
@@ -52,8 +52,7 @@ def peaks_and_positions(
     positions = torch.empty_like(peaks, dtype=torch.int32)
     for columns, logits in _logit_slices(hidden, mask, head, slice_bytes):
         peaks[:, columns], positions[:, columns] = torch.max(logits, dim=1)
-    # A copy outside the mask counts as the mask's first position.
-    return peaks, _inside(mask).gather(1, positions.long()).int()
+    return peaks, pooled_positions(mask).gather(1, positions.long()).int()
 
 
 def trainable_peaks(
@@ -128,10 +127,15 @@ def _sparse_product(
 def _logit_slices(
     hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of the vocabulary with their logits (B, L, S). Each slice overwrites the logits before."""
-    batch, length, size = hidden.shape
+    """Slices of the vocabulary with their logits (B, P, S). Each slice overwrites the logits before.
+
+    P is the largest number of pooled tokens in a text: other tokens cost no logits.
+    """
+    positions = pooled_positions(mask)
+    batch, length = positions.shape
+    size = hidden.shape[2]
     vocabulary = head.shape[0]
-    tokens = hidden.gather(1, _inside(mask)[..., None].expand(-1, -1, size)).reshape(batch * length, size)
+    tokens = hidden.gather(1, positions[..., None].expand(-1, -1, size)).reshape(batch * length, size)
     columns = max(1, min(vocabulary, slice_bytes // max(1, batch * length * hidden.element_size())))
     buffer = hidden.new_empty(batch * length * columns)
     for start in range(0, vocabulary, columns):
@@ -151,14 +155,15 @@ def _rows(head: Any, start: int, stop: int, dtype: torch.dtype) -> Tensor:
     return rows
 
 
-def _inside(mask: Tensor) -> Tensor:
-    """Position to read for each position, (B, L): itself inside the mask, else the mask's first one.
+def pooled_positions(mask: Tensor) -> Tensor:
+    """Positions of each row's pooled tokens, (B, P), in order; P is the largest number of them in a row.
 
-    A position outside the mask so becomes a copy of one inside. The maximum stays the same, and the logits
-    need no masking pass of their own.
+    Rows with fewer repeat their first one. The maximum stays the same, and the logits need no masking pass
+    of their own. mask (B, L), bool.
     """
-    position = torch.arange(mask.shape[1], device=mask.device)
-    return torch.where(mask, position, mask.int().argmax(dim=1, keepdim=True))
+    width = max(1, int(mask.sum(dim=1).max()))
+    inside_first = mask.int().argsort(dim=1, descending=True, stable=True)[:, :width]
+    return torch.where(mask.gather(1, inside_first), inside_first, inside_first[:, :1])
 
 
 def naive_peaks(hidden: Tensor, mask: Tensor, head: Tensor, *, bias: Tensor | None = None) -> Tensor:

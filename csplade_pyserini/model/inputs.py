@@ -17,6 +17,9 @@ from csplade_pyserini.cards import EncoderCard, Side
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.lines import lone_surrogates
 
+CONTINUATION = "##"
+"""Start of a WordPiece token that goes on with a word."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -27,7 +30,7 @@ class Batch:
     attention_mask: Tensor
     """(B, L) 1 at tokens, 0 at padding."""
     pool_mask: Tensor
-    """(B, L) True where logits count: at every token, or with echo at those of the second copy."""
+    """(B, L) True where logits count: at every pooled token, or with echo at those of the second copy."""
 
 
 def tokenize(
@@ -71,10 +74,17 @@ def token_spans(
     return read, [(0, 0)] * card.add_bos + inner + [(last, last)] * card.add_eos
 
 
-def pad(rows: Sequence[list[int]], *, echo: bool, device: torch.device, pad_id: int = 0) -> Batch:
+def pad(
+    rows: Sequence[list[int]],
+    *,
+    echo: bool,
+    device: torch.device,
+    pad_id: int = 0,
+    pooled: Tensor | None = None,
+) -> Batch:
     """Make one batch of rows of token ids, padded on the right.
 
-    pad_id: any valid id; the model never sees it.
+    pad_id: any valid id; the model never sees it. pooled: as pooled_tokens makes it.
     """
     copies = 1 + echo
     lengths = torch.tensor([len(row) for row in rows])
@@ -85,7 +95,36 @@ def pad(rows: Sequence[list[int]], *, echo: bool, device: torch.device, pad_id: 
     position = torch.arange(width)
     attention_mask = position < copies * lengths[:, None]
     pool_mask = attention_mask & (position >= (copies - 1) * lengths[:, None])
+    if pooled is not None:
+        chosen = pool_mask & pooled[ids]
+        pool_mask = torch.where(chosen.any(dim=1, keepdim=True), chosen, pool_mask)
     return Batch(ids.to(device), attention_mask.long().to(device), pool_mask.to(device))
+
+
+def pooled_tokens(card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor | None:
+    """(V,) True at token ids whose logits count; None if all do, as in the paper.
+
+    Raises InputError on an unpooled term that the tokenizer does not have, and on `pool = "words"` for a
+    tokenizer without word pieces.
+    """
+    if card.pool == "tokens" and not card.unpooled_terms:
+        return None
+    token_ids = tokenizer.get_vocab()
+    pooled = torch.ones(vocabulary, dtype=torch.bool)
+    for term in card.unpooled_terms:
+        if term not in token_ids:
+            raise InputError(
+                f"card {card.name}: unpooled_terms has {term!r}; its tokenizer has no such token"
+            )
+        pooled[token_ids[term]] = False
+    if card.pool == "words":
+        pieces = [token_id for term, token_id in token_ids.items() if term.startswith(CONTINUATION)]
+        if not pieces:
+            raise InputError(
+                f"card {card.name}: pool is 'words', but its tokenizer has no {CONTINUATION} pieces"
+            )
+        pooled[pieces] = False
+    return pooled
 
 
 def _as_read(text: str, side: Side, card: EncoderCard) -> str:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from csplade_pyserini.cards import EncoderCard, Side
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.head import activate, trainable_peaks
-from csplade_pyserini.model.inputs import pad, tokenize
+from csplade_pyserini.model.inputs import pad, pooled_tokens, tokenize
 from csplade_pyserini.model.states import last_hidden_states
 from csplade_pyserini.training import losses
 from csplade_pyserini.training.checkpoints import Student, load_student
@@ -173,6 +173,7 @@ class ContrastCollator:
         self.card = card
         self.tokenizer = tokenizer
         self.teachers = teachers
+        self._pooled = pooled_tokens(card, tokenizer, len(tokenizer))
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, dict[str, Tensor]]:
         """Make the batches {"queries": ..., "passages": ...}.
@@ -190,7 +191,7 @@ class ContrastCollator:
 
     def _batch(self, texts: Sequence[str], ids: Sequence[str], side: Side) -> dict[str, Tensor]:
         rows = tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
-        batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"))
+        batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"), pooled=self._pooled)
         tensors = {"ids": batch.ids, "attention_mask": batch.attention_mask, "pool_mask": batch.pool_mask}
         tensors["keys"] = torch.tensor([key(name) for name in ids])
         if side in self.teachers:

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from csplade_pyserini.model.head import activate, naive_peaks, streamed_peaks, trainable_peaks
+from csplade_pyserini.model.head import (
+    activate,
+    naive_peaks,
+    peaks_and_positions,
+    pooled_positions,
+    streamed_peaks,
+    trainable_peaks,
+)
 
 B, L, H, V = 5, 7, 16, 301
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
@@ -55,6 +62,32 @@ def test_a_mask_in_the_middle_is_respected():
     torch.testing.assert_close(streamed_peaks(hidden, mask, head), (hidden[:, 3:5] @ head.T).amax(dim=1))
 
 
+def scattered_mask():
+    """Rows with 1, 2, 3, 4 and 7 pooled tokens, in no order."""
+    mask = torch.zeros(B, L, dtype=torch.bool)
+    for row, count in enumerate((1, 2, 3, 4, 7)):
+        mask[row, torch.randperm(L, generator=torch.Generator().manual_seed(row))[:count]] = True
+    return mask
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 2**30])
+def test_a_mask_with_gaps_is_respected(slice_bytes):
+    hidden, _, head = random_case()
+    mask = scattered_mask()
+    peaks, positions = peaks_and_positions(hidden, mask, head, slice_bytes=slice_bytes)
+    torch.testing.assert_close(peaks, naive_peaks(hidden, mask, head))
+    assert torch.equal(positions, (hidden @ head.T).masked_fill(~mask[..., None], -torch.inf).argmax(dim=1))
+
+
+def test_pooled_positions_are_those_of_the_mask_and_no_wider_than_needed():
+    mask = scattered_mask()[:4]
+    positions = pooled_positions(mask)
+    assert positions.shape == (4, 4)
+    for row, found in zip(mask, positions.tolist(), strict=True):
+        wanted = row.nonzero().flatten().tolist()
+        assert found == wanted + [wanted[0]] * (4 - len(wanted))
+
+
 def test_a_row_without_tokens_has_zero_weights():
     hidden, mask, head = random_case()
     mask[2] = False
@@ -91,6 +124,19 @@ def test_the_gradient_is_autograds_of_the_naive_head(side, share, slice_bytes):
     torch.testing.assert_close(peaks, naive)
     for ours, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_the_gradient_is_autograds_for_a_mask_with_gaps():
+    mask = scattered_mask()
+    gradients = []
+    for peaks in (trainable_peaks, naive_peaks):
+        hidden, _, head = random_case()
+        hidden.requires_grad_()
+        head.requires_grad_()
+        activate(peaks(hidden, mask, head)).square().sum().backward()
+        gradients.append((hidden.grad, head.grad))
+    for ours, naive in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, naive)
 
 
 def test_the_gradient_passes_the_numerical_check():

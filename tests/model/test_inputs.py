@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from transformers import BertTokenizer
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model.inputs import pad, tokenize
+from csplade_pyserini.model.inputs import pad, pooled_tokens, tokenize
 
 TEXT = "potassium in bananas"
 CPU = torch.device("cpu")
@@ -88,3 +89,49 @@ def test_echo_repeats_the_unpadded_tokens_and_pools_the_second_copy():
     assert batch.ids.tolist() == [[4, 5, 6, 4, 5, 6], [7, 7, 0, 0, 0, 0], [0] * 6]
     assert batch.attention_mask.tolist() == [[1] * 6, [1, 1, 0, 0, 0, 0], [0] * 6]
     assert batch.pool_mask.int().tolist() == [[0, 0, 0, 1, 1, 1], [0, 1, 0, 0, 0, 0], [0] * 6]
+
+
+@pytest.fixture(scope="module")
+def word_tokenizer():
+    vocabulary = ["[UNK]", "[PAD]", "the", "heart", "##beat", "##s", ".", "of"]
+    return BertTokenizer(vocab={token: number for number, token in enumerate(vocabulary)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "wanted"),
+    [
+        ({}, "the heartbeats .", [1, 1, 1, 1, 1]),
+        ({"pool": "words"}, "the heartbeats .", [1, 1, 0, 0, 1]),
+        ({"unpooled_terms": ("the", ".")}, "the heartbeats .", [0, 1, 1, 1, 0]),
+        ({"pool": "words", "unpooled_terms": ("the", ".")}, "the heartbeats .", [0, 1, 0, 0, 0]),
+        ({"unpooled_terms": ("the", "of")}, "of the", [1, 1]),  # nothing else is there
+    ],
+)
+@pytest.mark.parametrize("echo", [False, True])
+def test_unpooled_tokens_stay_but_do_not_count(word_tokenizer, settings, text, wanted, echo):
+    card = EncoderCard(name="x", **settings)
+    rows = tokenize([text], side="document", card=card, tokenizer=word_tokenizer)
+    pooled = pooled_tokens(card, word_tokenizer, len(word_tokenizer))
+    batch = pad(rows, echo=echo, device=CPU, pooled=pooled)
+    before = [0] * len(wanted) * echo
+    assert batch.pool_mask.int().tolist() == [before + wanted]
+    assert batch.attention_mask.tolist() == [[1] * len(wanted) * (1 + echo)]
+
+
+def test_one_text_of_stop_words_does_not_change_its_neighbours(word_tokenizer):
+    card = EncoderCard(name="x", unpooled_terms=("the", "of"))
+    rows = tokenize(["of the", "the heart"], side="document", card=card, tokenizer=word_tokenizer)
+    pooled = pooled_tokens(card, word_tokenizer, len(word_tokenizer))
+    assert pad(rows, echo=False, device=CPU, pooled=pooled).pool_mask.tolist() == [
+        [True, True],
+        [False, True],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"unpooled_terms": ("hart",)}, "no such token"), ({"pool": "words"}, "no ## pieces")],
+)
+def test_pooling_that_the_tokenizer_cannot_do_is_an_error(byte_tokenizer, settings, words):
+    with pytest.raises(InputError, match=words):
+        pooled_tokens(EncoderCard(name="x", **settings), byte_tokenizer, len(byte_tokenizer))
