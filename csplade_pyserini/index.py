@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             optimize=args.optimize,
             store_raw=args.store_raw,
             stock=args.stock,
+            without_manifest=args.without_manifest,
         )
     )
     print(
@@ -61,6 +62,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--stock", action="store_true", help="build it with Pyserini's own command, from repeated words"
+    )
+    parser.add_argument(
+        "--without-manifest",
+        action="store_true",
+        help="index files that `encode` wrote although their manifest is lost: their encoder is then unknown",
     )
     return parser.parse_args(argv)
 

@@ -30,6 +30,7 @@ from csplade_pyserini.collections.manifests import (
 )
 from csplade_pyserini.collections.shards import (
     Progress,
+    comparable,
     docids_file,
     lock_file,
     merge_shards,
@@ -44,7 +45,7 @@ from csplade_pyserini.collections.shards import (
 from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.stamps import file_hash, refuse_changes
-from csplade_pyserini.files.whole import sole_writer, whole_file
+from csplade_pyserini.files.whole import WORK_NAME, check_moving, real_path, sole_writer, whole_file
 
 if TYPE_CHECKING:  # torch only once there is something to encode
     from csplade_pyserini.model import SparseEncoder
@@ -73,7 +74,7 @@ class EncodingJob:
     """The card with the command's own lengths and top terms."""
     load_encoder: Callable[[], "SparseEncoder"]
     arguments: dict[str, Any]
-    """Arguments that change the output; they have to be the same when resumed."""
+    """Arguments that change the output; they have to be the same when resumed, a corpus's path aside."""
     shard_id: int = 0
     shard_num: int = 1
     batch_tokens: int | str | None = None
@@ -123,6 +124,7 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
     with sole_writer(lock_file(job.output, *job.shard), str(job.output)):
         if manifest_path(job.output).is_file():  # another process has written it meanwhile
             return _already_whole(job, extent)
+        check_moving(partial_folder(job.output), job.output)
         _encode_missing(job, extent, _finished_files(job, extent))
         return _complete(job)
 
@@ -130,8 +132,9 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
 def _already_whole(job: EncodingJob, extent: Extent) -> CollectionManifest:
     manifest = read_collection_manifest(job.output)
     place = manifest_path(job.output)
-    refuse_changes({"encoder": manifest.encoder, **manifest.arguments}, job.made_with, place, CHANGED)
     digests = manifest.arguments.get("digests") or [None] * job.shard_num
+    now = comparable(job.made_with, is_same_corpus=digests == [extent.digest])
+    refuse_changes({"encoder": manifest.encoder, **manifest.arguments}, now, place, CHANGED)
     refuse_changes({"corpus digest": digests[job.shard_id]}, {"corpus digest": extent.digest}, place, CHANGED)
     verify_files(job.output, manifest)
     rmtree(partial_folder(job.output), ignore_errors=True)  # a stop right after the manifest leaves it
@@ -145,7 +148,7 @@ def _refuse_foreign_output(job: EncodingJob) -> None:
         return
     if not job.output.is_dir():
         raise InputError(f"cannot write {job.output}: it is a file")
-    names = [file.name for file in job.output.iterdir()]
+    names = [file.name for file in job.output.iterdir() if file.name != WORK_NAME]
     if names and not partial_folder(job.output).is_dir():
         raise InputError(
             f"{job.output} is not empty and has no manifest: choose another --output, or remove it"
@@ -160,7 +163,9 @@ def _refuse_foreign_output(job: EncodingJob) -> None:
 def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, VectorFile]:
     """Find the files of this shard that are whole and unchanged, by name."""
     for file in progress_files(job.output):
-        refuse_changes(read_progress(file).made_with, job.made_with, file, CHANGED)
+        other = read_progress(file)
+        is_same = job.shard_num == 1 and other.digest == extent.digest
+        refuse_changes(other.made_with, comparable(job.made_with, is_same_corpus=is_same), file, CHANGED)
     own_file = progress_file(job.output, *job.shard)
     if not own_file.is_file():
         return {}
@@ -268,7 +273,7 @@ def _encode_file(
         impacts=impacts,
         sha256=file_hash(partial),
     )
-    job.output.mkdir(exist_ok=True)
+    real_path(job.output).mkdir(exist_ok=True)  # a link may name a folder that is not there yet
     partial.replace(job.output / name)
     return written
 

@@ -18,7 +18,7 @@ from typing import Any
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.stamps import file_hash
 from csplade_pyserini.files.tables import parse_table, read_json
-from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.files.whole import WORK_NAME, real_path, whole_file
 
 FORMAT = 1
 VERSIONS_OF = ("csplade_pyserini", "pyserini", "torch", "transformers", "peft")
@@ -108,9 +108,18 @@ Manifest = CollectionManifest | IndexManifest | QueriesManifest
 
 
 def manifest_path(path: Path) -> Path:
-    """Path of the manifest beside a directory or file."""
-    if path.name in ("", ".."):
-        path = path.resolve()
+    """Path of the manifest beside a directory or file, behind all links.
+
+    Beside the link itself only if a manifest lies there and none behind it: older versions wrote it there.
+    """
+    real = _beside(real_path(path))
+    at_link = _beside(path if path.name not in ("", "..") else Path(os.path.abspath(path)))
+    if at_link.is_file() and not real.is_file():
+        return at_link
+    return real
+
+
+def _beside(path: Path) -> Path:
     return path.parent / f"{path.name}.manifest.json"
 
 
@@ -216,7 +225,7 @@ def verify_files(directory: Path, manifest: CollectionManifest) -> None:
     wanted = {file.file for file in manifest.files}
     there = set()
     if directory.is_dir():
-        there = {file.name for file in directory.iterdir()}
+        there = {file.name for file in directory.iterdir()} - {WORK_NAME}
     if there != wanted:
         missing = sorted(wanted - there) or "nothing"
         extra = sorted(there - wanted) or "nothing"
