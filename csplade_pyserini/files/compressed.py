@@ -13,7 +13,9 @@ from csplade_pyserini.errors import InputError
 
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError)
 """Errors of a file that is damaged, cut off or not UTF-8."""
-ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
+ARCHIVES = (
+    ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar",
+)  # fmt: skip
 """Endings of files that hold other files."""
 OTHER_COMPRESSIONS = (".br", ".lz", ".lz4", ".lzo", ".snappy", ".sz", ".z")
 """Endings of compressed files that nothing here reads."""
@@ -33,7 +35,7 @@ _FIRST_BYTES = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-_MOST_FIRST_BYTES = max(map(len, _FIRST_BYTES))
+MOST_FIRST_BYTES = max(map(len, _FIRST_BYTES))
 _BLOCK_BYTES = 1 << 20
 _LONGEST_WINDOW = 31
 """Power of two of the window that `zstd --long=31` asks for."""
@@ -68,9 +70,10 @@ def open_bytes(file: Path) -> IO[bytes]:
     if compression := compression_of(file):
         if file.is_file() and not file.stat().st_size:
             raise EOFError(f"it has no byte, so it is no {compression} file")  # gzip reads it as empty
-        return _OPENERS[compression](file)
+        opened: IO[bytes] = _OPENERS[compression](file)
+        return opened
     plain = file.open("rb")
-    kind = kind_of(plain.peek(_MOST_FIRST_BYTES))
+    kind = kind_of(plain.peek(MOST_FIRST_BYTES))
     if kind:
         plain.close()
         raise InputError(f"{file}:1: cannot be read: {_complaint(kind)}")
@@ -84,7 +87,7 @@ def _complaint(kind: str) -> str:
 
 
 class _ZstdFile(io.RawIOBase):
-    """A zstd file, decompressed. Raises EOFError if it is cut off; zstandard's own reader would not say so."""
+    """A zstd file, decompressed. Raises EOFError if it is cut off, which zstandard's own reader hides."""
 
     def __init__(self, file: Path, new_frame: Callable[[], Any], error: type[Exception]) -> None:
         self._source = file.open("rb")
@@ -150,23 +153,11 @@ def _open_zstandard(file: Path) -> IO[bytes]:
     return io.BufferedReader(raw, _BLOCK_BYTES)
 
 
-def _open_gzip(file: Path) -> IO[bytes]:
-    return gzip.open(file, "rb")
-
-
-def _open_bzip2(file: Path) -> IO[bytes]:
-    return bz2.open(file, "rb")
-
-
-def _open_lzma(file: Path) -> IO[bytes]:
-    return lzma.open(file, "rb")
-
-
-_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {
-    ".gz": _open_gzip,
-    ".bz2": _open_bzip2,
-    ".xz": _open_lzma,
-    ".lzma": _open_lzma,
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".lzma": lzma.open,
     ".zst": _open_zstd,
 }
 COMPRESSIONS = tuple(_OPENERS)

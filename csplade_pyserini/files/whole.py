@@ -36,7 +36,7 @@ def whole_file(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
     Raises InputError if it cannot be written (read-only folder, full disk).
     """
     real = real_path(path)
-    is_stream = real.exists() and not real.is_file() and not real.is_dir()
+    is_stream = os.path.exists(real) and not os.path.isfile(real) and not os.path.isdir(real)
     partial = real if is_stream else real.with_name(f".{real.name}.{os.getpid()}.partial")
     text = _TEXT if mode == "w" else {}
     try:

@@ -105,7 +105,8 @@ def build_index(job: IndexJob) -> IndexManifest:
         check_moving(job.partial, job.index)
         if manifest is None:
             print(
-                f"{job.collection} has no manifest: its encoder is unknown, so any encoder may search {job.index}",
+                f"{job.collection} has no manifest: its encoder is unknown, "
+                f"so any encoder may search {job.index}",
                 file=sys.stderr,
             )
         return _build(job, identity, manifest)
