@@ -21,20 +21,20 @@ OTHER_COMPRESSIONS = (".br", ".lz", ".lz4", ".lzo", ".snappy", ".sz", ".z")
 """Endings of compressed files that nothing here reads."""
 _FIRST_BYTES = {
     b"\x1f\x8b": ".gz",
-    b"BZh": ".bz2",
     b"\xfd7zXZ\x00": ".xz",
     b"\x28\xb5\x2f\xfd": ".zst",
     b"PK\x03\x04": ".zip",
     b"7z\xbc\xaf\x27\x1c": ".7z",
-    b"Rar!": ".rar",
+    b"Rar!\x1a\x07": ".rar",
     b"\x04\x22\x4d\x18": ".lz4",
     b"\x1f\x9d": ".z",
     b"\xff\x06\x00\x00sNaPpY": ".snappy",
-    b"PAR1": ".parquet",
-    b"ARROW1": ".arrow",
+    b"PAR1\x15": ".parquet",
+    b"ARROW1\x00\x00": ".arrow",
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+_FIRST_BYTES |= {f"BZh{level}1AY&SY".encode(): ".bz2" for level in range(1, 10)}
 MOST_FIRST_BYTES = max(map(len, _FIRST_BYTES))
 _BLOCK_BYTES = 1 << 20
 _LONGEST_WINDOW = 31

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from csplade_pyserini.cards import is_ours
+from csplade_pyserini.collections.manifests import manifest_path
 from csplade_pyserini.registration import manifests
 from csplade_pyserini.registration.patches import after_loading
 from csplade_pyserini.registration.programs import program, say
@@ -24,7 +25,7 @@ def names_ours() -> bool:
 
 def is_our_query_file(name: str) -> bool:
     """Whether a name is a query file that `encode_queries` wrote."""
-    return name.endswith(".jsonl") and Path(f"{name}.manifest.json").is_file()
+    return name.endswith(".jsonl") and manifest_path(Path(name)).is_file()
 
 
 @after_loading("pyserini")
@@ -47,7 +48,7 @@ def _adapt_encode() -> None:
     encoder = _option(sys.argv, "--encoder")
     folder = _option(sys.argv, "--embeddings")
     if encoder and folder and is_ours(encoder) and "--to-faiss" not in sys.argv:
-        manifests.stamp_at_exit(Path(folder), lambda: manifests.stamp_collection(encoder, Path(folder)))
+        manifests.stamp_collection_at_exit(encoder, Path(folder))
 
 
 def _adapt_index() -> None:
@@ -55,6 +56,7 @@ def _adapt_index() -> None:
     collection = _option(words, "-input")
     index = _option(words, "-index")
     if collection and index:
+        manifests.refuse_unfinished(Path(collection), only_ours=True)
         manifests.stamp_at_exit(Path(index), lambda: manifests.stamp_index(Path(collection), Path(index)))
 
 
@@ -79,6 +81,7 @@ def keep_impacts(argv: list[str]) -> list[str]:
     name = _option(argv, "--encoder")
     if not name or not is_ours(name):
         return argv
+    _named_ours.append(name)
     for option in ("--weight-range", "--quant-range"):
         value = _option(argv, option)
         if value not in (None, "1"):

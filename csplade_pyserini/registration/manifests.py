@@ -7,6 +7,7 @@ import atexit
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from csplade_pyserini.cards import card_table, find_checkpoint
@@ -20,9 +21,20 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
+from csplade_pyserini.collections.unfinished import refuse_unfinished, stock_mark
 from csplade_pyserini.collections.vectors import describe_file
+from csplade_pyserini.files.stamps import write_made_of
+from csplade_pyserini.files.whole import WORK_NAME
 from csplade_pyserini.lucene.stock import count_documents, size_in_bytes
 from csplade_pyserini.registration.programs import say
+
+__all__ = [
+    "refuse_unfinished",
+    "stamp_at_exit",
+    "stamp_collection",
+    "stamp_collection_at_exit",
+    "stamp_index",
+]
 
 
 def stamp_at_exit(output: Path, write: Callable[[], str]) -> None:
@@ -47,6 +59,35 @@ def stamp_at_exit(output: Path, write: Callable[[], str]) -> None:
     atexit.register(stamp)
 
 
+def stamp_collection_at_exit(encoder: str, collection: Path) -> None:
+    """Mark a directory as unfinished while `pyserini.encode` fills it; write its manifest once it has ended well.
+
+    A stopped program leaves a collection that looks whole: only the mark tells. It goes with the manifest, and
+    if the program has written nothing.
+    """
+    mark = stock_mark(collection)
+    before = _files(collection)
+    had_mark = mark.is_file()
+    write_made_of(mark, {"command": sys.argv, "encoder": encoder})
+
+    def remove_mark() -> None:
+        mark.unlink(missing_ok=True)
+        with suppress(OSError):
+            mark.parent.rmdir()  # only if nothing else is in it
+
+    def write() -> str:
+        warning = stamp_collection(encoder, collection)
+        remove_mark()
+        return warning
+
+    def clean() -> None:
+        if not had_mark and _files(collection) == before:
+            remove_mark()
+
+    atexit.register(clean)
+    stamp_at_exit(collection, write)
+
+
 def stamp_collection(encoder: str, collection: Path) -> str:
     """Write the manifest of a directory that `pyserini.encode` has just filled; no warning.
 
@@ -58,7 +99,7 @@ def stamp_collection(encoder: str, collection: Path) -> str:
         card=card_table(checkpoint.stored_card),
         arguments={"command": sys.argv},
         versions=versions(),
-        files=tuple(describe_file(file) for file in sorted(collection.iterdir())),
+        files=tuple(describe_file(file) for file in sorted(collection.iterdir()) if file.name != WORK_NAME),
     )
     write_manifest(manifest, collection)
     return ""
@@ -97,6 +138,8 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
     if folder.is_dir():
         with os.scandir(folder) as entries:
             for entry in entries:
+                if entry.name == WORK_NAME:
+                    continue
                 status = entry.stat()
                 found[entry.name] = (status.st_ino, status.st_size, status.st_mtime_ns)
     return found

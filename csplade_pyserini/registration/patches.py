@@ -99,5 +99,6 @@ def _replace(module: ModuleType, symbol: str, ours: Function) -> None:
     def replacement(*args: Any, **kwargs: Any) -> Any:
         return ours(stock, *args, **kwargs)
 
-    is_static = isinstance(inspect.getattr_static(owner, name), staticmethod)
+    # A class method that was looked up has its class already.
+    is_static = isinstance(inspect.getattr_static(owner, name), staticmethod | classmethod)
     setattr(owner, name, staticmethod(replacement) if is_static else replacement)
