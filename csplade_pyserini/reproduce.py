@@ -10,12 +10,12 @@ Exit code 1: a step failed, or a score is not the expected one.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from csplade_pyserini.cards import Checkpoint, find_card, find_checkpoint
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
-from csplade_pyserini.errors import CheckError
+from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections
 from csplade_pyserini.reproduction.inputs import Inputs
@@ -115,7 +115,7 @@ def reproduce(
     inputs.write(collection)
     records = [run_system(system, collection, inputs) for system in systems]
     report = inputs.folder / f"report.{folder_name(args.encoder)}.html"
-    write_report(report, collection, systems, records, expected)
+    write_or_keep(report, lambda: write_report(report, collection, systems, records, expected))
     print_table(collection, records)
     failed = check(collection, records, expected)
     if args.show_topics:
@@ -160,8 +160,21 @@ def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Re
             print(f"$ {shown(command)}", file=sys.stderr)
         evaluated[key] = evaluate(qrels, system.run(key), topics)
     record = make_record(system, collection.name, evaluated, seconds)
-    write_record(record, system.folder)
+    write_or_keep(system.folder / RECORD, lambda: write_record(record, system.folder))
     return record
+
+
+def write_or_keep(file: Path, write: Callable[[], None]) -> None:
+    """Write a file; in a folder that cannot be written, keep the one that is there, and say so.
+
+    Whoever verifies a finished run may have no right to change it. Raises InputError if there is none.
+    """
+    try:
+        write()
+    except InputError as error:
+        if not file.is_file():
+            raise
+        print(f"{error}; {file} is kept as it is", file=sys.stderr)
 
 
 def run_steps(system: System) -> dict[str, float]:

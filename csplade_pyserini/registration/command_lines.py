@@ -10,6 +10,7 @@ from types import ModuleType
 
 from csplade_pyserini.cards import is_ours
 from csplade_pyserini.collections.manifests import manifest_path
+from csplade_pyserini.collections.unfinished import refuse_unfinished
 from csplade_pyserini.registration import manifests
 from csplade_pyserini.registration.patches import after_loading
 from csplade_pyserini.registration.programs import program, say
@@ -56,7 +57,7 @@ def _adapt_index() -> None:
     collection = _option(words, "-input")
     index = _option(words, "-index")
     if collection and index:
-        manifests.refuse_unfinished(Path(collection), only_ours=True)
+        refuse_unfinished(Path(collection), only_ours=True)
         manifests.stamp_at_exit(Path(index), lambda: manifests.stamp_index(Path(collection), Path(index)))
 
 

@@ -88,7 +88,8 @@ class PyseriniDocumentEncoder:
         """Encode a batch. A document without any term gets the reserved one: Lucene would drop it."""
         self._say_length(max_length)
         if titles is not None:
-            texts = [" ".join(filter(None, pair)) for pair in zip(titles, texts, strict=True)]
+            pairs = zip(titles, texts, strict=True)
+            texts = [" ".join(filter(None, map(str.strip, pair))) for pair in pairs]
         vectors = self._encoder.encode_documents(texts)
         return [vector or {self._encoder.empty_term: 1} for vector in vectors]
 

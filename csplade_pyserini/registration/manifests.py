@@ -21,20 +21,12 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
-from csplade_pyserini.collections.unfinished import refuse_unfinished, stock_mark
+from csplade_pyserini.collections.unfinished import stock_mark
 from csplade_pyserini.collections.vectors import describe_file
 from csplade_pyserini.files.stamps import write_made_of
 from csplade_pyserini.files.whole import WORK_NAME
 from csplade_pyserini.lucene.stock import count_documents, size_in_bytes
 from csplade_pyserini.registration.programs import say
-
-__all__ = [
-    "refuse_unfinished",
-    "stamp_at_exit",
-    "stamp_collection",
-    "stamp_collection_at_exit",
-    "stamp_index",
-]
 
 
 def stamp_at_exit(output: Path, write: Callable[[], str]) -> None:
@@ -60,10 +52,10 @@ def stamp_at_exit(output: Path, write: Callable[[], str]) -> None:
 
 
 def stamp_collection_at_exit(encoder: str, collection: Path) -> None:
-    """Mark a directory as unfinished while `pyserini.encode` fills it; write its manifest once it has ended well.
+    """Mark a directory as unfinished while `pyserini.encode` fills it; write its manifest at a good end.
 
-    A stopped program leaves a collection that looks whole: only the mark tells. It goes with the manifest, and
-    if the program has written nothing.
+    A stopped program leaves a collection that looks whole: only the mark tells. The mark goes when the
+    manifest is there, and if the program has written nothing.
     """
     mark = stock_mark(collection)
     before = _files(collection)
