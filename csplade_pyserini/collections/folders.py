@@ -36,6 +36,8 @@ def document_files(folder: Path) -> tuple[Path, ...]:
     for file in _files_below(folder):
         if _is_hidden(file, folder) or (is_beir and _goes_with_beir(file, folder)):
             left_out.append(file)
+        elif not file.is_file():  # a broken link
+            unread.append(file)
         elif is_jsonl(file.name) and not file.name.lower().startswith(QUERY_NAMES):
             documents.append(file)
         elif _looks_like_data(file):

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.files.notes import say_once
 from csplade_pyserini.files.stamps import file_hash
 from csplade_pyserini.files.tables import parse_table, read_json
-from csplade_pyserini.files.whole import WORK_NAME, real_path, whole_file
+from csplade_pyserini.files.whole import WORK_NAME, is_mount_point, real_path, whole_file
 
 FORMAT = 1
 VERSIONS_OF = ("csplade_pyserini", "pyserini", "torch", "transformers", "peft")
@@ -125,6 +126,8 @@ def _beside(path: Path) -> Path:
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write the manifest that belongs to the directory or file `path`."""
+    if is_mount_point(real_path(path)):
+        say_once(f"{path} is a mount point: its manifest, {manifest_path(path)}, is on another file system")
     with whole_file(manifest_path(path)) as file:
         json.dump(_table(manifest), file, indent=1, ensure_ascii=False)
         file.write("\n")

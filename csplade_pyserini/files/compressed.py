@@ -86,17 +86,22 @@ def _complaint(kind: str) -> str:
     return f"by its first bytes it is {kind}; wanted UTF-8 text, plain or as {', '.join(_OPENERS)}"
 
 
-class _ZstdFile(io.RawIOBase):
-    """A zstd file, decompressed. Raises EOFError if it is cut off, which zstandard's own reader hides."""
+class _Frames(io.RawIOBase):
+    """A file of compressed frames, decompressed.
+
+    Raises EOFError if it is cut off, and OSError on what is no frame: the libraries' own files leave such
+    ends out without a word.
+    """
 
     def __init__(self, file: Path, new_frame: Callable[[], Any], error: type[Exception]) -> None:
+        """new_frame: makes a decompressor (decompress, eof, unused_data); error: what it raises."""
         self._source = file.open("rb")
         self._new_frame = new_frame
         self._error = error
         self._frame = new_frame()
         self._is_inside = False
         self._compressed = b""
-        self._ready = b""
+        self._ready = memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -116,11 +121,13 @@ class _ZstdFile(io.RawIOBase):
         return size
 
     def _decompress(self, chunk: bytes) -> None:
+        if not self._is_inside:
+            chunk = chunk.lstrip(b"\0")  # padding between the frames of an .xz file
         try:
-            self._ready = self._frame.decompress(chunk)
+            self._ready = memoryview(self._frame.decompress(chunk))
         except self._error as error:
             raise OSError(str(error)) from error
-        self._is_inside = not self._frame.eof
+        self._is_inside = bool(chunk) and not self._frame.eof
         if self._frame.eof:
             self._compressed = self._frame.unused_data
             self._frame = self._new_frame()
@@ -130,17 +137,25 @@ class _ZstdFile(io.RawIOBase):
         super().close()
 
 
-def _open_zstd(file: Path) -> IO[bytes]:
+def _open_bzip2(file: Path) -> io.BufferedReader:
+    return io.BufferedReader(_Frames(file, bz2.BZ2Decompressor, OSError), _BLOCK_BYTES)
+
+
+def _open_xz(file: Path) -> io.BufferedReader:
+    return io.BufferedReader(_Frames(file, lzma.LZMADecompressor, lzma.LZMAError), _BLOCK_BYTES)
+
+
+def _open_zstd(file: Path) -> io.BufferedReader:
     try:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # since Python 3.14
     except ImportError:
         return _open_zstandard(file)
     options = {zstd.DecompressionParameter.window_log_max: _LONGEST_WINDOW}
-    raw = _ZstdFile(file, lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError)
-    return io.BufferedReader(raw, _BLOCK_BYTES)
+    frames = _Frames(file, lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError)
+    return io.BufferedReader(frames, _BLOCK_BYTES)
 
 
-def _open_zstandard(file: Path) -> IO[bytes]:
+def _open_zstandard(file: Path) -> io.BufferedReader:
     try:
         import zstandard
     except ImportError as error:
@@ -149,15 +164,15 @@ def _open_zstandard(file: Path) -> IO[bytes]:
             f"pip install zstandard, or decompress it"
         ) from error
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _LONGEST_WINDOW)
-    raw = _ZstdFile(file, decompressor.decompressobj, zstandard.ZstdError)
-    return io.BufferedReader(raw, _BLOCK_BYTES)
+    frames = _Frames(file, decompressor.decompressobj, zstandard.ZstdError)
+    return io.BufferedReader(frames, _BLOCK_BYTES)
 
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-    ".lzma": lzma.open,
+    ".bz2": _open_bzip2,
+    ".xz": _open_xz,
+    ".lzma": _open_xz,
     ".zst": _open_zstd,
 }
 COMPRESSIONS = tuple(_OPENERS)

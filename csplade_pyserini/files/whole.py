@@ -101,30 +101,37 @@ def is_mount_point(path: Path) -> bool:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    escaped = "".join(f"\\{ord(char):03o}" if char in " \t\n\\" else char for char in str(path))
+    real = os.path.realpath(path)
+    escaped = "".join(f"\\{ord(char):03o}" if char in " \t\n\\" else char for char in real)
     return any(line.split(" ")[4:5] == [escaped] for line in mounts.splitlines())
 
 
 def check_moving(work: Path, output: Path) -> None:
     """Raise InputError unless a file can be moved from the folder of work in progress to the output.
 
-    For before the work: hours later it would be lost.
+    Beside the output, where its manifest goes, a file must be possible too. For before the work: hours later
+    it would be lost.
     """
     real = real_path(output)
     probe = work / f".probe-{os.getpid()}"
-    target = real / probe.name if real.is_dir() else work.with_name(f"{work.name}{probe.name}")
-    try:
-        probe.touch()
-        probe.replace(target)
-        target.unlink()
-    except OSError as error:
-        raise InputError(
-            f"cannot write {output}: a file cannot be moved into it from {work} ({error.strerror}); "
-            f"choose another folder"
-        ) from error
-    finally:
-        with suppress(OSError):
-            probe.unlink()
+    beside = real.with_name(f".{real.name}{probe.name}")
+    targets = [real / probe.name, beside] if real.is_dir() else [beside]
+    for target in targets:
+        try:
+            if target is beside and is_mount_point(real):
+                target.touch()
+            else:
+                probe.touch()
+                probe.replace(target)
+            target.unlink()
+        except OSError as error:
+            raise InputError(
+                f"cannot write {output}: a file cannot be moved from {work} to {target.parent} "
+                f"({error.strerror}); choose another folder"
+            ) from error
+        finally:
+            with suppress(OSError):
+                probe.unlink()
 
 
 def is_empty_folder(path: Path) -> bool:
@@ -214,9 +221,7 @@ def sole_writer(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         ) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise InputError(
-                f"cannot write {what}: {lock}: {error.strerror or error}; another process may be writing it"
-            ) from error
+            raise InputError(f"cannot write {what}: {_refusal(lock, error)}") from error
         print(
             f"{lock.parent} cannot be locked ({error}): make sure that no other process writes {what}",
             file=sys.stderr,
@@ -230,6 +235,21 @@ def sole_writer(lock: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         held.release()
         with suppress(OSError):
             lock.parent.rmdir()  # only if the block left nothing in it
+
+
+def _refusal(lock: Path, error: OSError) -> str:
+    """Say why a lock cannot be had: the folder is another user's, or something else holds the file."""
+    reason = error.strerror or str(error)
+    folder = lock.parent
+    if not folder.is_dir() or os.access(
+        folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids
+    ):
+        return f"{lock}: {reason}; another process may be writing it"
+    try:
+        owner = folder.owner()
+    except (KeyError, OSError, NotImplementedError):
+        owner = "another user"
+    return f"{folder} belongs to {owner}: {reason}"
 
 
 def _acquire(held: FileLock, lock: Path, wait: bool) -> None:

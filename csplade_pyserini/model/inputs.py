@@ -35,7 +35,8 @@ def tokenize(
 ) -> list[list[int]]:
     """Token ids of each text, before echo. An empty or blank text has none, not even BOS.
 
-    White space around a text is left out, so that it has one vector wherever it comes from. Raises InputError on a text that UTF-8 cannot hold (lone surrogates).
+    White space around a text is left out, so that it has one vector wherever it comes from.
+    Raises InputError on a text that UTF-8 cannot hold (lone surrogates).
     """
     limit = card.side(side).max_length
     head = _added_ids(card.add_bos, tokenizer.bos_token_id, "bos", card)
