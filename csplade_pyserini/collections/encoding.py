@@ -186,6 +186,7 @@ def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, VectorFile]:
 def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, VectorFile]) -> None:
     """Encode every file that is not in `done`. The corpus is read once; finished files are passed over."""
     names = _file_names(job, extent)
+    noted = progress_file(job.output, *job.shard)
     work = None
     if any(name not in done for name in names.values()):
         work = _load(job)
@@ -198,9 +199,15 @@ def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, VectorFile
             if name in done or work is None:
                 deque(documents, maxlen=0)
                 continue
-            done[name] = _encode_file(job, work, documents, first, name, bar)
-            whole = [done[name] for name in names.values() if name in done]
-            write_progress(job.progress(extent, whole), progress_file(job.output, *job.shard))
+            written = _encode_file(job, work, documents, first, name, bar)
+            if not noted.is_file():  # no file may be in the output without a word that it is not all
+                write_progress(job.progress(extent, list(done.values())), noted)
+            real_path(job.output).mkdir(exist_ok=True)  # a link may name a folder that is not there yet
+            (partial_folder(job.output) / name).replace(job.output / name)
+            done[name] = written
+            write_progress(
+                job.progress(extent, [done[name] for name in names.values() if name in done]), noted
+            )
     deque(stream, maxlen=0)
     if str(digest) != extent.digest:
         raise CheckError(
@@ -210,8 +217,7 @@ def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, VectorFile
     if job.shard_num > 1:
         partial_folder(job.output).mkdir(exist_ok=True)
         np.save(docids_file(job.output, *job.shard), extent.docid_hashes)
-    whole = [done[name] for name in names.values()]
-    write_progress(job.progress(extent, whole), progress_file(job.output, *job.shard))
+    write_progress(job.progress(extent, [done[name] for name in names.values()]), noted)
 
 
 def _file_names(job: EncodingJob, extent: Extent) -> dict[int, str]:
@@ -247,7 +253,7 @@ def _encode_file(
     name: str,
     bar: "tqdm[Any]",
 ) -> VectorFile:
-    """Encode one file's documents and put the file into the output, whole."""
+    """Encode one file's documents into the folder of work in progress."""
     encoder = work.encoder
     partial = partial_folder(job.output) / name
     count = empties = terms = impacts = 0
@@ -264,7 +270,7 @@ def _encode_file(
                 count += 1
                 terms += len(vector)
                 impacts += sum(vector.values())
-    written = VectorFile(
+    return VectorFile(
         file=name,
         first=first,
         documents=count,
@@ -273,9 +279,6 @@ def _encode_file(
         impacts=impacts,
         sha256=file_hash(partial),
     )
-    real_path(job.output).mkdir(exist_ok=True)  # a link may name a folder that is not there yet
-    partial.replace(job.output / name)
-    return written
 
 
 def _tokenized_windows(
