@@ -93,7 +93,7 @@ def _refuse_work_in_progress(collection: Path) -> None:
 
 
 def _unfinished_shards(collection: Path) -> Iterator[str]:
-    """What each shard lacks, as `75 of 259 documents of shard-0000-of-0001`."""
+    """Documents or shards that are missing, as `75 of 259 documents of shard-0000-of-0001`."""
     found = {file: read_progress(file) for file in progress_files(collection)}
     for shard_num in {int(progress.arguments.get("shard_num", 1)) for progress in found.values()}:
         for shard_id in range(shard_num):

@@ -110,14 +110,12 @@ def _say_unmatched(topics: TopicSet, texts: Topics, qrels: Qrels) -> None:
         )
     if unjudged:
         say_once(
-            f"{topics.topics}: {len(unjudged)} topics have no judgement in {judged_by} and are left out: "
-            f"{listed(unjudged)}"
+            f"{topics.topics}: {len(unjudged)} without a judgement in {judged_by}, left out: {listed(unjudged)}"
         )
     absent = [qid for qid in qrels if qid not in texts]
     if absent:
         say_once(
-            f"{judged_by}: {len(absent)} judged topics are not in {topics.topics}, "
-            f"and count as 0: {listed(absent)}"
+            f"{judged_by}: {len(absent)} judged that {topics.topics} lacks, counted as 0: {listed(absent)}"
         )
 
 

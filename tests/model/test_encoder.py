@@ -7,6 +7,7 @@ import torch
 from tiny_models import ARCHITECTURES, TEXTS
 
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.registration import encoders
 
 WEIGHT_TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 6e-2}
 """How far float arithmetic in another order moves a weight of these models (weights reach about 5)."""
@@ -195,3 +196,33 @@ def test_a_head_that_the_model_does_not_use_plainly_is_refused(make_encoder):
     encoder.model.__class__ = subclass
     with pytest.raises(InputError, match="CappedLlama changes its logits after the LM head"):
         type(encoder)(encoder.card, encoder.model, encoder.tokenizer)
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\t \r\n", "\u00a0", "\u3000\u2028", "\x1c\x85"])
+@pytest.mark.parametrize("card", VARIANTS)
+def test_white_space_around_a_text_changes_no_vector(make_encoder, card, space):
+    encoder = make_encoder(**card)
+    text = "heart  attack\nsymptoms"
+    around = [f"{space}{text}", f"{text}{space}", f"{space}{text}{space}", space]
+    for encode in (encoder.encode_documents, encoder.encode_queries):
+        [plain, blank] = encode([text, ""])
+        assert encode(around) == [plain, plain, plain, blank]
+    for side in ("document", "query"):
+        assert torch.equal(
+            encoder.weights([f"{space}{text}{space}"], side=side), encoder.weights([text], side=side)
+        )
+        assert encoder.attribute(f"{space}{text}{space}", side=side) == encoder.attribute(text, side=side)
+
+
+def test_white_space_around_title_and_text_changes_no_vector_of_pyserini_s_encoder(make_encoder, monkeypatch):
+    """As a corpus's title and text are joined."""
+    monkeypatch.setattr(encoders, "shared_encoder", lambda *_: make_encoder())
+    document_encoder = encoders.PyseriniDocumentEncoder("any", None)
+    [wanted] = make_encoder().encode_documents(["title text"])
+    for title, text in (
+        ("title", "text"),
+        (" title\n", "\ttext "),
+        ("title text", " "),
+        (" ", "title text\n"),
+    ):
+        assert document_encoder.encode([text], titles=[title]) == [wanted]

@@ -35,8 +35,8 @@ def test_topics_and_judgements_that_do_not_meet_are_named(tmp_path, collection, 
     (tmp_path / "qrels.txt").write_text("q1 0 d1 1\nq8 0 d1 1\nq9 0 d1 0\n")
     Inputs(tmp_path / "out").write(collection)
     said = capsys.readouterr().err
-    assert f"1 topics have no judgement in {tmp_path / 'qrels.txt'} and are left out: q2" in said
-    assert f"2 judged topics are not in {tmp_path / 'topics.tsv'}, and count as 0: q8, q9" in said
+    assert f"topics.tsv: 1 without a judgement in {tmp_path / 'qrels.txt'}, left out: q2\n" in said
+    assert f"qrels.txt: 2 judged that {tmp_path / 'topics.tsv'} lacks, counted as 0: q8, q9\n" in said
 
 
 def test_topics_of_which_none_is_judged_are_refused(tmp_path, collection):
