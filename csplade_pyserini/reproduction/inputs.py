@@ -110,7 +110,8 @@ def _say_unmatched(topics: TopicSet, texts: Topics, qrels: Qrels) -> None:
         )
     if unjudged:
         say_once(
-            f"{topics.topics}: {len(unjudged)} without a judgement in {judged_by}, left out: {listed(unjudged)}"
+            f"{topics.topics}: {len(unjudged)} without a judgement in {judged_by}, left out: "
+            f"{listed(unjudged)}"
         )
     absent = [qid for qid in qrels if qid not in texts]
     if absent:
