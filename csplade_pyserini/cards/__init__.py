@@ -30,6 +30,7 @@ from csplade_pyserini.cards.names import (
     is_card,
     is_hub_id,
     is_ours,
+    near_misses,
     parse_encoder_name,
     shipped_cards,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "is_card",
     "is_hub_id",
     "is_ours",
+    "near_misses",
     "parse_card",
     "parse_encoder_name",
     "read_card",

@@ -5,6 +5,7 @@ repository has a card.toml.
 """
 
 import dataclasses
+import difflib
 import functools
 import importlib.resources
 import os
@@ -21,6 +22,10 @@ QUANTIZATIONS = ("none", "int8", "int4", "int8-dynamic", "bnb-int8", "bnb-nf4")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_TIMEOUT_SECONDS = 5.0
 _MOST_DIGITS = 9
+_NEAR = 0.75
+"""Least likeness of a mistyped name and a card's, from 0 to 1."""
+_MOST_NEAR = 3
+"""Number of names that a question offers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +120,20 @@ def is_card(name: str) -> bool:
     return name.lower() in _card_names()
 
 
+def near_misses(name: str) -> list[str]:
+    """Cards whose name or alias is close to a name, the closest first; none for a name of ours.
+
+    A card's name that goes on where `name` ends is close, too: `csplade-bi` is close to `csplade-bi-8b`.
+    """
+    known = _card_names()
+    wanted = name.lower()
+    if not wanted or wanted in known:
+        return []
+    longer = [found for found in known if found.startswith(f"{wanted}-")]
+    near = longer or difflib.get_close_matches(wanted, known, n=_MOST_NEAR, cutoff=_NEAR)
+    return list(dict.fromkeys(known[found] for found in near))
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a name has the form of a Hugging Face id, `OWNER/REPOSITORY`."""
     return _HUB_ID.fullmatch(name) is not None
@@ -167,8 +186,13 @@ def _unknown(name: str) -> str:
     if os.path.isdir(name):
         return f"the folder {name} has no {CARD_FILE}: it is not a checkpoint folder of ours"
     known = ", ".join(shipped_cards())
+    near = near_misses(name)
+    question = ""
+    if near:
+        question = f"did you mean {' or '.join(near)}? "
     return (
-        f"unknown encoder {name!r}; known: {known}; or a folder or Hugging Face id that holds a {CARD_FILE}"
+        f"unknown encoder {name!r}; {question}known: {known}; or a folder or Hugging Face id that holds a "
+        f"{CARD_FILE}"
     )
 
 

@@ -14,6 +14,7 @@ from csplade_pyserini.cards import (
     find_checkpoint,
     is_ours,
     names,
+    near_misses,
     parse_encoder_name,
     read_card,
     shipped_cards,
@@ -362,3 +363,29 @@ def test_asking_whether_a_name_is_ours_never_raises(name):
 def test_an_option_stands_once_and_has_a_value(options):
     with pytest.raises(InputError, match="a key stands twice|has no value"):
         parse_encoder_name(f"csplade-8b:{options}")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("csplade-tinny", "csplade-tiny"),
+        ("CSPLADE_TINY", "csplade-tiny"),
+        ("csplade-bismol", "csplade-bi-smol"),
+        ("lionsp-8b", "lion-sp-8b"),
+        ("utahnlp/laconic-1bb", "laconic-1b"),
+        ("csplade-bi", "csplade-bi-1b"),
+    ],
+)
+def test_an_unknown_name_asks_for_the_near_one(name, near):
+    assert near_misses(name)[0] == near
+    with pytest.raises(InputError, match=f"unknown encoder '{name}'; did you mean {near}"):
+        find_card(name)
+    with pytest.raises(InputError, match=f"did you mean {near}"):
+        find_checkpoint(f"{name}:device=cpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["naver/splade-v3", "SpladeV3", "bm25", "gpt2", "", "csplade-tiny", "Laconic-1B"]
+)
+def test_a_name_of_ours_or_of_another_is_no_near_miss(name):
+    assert near_misses(name) == []
