@@ -11,13 +11,9 @@ from csplade_pyserini.cards.card import (
     write_card,
 )
 from csplade_pyserini.cards.checkpoints import (
-    ADAPTER_FILE,
-    MODEL_FILES,
-    PACKAGE_PREFIX,
-    WEIGHT_FILES,
     Checkpoint,
-    csplade_home,
     find_checkpoint,
+    same_encoder,
     weight_folders,
     weights_state,
 )
@@ -26,6 +22,7 @@ from csplade_pyserini.cards.names import (
     QUANTIZATIONS,
     EncoderOptions,
     canonical_name,
+    csplade_home,
     find_card,
     is_card,
     is_hub_id,
@@ -34,14 +31,27 @@ from csplade_pyserini.cards.names import (
     parse_encoder_name,
     shipped_cards,
 )
+from csplade_pyserini.cards.sources import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILE,
+    INDEX_FILE,
+    MODEL_FILES,
+    PACKAGE_PREFIX,
+    WEIGHT_FILES,
+    WHOLE_FILE,
+    package_folder,
+)
 
 __all__ = [
+    "ADAPTER_CONFIG",
     "ADAPTER_FILE",
     "CARD_FILE",
+    "INDEX_FILE",
     "MODEL_FILES",
     "PACKAGE_PREFIX",
     "QUANTIZATIONS",
     "WEIGHT_FILES",
+    "WHOLE_FILE",
     "Checkpoint",
     "EncoderCard",
     "EncoderOptions",
@@ -56,9 +66,11 @@ __all__ = [
     "is_hub_id",
     "is_ours",
     "near_misses",
+    "package_folder",
     "parse_card",
     "parse_encoder_name",
     "read_card",
+    "same_encoder",
     "shipped_cards",
     "to_toml",
     "weight_folders",

@@ -10,9 +10,11 @@ import functools
 import importlib.resources
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from csplade_pyserini.cards import hub
 from csplade_pyserini.cards.card import EncoderCard, read_card
 from csplade_pyserini.errors import InputError
 
@@ -20,7 +22,6 @@ CARD_FILE = "card.toml"
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4", "int8-dynamic", "bnb-int8", "bnb-nf4")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_HUB_TIMEOUT_SECONDS = 5.0
 _MOST_DIGITS = 9
 _NEAR = 0.75
 """Least likeness of a mistyped name and a card's, from 0 to 1."""
@@ -91,6 +92,11 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
     return key, value
 
 
+def csplade_home() -> Path:
+    """Folder of checkpoints that do not ship with the package, and of what is computed once."""
+    return Path(os.environ.get("CSPLADE_HOME") or Path.home() / ".cache" / "csplade_pyserini")
+
+
 def cards_folder() -> Path:
     """Folder of the shipped cards (`encoders/` in the repository)."""
     try:
@@ -147,7 +153,7 @@ def is_ours(text: str) -> bool:
         name, _, _ = text.partition(":")
     if os.path.isfile(name):
         return False
-    return is_card(name) or card_file(name) is not None
+    return is_card(name) or _folder_card(name) is not None or _is_ours_on_hub(name)
 
 
 def canonical_name(text: str) -> str:
@@ -171,15 +177,13 @@ def find_stored_card(name: str) -> EncoderCard:
     """Find the card of a name without options. Raises InputError that lists the known ones."""
     if is_card(name):
         return shipped_cards()[_card_names()[name.lower()]]
-    file = card_file(name)
+    try:
+        file = _folder_card(name) or _hub_card(name)
+    except hub.NoAnswerError as error:
+        raise InputError(f"{_unknown(name)} (the hub could not be asked for it: {error})") from error
     if file is None:
         raise InputError(_unknown(name))
     return read_card(file)
-
-
-def card_file(name: str) -> Path | None:
-    """Find the card.toml of a checkpoint folder or a Hugging Face repository; None if there is none."""
-    return _folder_card(name) or _hub_card(name)
 
 
 def _unknown(name: str) -> str:
@@ -189,10 +193,10 @@ def _unknown(name: str) -> str:
     near = near_misses(name)
     question = ""
     if near:
-        question = f"did you mean {' or '.join(near)}? "
+        question = f"; did you mean {' or '.join(near)}?"
     return (
-        f"unknown encoder {name!r}; {question}known: {known}; or a folder or Hugging Face id that holds a "
-        f"{CARD_FILE}"
+        f"unknown encoder {name!r}; known: {known}; or a folder or Hugging Face id that holds a "
+        f"{CARD_FILE}{question}"
     )
 
 
@@ -205,40 +209,62 @@ def _folder_card(name: str) -> Path | None:
 
 @functools.cache
 def _hub_card(name: str) -> Path | None:
-    """Find the card.toml of a Hugging Face repository, in the cache or on the hub; None if there is none."""
-    if not is_hub_id(name) or os.path.exists(name):
+    """Find the card.toml of a Hugging Face repository, in the cache or on the hub; None if there is none.
+
+    Raises hub.NoAnswerError if it is not in the cache and the hub cannot be asked.
+    """
+    if not _may_be_on_hub(name):
         return None
-    import huggingface_hub
+    cached = hub.cached_card(name, CARD_FILE)
+    if cached is not None:
+        return cached
+    if not hub.has_file(name, CARD_FILE, anonymous=False):
+        return None
+    return hub.download(name, CARD_FILE)
+
+
+def _is_ours_on_hub(name: str) -> bool:
+    """Whether a Hugging Face repository holds a card of ours. Most names are Pyserini's own.
+
+    The user's token is not sent, and a `no` of the hub is kept for a day.
+    """
+    if not _may_be_on_hub(name):
+        return False
+    if hub.cached_card(name, CARD_FILE) is not None:
+        return True
+    if hub.is_known_foreign(name, csplade_home()):
+        return False
+    return _hub_says_ours(name)
+
+
+@functools.cache
+def _hub_says_ours(name: str) -> bool:
+    """Ask the hub once per process; if it does not answer, the name is taken for Pyserini's, and that is said."""
+    try:
+        is_ours_there = hub.has_file(name, CARD_FILE, anonymous=True)
+    except hub.OfflineError:
+        return False
+    except hub.NoAnswerError as error:
+        print(
+            f"csplade_pyserini: the hub did not say whether {name} is an encoder of ours ({error}); "
+            f"it is taken for one of Pyserini's",
+            file=sys.stderr,
+        )
+        return False
+    if not is_ours_there:
+        hub.keep_foreign(name, csplade_home())
+    return is_ours_there
+
+
+def _may_be_on_hub(name: str) -> bool:
+    """Whether a name is a valid Hugging Face id, and no folder or file here."""
+    if not is_hub_id(name) or os.path.exists(name):
+        return False
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
     except HFValidationError:
-        return None
-    cached = huggingface_hub.try_to_load_from_cache(name, CARD_FILE)
-    if isinstance(cached, str):
-        return Path(cached)
-    if not _hub_has_card(name):
-        return None
-    return Path(huggingface_hub.hf_hub_download(name, CARD_FILE))
-
-
-def _hub_has_card(name: str) -> bool:
-    """Ask the hub once, without the retries of hf_hub_download: most names are Pyserini's.
-
-    No network, no such repository and no such file all mean that the name is not ours.
-    """
-    import huggingface_hub
-    from huggingface_hub import constants
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
-    if constants.HF_HUB_OFFLINE:
         return False
-    url = huggingface_hub.hf_hub_url(name, CARD_FILE)
-    session = huggingface_hub.get_session()
-    try:
-        answer = session.head(url, headers=build_hf_headers(), timeout=_HUB_TIMEOUT_SECONDS)
-    except Exception:  # any HTTP library that a version of huggingface_hub is built on
-        return False
-    return bool(answer.status_code < 400)
+    return True

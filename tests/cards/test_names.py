@@ -378,7 +378,7 @@ def test_an_option_stands_once_and_has_a_value(options):
 )
 def test_an_unknown_name_asks_for_the_near_one(name, near):
     assert near_misses(name)[0] == near
-    with pytest.raises(InputError, match=f"unknown encoder '{name}'; did you mean {near}"):
+    with pytest.raises(InputError, match=f"unknown encoder '{name}'; known: .*; did you mean {near}"):
         find_card(name)
     with pytest.raises(InputError, match=f"did you mean {near}"):
         find_checkpoint(f"{name}:device=cpu")
