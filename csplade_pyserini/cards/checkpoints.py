@@ -41,7 +41,8 @@ class Checkpoint:
     is_own: bool = field(default=True, compare=False)
     """Whether the card is the user's: beside the weights, or in a configuration.
 
-    Others, that ship or are on the hub, name no folders here, and a tokenizer beside the weights wins over theirs.
+    Others ship or are on the hub. They name no folders here, and a tokenizer beside the weights
+    wins over theirs.
     """
 
     @functools.cached_property
@@ -54,6 +55,10 @@ class Checkpoint:
         """Where its base, adapter and tokenizer come from. Raises InputError, as find_sources does."""
         self.refuse_local_sources()
         return find_sources(self.stored_card, self.folder, own_card=self.is_own)
+
+    def check_sources(self) -> None:
+        """Raise InputError unless all weights at hand can be read: at once, before any work."""
+        _ = self.sources
 
     @functools.cached_property
     def identity(self) -> str:
@@ -118,8 +123,8 @@ class Checkpoint:
             else:
                 continue
             raise InputError(
-                f"the card of {self.stored_card.name}: {key} is {source!r}, {problem}; a card that ships or is on "
-                f"the hub may name Hugging Face ids alone (a {CARD_FILE} of your own may name folders)"
+                f"the card of {self.stored_card.name}: {key} is {source!r}, {problem}; a card that ships or "
+                f"is on the hub may name Hugging Face ids alone (a {CARD_FILE} of your own may name folders)"
             )
 
     def _ends_fingerprint(self) -> str:
@@ -151,15 +156,14 @@ def find_checkpoint(text: str, **overrides: str | int | None) -> Checkpoint:
     an unknown name or missing weights.
     """
     name, options = parse_encoder_name(text)
-    checkpoint = dataclasses.replace(_checkpoint(name), options=options.override(**overrides))
-    _ = checkpoint.sources  # raises before any work
-    return checkpoint
+    return dataclasses.replace(_checkpoint(name), options=options.override(**overrides))
 
 
 def weights_state(name: str) -> str:
     """Where a shipped card's weights are: `here`, `on the hub`, `not here`, or `unread` if they cannot be."""
     try:
         checkpoint = find_checkpoint(name)
+        checkpoint.check_sources()
     except InputError:
         if any(has_weights(folder) for folder in weight_folders(find_stored_card(name))):
             return "unread"

@@ -81,7 +81,7 @@ def is_known_foreign(name: str, home: Path) -> bool:
 
 
 def keep_foreign(name: str, home: Path) -> None:
-    """Keep that a repository has no card of ours; a home that cannot be written costs only the next request."""
+    """Keep that a repository has no card of ours; a home that cannot be written costs the next request."""
     try:
         with whole_file(_record(name, home)) as file:
             file.write(f"{name}\n")

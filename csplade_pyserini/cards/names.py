@@ -239,7 +239,7 @@ def _is_ours_on_hub(name: str) -> bool:
 
 @functools.cache
 def _hub_says_ours(name: str) -> bool:
-    """Ask the hub once per process; if it does not answer, the name is taken for Pyserini's, and that is said."""
+    """Ask the hub, once per process. Without an answer the name is taken for Pyserini's, and that is said."""
     try:
         is_ours_there = hub.has_file(name, CARD_FILE, anonymous=True)
     except hub.OfflineError:

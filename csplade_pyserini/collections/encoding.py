@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from csplade_pyserini.cards import EncoderCard, card_table
+from csplade_pyserini.cards import EncoderCard, card_table, same_encoder
 from csplade_pyserini.collections.corpus import Corpus, Digest, Document, Extent, measure_corpus
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
@@ -130,13 +130,21 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
 def _already_whole(job: EncodingJob, extent: Extent) -> CollectionManifest:
     manifest = read_collection_manifest(job.output)
     place = manifest_path(job.output)
-    refuse_changes({"encoder": manifest.encoder, **manifest.arguments}, job.made_with, place, CHANGED)
+    before = {"encoder": manifest.encoder, **manifest.arguments}
+    refuse_changes(_as_known_now(before, job), job.made_with, place, CHANGED)
     digests = manifest.arguments.get("digests") or [None] * job.shard_num
     refuse_changes({"corpus digest": digests[job.shard_id]}, {"corpus digest": extent.digest}, place, CHANGED)
     verify_files(job.output, manifest)
     rmtree(partial_folder(job.output), ignore_errors=True)  # a stop right after the manifest leaves it
     print(f"{job.output} is whole already: {manifest.documents} documents", file=sys.stderr)
     return manifest
+
+
+def _as_known_now(before: dict[str, Any], job: EncodingJob) -> dict[str, Any]:
+    """Return encoder and arguments of earlier work, with the encoder's identity as it is written now."""
+    if same_encoder(before["encoder"], job.identity):
+        return before | {"encoder": job.identity}
+    return before
 
 
 def _refuse_foreign_output(job: EncodingJob) -> None:
@@ -160,7 +168,7 @@ def _refuse_foreign_output(job: EncodingJob) -> None:
 def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, VectorFile]:
     """Find the files of this shard that are whole and unchanged, by name."""
     for file in progress_files(job.output):
-        refuse_changes(read_progress(file).made_with, job.made_with, file, CHANGED)
+        refuse_changes(_as_known_now(read_progress(file).made_with, job), job.made_with, file, CHANGED)
     own_file = progress_file(job.output, *job.shard)
     if not own_file.is_file():
         return {}

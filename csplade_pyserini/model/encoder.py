@@ -233,11 +233,11 @@ class SparseEncoder:
     @torch.inference_mode()
     def _impacts(self, rows: Sequence[list[int]], side: Side) -> Tensor:
         """(B, V) int32 impacts of the heaviest terms."""
-        impacts = torch.round(self._weights(rows) * self.card.impact_scale).int()
+        weights = self._weights(rows)
         top = self.card.side(side).top_terms
-        if 0 < top < impacts.shape[1]:
-            return _keep_top(impacts, top)
-        return impacts
+        if 0 < top < weights.shape[1]:
+            weights = _keep_top(weights, top)
+        return torch.round(weights * self.card.impact_scale).int()
 
 
 def _if_it_fits[T](compute: Callable[[], T]) -> T | None:
@@ -306,13 +306,16 @@ def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> lis
     return to_terms(tokens)
 
 
-def _keep_top(impacts: Tensor, top: int) -> Tensor:
-    """Zero all but the `top` largest impacts of each row. Ties keep the lower token ids."""
-    # One integer sorts by both keys: impact, then lower id.
-    size = impacts.shape[1]
-    order = impacts.long() * size + torch.arange(size - 1, -1, -1, device=impacts.device)
-    floor = order.topk(top, dim=1).values[:, -1:]
-    return impacts.masked_fill(order < floor, 0)
+def _keep_top(weights: Tensor, top: int) -> Tensor:
+    """Zero all but the `top` largest weights of each row. Ties keep the lower token ids.
+
+    Terms are cut before weights are rounded, as rounded ones have many more ties.
+    """
+    least = weights.topk(top, dim=1).values[:, -1:]
+    above = weights > least
+    tied = weights == least
+    room = top - above.sum(dim=1, keepdim=True)
+    return weights.masked_fill(~(above | (tied & (tied.cumsum(dim=1) <= room))), 0)
 
 
 @torch.inference_mode()
