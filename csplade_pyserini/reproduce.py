@@ -10,10 +10,11 @@ Exit code 1: a step failed, or a score is not the expected one.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from csplade_pyserini.cards import Checkpoint, find_card, find_checkpoint
+from csplade_pyserini.cards import Checkpoint, find_card, find_checkpoint, for_collection
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.lucene.java import prepare_java
@@ -38,12 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         dry_run(args)
         return 0
-    checkpoint = find_checkpoint(args.encoder)  # missing weights end this before any work
+    find_checkpoint(args.encoder).check_sources()  # missing weights end this before any work
     prepare_java()
     expected = read_expected(args.expected)
     failed: list[str] = []
     for collection, inputs in collections_of(args):
-        failed += reproduce(args, checkpoint, collection, inputs, expected)
+        failed += reproduce(args, collection, inputs, expected)
     if failed:
         raise CheckError(f"{len(failed)} scores are not the expected ones: {'; '.join(failed)}")
     return 0
@@ -105,15 +106,22 @@ def dry_run(args: argparse.Namespace) -> None:
 
 def reproduce(
     args: argparse.Namespace,
-    checkpoint: Checkpoint,
     collection: TestCollection,
     inputs: Inputs,
     expected: Sequence[ScoreTable],
 ) -> list[str]:
     """Run all systems on one test collection. Returns one sentence per unexpected score."""
-    systems = systems_of(args, collection, inputs, checkpoint.identity)
+    checkpoint = find_checkpoint(for_collection(args.encoder, collection.name))
+    settings = checkpoint.collection_settings
+    say_settings(args.encoder, collection, settings)
+    identity = " ".join([checkpoint.identity, *_as_words(settings)])
+    systems = systems_of(args, collection, inputs, identity)
     inputs.write(collection)
-    records = [run_system(system, collection, inputs) for system in systems]
+    bm25, encoder = systems
+    records = [
+        run_system(bm25, collection, inputs),
+        run_system(encoder, collection, inputs, settings=settings),
+    ]
     report = inputs.folder / f"report.{folder_name(args.encoder)}.html"
     write_report(report, collection, systems, records, expected)
     print_table(collection, records)
@@ -126,13 +134,36 @@ def reproduce(
 def systems_of(
     args: argparse.Namespace, collection: TestCollection, inputs: Inputs, identity: str = ""
 ) -> list[System]:
-    """Make the systems: BM25, then the encoder. identity: the encoder's, empty in a dry run."""
+    """Make the systems: BM25, then the encoder.
+
+    identity: the encoder's, with its settings for the collection; empty in a dry run.
+    """
     bm25_folder = inputs.folder / "bm25"
     folder = inputs.folder / folder_name(args.encoder)
     return [
         bm25_system(inputs, bm25_folder, collection, args.threads),
-        encoder_system(args.encoder, inputs, folder, collection, args.threads, identity=identity),
+        encoder_system(
+            args.encoder,
+            for_collection(args.encoder, collection.name),
+            inputs,
+            folder,
+            collection,
+            args.threads,
+            identity=identity,
+        ),
     ]
+
+
+def say_settings(encoder: str, collection: TestCollection, settings: Mapping[str, Any]) -> None:
+    """Say on stderr which settings of its own the encoder has for a test collection."""
+    if not settings:
+        return
+    values = ", ".join(_as_words(settings))
+    print(f"{encoder} on {collection.name}, as its card says: {values}", file=sys.stderr)
+
+
+def _as_words(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value!r}" for key, value in sorted(settings.items())]
 
 
 def print_commands(systems: Sequence[System], collection: TestCollection, inputs: Inputs) -> None:
@@ -146,9 +177,12 @@ def print_commands(systems: Sequence[System], collection: TestCollection, inputs
                 print(shown(command))
 
 
-def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Record:
+def run_system(
+    system: System, collection: TestCollection, inputs: Inputs, settings: Mapping[str, Any] | None = None
+) -> Record:
     """Run the steps that are not done, score the runs, and keep the record.
 
+    settings: of the encoder for this test collection.
     Raises CheckError if a step fails.
     """
     seconds = run_steps(system)
@@ -159,7 +193,7 @@ def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Re
         for command in evaluation_commands(qrels, system.run(key), topics):
             print(f"$ {shown(command)}", file=sys.stderr)
         evaluated[key] = evaluate(qrels, system.run(key), topics)
-    record = make_record(system, collection.name, evaluated, seconds)
+    record = make_record(system, collection.name, evaluated, seconds, settings or {})
     write_record(record, system.folder)
     return record
 

@@ -44,9 +44,16 @@ class EncoderOptions:
     """Tokens of prefix and text, for queries and documents alike."""
     top_terms: int | None = None
     """Number of terms kept, for queries and documents alike; 0 keeps all."""
+    collection: str | None = None
+    """Test collection whose settings in the card hold; lengths and top terms of the other options win."""
 
     def apply_to(self, card: EncoderCard) -> EncoderCard:
-        """Return the card with the lengths and top terms of these options."""
+        """Return the card with the settings, lengths and top terms of these options.
+
+        Raises InputError if the card has no settings for the collection.
+        """
+        if self.collection is not None:
+            card = card.for_collection(self.collection)
         changes: dict[str, int] = {}
         for key in ("max_length", "top_terms"):
             value = getattr(self, key)
@@ -171,6 +178,20 @@ def find_card(text: str) -> EncoderCard:
     """
     name, options = parse_encoder_name(text)
     return options.apply_to(find_stored_card(name))
+
+
+def for_collection(text: str, collection: str) -> str:
+    """Return an encoder's name with the option `collection`, if its card has settings for the collection.
+
+    A name that has this option already stays as it is. Raises InputError, as find_card does.
+    """
+    name, options = parse_encoder_name(text)
+    if options.collection is not None or not find_stored_card(name).settings_for(collection):
+        return text
+    separator = ","
+    if text == name:
+        separator = ":"
+    return f"{text}{separator}collection={collection}"
 
 
 def find_stored_card(name: str) -> EncoderCard:

@@ -47,7 +47,8 @@ def write_report(
 
 
 def _about(record: Record) -> str:
-    facts = "; ".join([record.date, described(record.versions), described(record.hardware)])
+    groups = [record.versions, record.hardware, record.settings]
+    facts = "; ".join([record.date, *(described(group) for group in groups if group)])
     return f'<p class="note">{escaped(facts)}</p>'
 
 
