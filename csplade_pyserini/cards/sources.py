@@ -103,6 +103,12 @@ def find_sources(card: EncoderCard, folder: Path | None, *, own_card: bool = Tru
     return Sources(base, tokenizer, adapter, tuple(dict.fromkeys(files)), tuple(notices))
 
 
+def pickled_files(folder: Path) -> list[Path]:
+    """Pickled weights in a folder itself, in order of name."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return [file for file in files if _is_weights(file.name.lower()) and file.name.endswith(_PICKLED)]
+
+
 def whole_files(folder: Path) -> list[Path]:
     """Files of a folder's whole weights; empty if it has none. Raises InputError if shards are missing."""
     if (folder / WHOLE_FILE).is_file():
