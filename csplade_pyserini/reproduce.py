@@ -9,12 +9,19 @@ Exit code 1: a step failed, or a score is not the expected one.
 """
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from csplade_pyserini.cards import Checkpoint, find_card, find_checkpoint, for_collection
+from csplade_pyserini.cards import (
+    Checkpoint,
+    canonical_name,
+    find_card,
+    find_checkpoint,
+    parse_encoder_name,
+    with_options,
+)
 from csplade_pyserini.command_line import add_encoder_argument, positive, run
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.lucene.java import prepare_java
@@ -22,7 +29,13 @@ from csplade_pyserini.reproduction.catalogue import TestCollection, find_collect
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
 from csplade_pyserini.reproduction.report import write_report
-from csplade_pyserini.reproduction.score_tables import ScoreTable, differences, expected_scores, read_expected
+from csplade_pyserini.reproduction.score_tables import (
+    ScoreTable,
+    differences,
+    encoding_options,
+    expected_scores,
+    read_expected,
+)
 from csplade_pyserini.reproduction.scores import evaluate, evaluation_commands
 from csplade_pyserini.reproduction.steps import (
     System,
@@ -99,9 +112,10 @@ def collections_of(args: argparse.Namespace) -> list[tuple[TestCollection, Input
 def dry_run(args: argparse.Namespace) -> None:
     """Print the commands. Raises InputError on an unknown encoder; its weights may be missing."""
     find_card(args.encoder)
-    read_expected(args.expected)  # a broken table ends a dry run, too
+    expected = read_expected(args.expected)  # a broken table ends a dry run, too
     for collection, inputs in collections_of(args):
-        print_commands(systems_of(args, collection, inputs), collection, inputs)
+        encoder = with_options(args.encoder, options_of(args.encoder, collection, expected))
+        print_commands(systems_of(args, encoder, collection, inputs), collection, inputs)
 
 
 def reproduce(
@@ -111,17 +125,17 @@ def reproduce(
     expected: Sequence[ScoreTable],
 ) -> list[str]:
     """Run all systems on one test collection. Returns one sentence per unexpected score."""
-    checkpoint = find_checkpoint(for_collection(args.encoder, collection.name))
-    settings = checkpoint.collection_settings
-    say_settings(args.encoder, collection, settings)
-    identity = " ".join([checkpoint.identity, *_as_words(settings)])
-    systems = systems_of(args, collection, inputs, identity)
+    options = options_of(args.encoder, collection, expected)
+    encoder = with_options(args.encoder, options)
+    if encoder != args.encoder:
+        print(
+            f"{args.encoder} on {collection.name} is run as {encoder!r}, as its published scores are made so",
+            file=sys.stderr,
+        )
+    checkpoint = find_checkpoint(encoder)
+    systems = systems_of(args, encoder, collection, inputs, checkpoint.identity)
     inputs.write(collection)
-    bm25, encoder = systems
-    records = [
-        run_system(bm25, collection, inputs),
-        run_system(encoder, collection, inputs, settings=settings),
-    ]
+    records = [run_system(system, collection, inputs) for system in systems]
     report = inputs.folder / f"report.{folder_name(args.encoder)}.html"
     write_report(report, collection, systems, records, expected)
     print_table(collection, records)
@@ -131,39 +145,26 @@ def reproduce(
     return failed
 
 
+def options_of(
+    encoder: str, collection: TestCollection, expected: Sequence[ScoreTable]
+) -> dict[str, str | int]:
+    """Options that the encoder's published scores on this test collection are made with."""
+    name, _ = parse_encoder_name(canonical_name(encoder))
+    return encoding_options(expected, name, collection.name)
+
+
 def systems_of(
-    args: argparse.Namespace, collection: TestCollection, inputs: Inputs, identity: str = ""
+    args: argparse.Namespace, encoder: str, collection: TestCollection, inputs: Inputs, identity: str = ""
 ) -> list[System]:
     """Make the systems: BM25, then the encoder.
 
-    identity: the encoder's, with its settings for the collection; empty in a dry run.
+    encoder: its name with the options for this test collection. identity: the encoder's, empty in a dry run.
     """
     bm25_folder = inputs.folder / "bm25"
     folder = inputs.folder / folder_name(args.encoder)
-    return [
-        bm25_system(inputs, bm25_folder, collection, args.threads),
-        encoder_system(
-            args.encoder,
-            for_collection(args.encoder, collection.name),
-            inputs,
-            folder,
-            collection,
-            args.threads,
-            identity=identity,
-        ),
-    ]
-
-
-def say_settings(encoder: str, collection: TestCollection, settings: Mapping[str, Any]) -> None:
-    """Say on stderr which settings of its own the encoder has for a test collection."""
-    if not settings:
-        return
-    values = ", ".join(_as_words(settings))
-    print(f"{encoder} on {collection.name}, as its card says: {values}", file=sys.stderr)
-
-
-def _as_words(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value!r}" for key, value in sorted(settings.items())]
+    bm25 = bm25_system(inputs, bm25_folder, collection, args.threads)
+    ours = encoder_system(encoder, inputs, folder, collection, args.threads, identity=identity)
+    return [bm25, dataclasses.replace(ours, name=args.encoder)]
 
 
 def print_commands(systems: Sequence[System], collection: TestCollection, inputs: Inputs) -> None:
@@ -177,12 +178,9 @@ def print_commands(systems: Sequence[System], collection: TestCollection, inputs
                 print(shown(command))
 
 
-def run_system(
-    system: System, collection: TestCollection, inputs: Inputs, settings: Mapping[str, Any] | None = None
-) -> Record:
+def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Record:
     """Run the steps that are not done, score the runs, and keep the record.
 
-    settings: of the encoder for this test collection.
     Raises CheckError if a step fails.
     """
     seconds = run_steps(system)
@@ -193,7 +191,7 @@ def run_system(
         for command in evaluation_commands(qrels, system.run(key), topics):
             print(f"$ {shown(command)}", file=sys.stderr)
         evaluated[key] = evaluate(qrels, system.run(key), topics)
-    record = make_record(system, collection.name, evaluated, seconds, settings or {})
+    record = make_record(system, collection.name, evaluated, seconds)
     write_record(record, system.folder)
     return record
 

@@ -24,13 +24,13 @@ from csplade_pyserini.cards.names import (
     canonical_name,
     csplade_home,
     find_card,
-    for_collection,
     is_card,
     is_hub_id,
     is_ours,
     near_misses,
     parse_encoder_name,
     shipped_cards,
+    with_options,
 )
 from csplade_pyserini.cards.sources import (
     ADAPTER_CONFIG,
@@ -63,7 +63,6 @@ __all__ = [
     "csplade_home",
     "find_card",
     "find_checkpoint",
-    "for_collection",
     "is_card",
     "is_hub_id",
     "is_ours",
@@ -77,5 +76,6 @@ __all__ = [
     "to_toml",
     "weight_folders",
     "weights_state",
+    "with_options",
     "write_card",
 ]

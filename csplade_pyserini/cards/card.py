@@ -77,12 +77,6 @@ class EncoderCard:
     """Number of terms kept, heaviest first; 0 keeps all."""
     exclude_special_tokens: bool = False
 
-    collections: dict[str, Any] = field(default_factory=dict)
-    """Settings of the two sides for a test collection, or for all whose names begin with it and a slash.
-
-    They hold with the option `collection=NAME`, which `reproduce` adds.
-    """
-
     quantize_head: bool = False
     """Quantize the LM head too, if weights are quantized. Embeddings never are."""
 
@@ -101,35 +95,12 @@ class EncoderCard:
         """Settings of queries or of documents."""
         return SideSettings(*(getattr(self, f"{side}_{key}") for key in SideSettings._fields))
 
-    def for_collection(self, name: str) -> "EncoderCard":
-        """Return the card with its settings for a test collection; those of the longest name win.
-
-        Raises InputError if the card has none.
-        """
-        settings = self.settings_for(name)
-        if not settings:
-            known = ", ".join(self.collections) or "none"
-            raise InputError(
-                f"the card {self.name} has no settings for the collection {name!r}; it has some for: {known}"
-            )
-        return dataclasses.replace(self, **settings)
-
-    def settings_for(self, name: str) -> dict[str, Any]:
-        """Settings for a test collection, by field name; empty if there are none."""
-        settings: dict[str, Any] = {}
-        for key in sorted(self.collections, key=len):
-            if f"{name}/".startswith(f"{key}/"):
-                settings |= self.collections[key]
-        return settings
-
     @property
     def copies(self) -> int:
         """Number of times that the model reads a text: 2 with echo."""
         return 1 + self.echo
 
 
-SIDE_FIELDS = tuple(f"{side}_{key}" for side in ("query", "document") for key in SideSettings._fields)
-"""Fields that a test collection may have its own values of."""
 VECTOR_FIELDS = (
     "base", "base_file", "layers", "adapter", "revision", "tokenizer", "attention", "echo", "logit_scale",
     "lowercase", "add_bos", "add_eos", "query_prefix", "document_prefix", "query_max_length",
@@ -172,14 +143,11 @@ def to_toml(card: EncoderCard, *, with_defaults: bool = False) -> str:
     for known in dataclasses.fields(card):
         value = getattr(card, known.name)
         is_needed = with_defaults or known.name == "name" or value != known.default
-        if is_needed and known.name not in ("paper_scores", "collections"):
+        if is_needed and known.name != "paper_scores":
             lines.append(f"{known.name} = {_toml(value)}\n")
     if card.paper_scores:
         lines.append("\n[paper_scores]\n")
         lines += [f"{_toml(key)} = {score}\n" for key, score in card.paper_scores.items()]
-    for name, settings in card.collections.items():
-        lines.append(f"\n[collections.{_toml(name)}]\n")
-        lines += [f"{key} = {_toml(value)}\n" for key, value in settings.items()]
     return "".join(lines)
 
 
@@ -194,10 +162,6 @@ def _toml(value: Any) -> str:
 
 
 def _check_values(card: EncoderCard, origin: str) -> None:
-    for name, settings in card.collections.items():
-        where = f"{origin}: collections.{name}"
-        _check_settings(settings, where)
-        _check_values(dataclasses.replace(card, collections={}, **settings), where)
     for key, least in _AT_LEAST.items():
         if getattr(card, key) < least:
             raise InputError(f"{origin}: {key} is {getattr(card, key)}; wanted at least {least:g}")
@@ -216,18 +180,3 @@ def _check_values(card: EncoderCard, origin: str) -> None:
         )
     if not card.name.strip():
         raise InputError(f"{origin}: name is {card.name!r}; wanted a name")
-
-
-def _check_settings(settings: Any, origin: str) -> None:
-    """Raise InputError unless they are fields of the two sides, with values of their types."""
-    if not isinstance(settings, dict) or not settings:
-        raise InputError(f"{origin} is {settings!r}; wanted a table of {', '.join(SIDE_FIELDS)}")
-    defaults = {known.name: known.default for known in dataclasses.fields(EncoderCard)}
-    for key, value in settings.items():
-        if key not in SIDE_FIELDS:
-            raise InputError(f"{origin}: unknown key {key!r}; known: {', '.join(SIDE_FIELDS)}")
-        wanted = type(defaults[key])
-        if type(value) is not wanted:
-            raise InputError(
-                f"{origin}: {key} is {value!r}; wanted {wanted.__name__}, got {type(value).__name__}"
-            )

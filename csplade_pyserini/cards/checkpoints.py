@@ -6,7 +6,6 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from csplade_pyserini.cards import hub
 from csplade_pyserini.cards.card import EncoderCard, read_card
@@ -50,11 +49,6 @@ class Checkpoint:
     def card(self) -> EncoderCard:
         """The card with the options' lengths and top terms."""
         return self.options.apply_to(self.stored_card)
-
-    @property
-    def collection_settings(self) -> dict[str, Any]:
-        """The card's own settings for the test collection of the options; empty without one."""
-        return self.stored_card.settings_for(self.options.collection or "")
 
     @functools.cached_property
     def sources(self) -> Sources:

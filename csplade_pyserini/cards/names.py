@@ -11,6 +11,7 @@ import importlib.resources
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from csplade_pyserini.cards.card import EncoderCard, read_card
 from csplade_pyserini.errors import InputError
 
 CARD_FILE = "card.toml"
+PREFIXES = ("query_prefix", "document_prefix")
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4", "int8-dynamic", "bnb-int8", "bnb-nf4")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -44,21 +46,22 @@ class EncoderOptions:
     """Tokens of prefix and text, for queries and documents alike."""
     top_terms: int | None = None
     """Number of terms kept, for queries and documents alike; 0 keeps all."""
-    collection: str | None = None
-    """Test collection whose settings in the card hold; lengths and top terms of the other options win."""
+    query_prefix: str | None = None
+    """Text before each query; it may hold no comma. Empty for none."""
+    document_prefix: str | None = None
+    """Text before each document; it may hold no comma. Empty for none."""
 
     def apply_to(self, card: EncoderCard) -> EncoderCard:
-        """Return the card with the settings, lengths and top terms of these options.
-
-        Raises InputError if the card has no settings for the collection.
-        """
-        if self.collection is not None:
-            card = card.for_collection(self.collection)
-        changes: dict[str, int] = {}
+        """Return the card with the lengths, top terms and prefixes of these options."""
+        changes: dict[str, str | int] = {}
         for key in ("max_length", "top_terms"):
             value = getattr(self, key)
             if value is not None:
                 changes |= {f"query_{key}": value, f"document_{key}": value}
+        for key in PREFIXES:
+            value = getattr(self, key)
+            if value is not None:
+                changes[key] = value
         return dataclasses.replace(card, **changes)  # type: ignore[arg-type]
 
     def override(self, **given: str | int | None) -> "EncoderOptions":
@@ -91,6 +94,8 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
         if not value.isdecimal() or len(value) > _MOST_DIGITS or int(value) < least:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted a whole number, at least {least}")
         return key, int(value)
+    if key in PREFIXES:
+        return key, value
     if not value:
         raise InputError(f"encoder {text!r}: {key} has no value")
     for checked, allowed in (("dtype", DTYPES), ("quantization", QUANTIZATIONS)):
@@ -180,18 +185,15 @@ def find_card(text: str) -> EncoderCard:
     return options.apply_to(find_stored_card(name))
 
 
-def for_collection(text: str, collection: str) -> str:
-    """Return an encoder's name with the option `collection`, if its card has settings for the collection.
-
-    A name that has this option already stays as it is. Raises InputError, as find_card does.
-    """
-    name, options = parse_encoder_name(text)
-    if options.collection is not None or not find_stored_card(name).settings_for(collection):
+def with_options(text: str, options: Mapping[str, str | int]) -> str:
+    """Return an encoder's name with more options, except for those that it has already. Raises InputError."""
+    name, given = parse_encoder_name(text)
+    added = [f"{key}={value}" for key, value in options.items() if getattr(given, key) is None]
+    if not added:
         return text
-    separator = ","
     if text == name:
-        separator = ":"
-    return f"{text}{separator}collection={collection}"
+        return f"{text}:{','.join(added)}"
+    return ",".join([text, *added])
 
 
 def find_stored_card(name: str) -> EncoderCard:

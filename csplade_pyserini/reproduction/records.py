@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from csplade_pyserini.collections.manifests import manifest_path, read_index_manifest, versions
 from csplade_pyserini.collections.vectors import read_vectors
@@ -40,8 +39,6 @@ class Record:
     topics: dict[str, dict[str, dict[str, float]]]
     """Score of each topic, by key and metric."""
     index_bytes: int
-    settings: dict[str, Any] = field(default_factory=dict)
-    """The encoder's own settings for this test collection, by the card's keys."""
     query_terms: dict[str, float] = field(default_factory=dict)
     """Mean active terms of the queries, by key, if they have a query file."""
     documents: int = 0
@@ -66,16 +63,11 @@ class Record:
 
 
 def make_record(
-    system: System,
-    collection: str,
-    evaluated: Mapping[str, Evaluated],
-    seconds: Mapping[str, float],
-    settings: Mapping[str, Any],
+    system: System, collection: str, evaluated: Mapping[str, Evaluated], seconds: Mapping[str, float]
 ) -> Record:
     """Make the record of a run that is done.
 
     collection: name of the test collection. evaluated: values by key. seconds: wall time by step.
-    settings: the encoder's own for this test collection.
     """
     documents = 0
     postings = 0
@@ -89,7 +81,6 @@ def make_record(
         scores={key: _means(values) for key, values in evaluated.items()},
         topics={key: _by_topic(values) for key, values in evaluated.items()},
         index_bytes=size_in_bytes(system.index),
-        settings=dict(settings),
         query_terms=_query_terms(system, evaluated),
         documents=documents,
         postings=postings,

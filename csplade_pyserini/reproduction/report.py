@@ -47,8 +47,7 @@ def write_report(
 
 
 def _about(record: Record) -> str:
-    groups = [record.versions, record.hardware, record.settings]
-    facts = "; ".join([record.date, *(described(group) for group in groups if group)])
+    facts = "; ".join([record.date, described(record.versions), described(record.hardware)])
     return f'<p class="note">{escaped(facts)}</p>'
 
 

@@ -93,7 +93,6 @@ def bm25_system(inputs: Inputs, folder: Path, collection: TestCollection, thread
 
 
 def encoder_system(
-    name: str,
     encoder: str,
     inputs: Inputs,
     folder: Path,
@@ -104,7 +103,6 @@ def encoder_system(
 ) -> System:
     """Make the steps of one of our encoders; identity: the encoder's, empty in a dry run.
 
-    name: as the user gave it; encoder: with the option for the collection's settings, if the card has some.
     Queries are encoded in batches, then the stock command searches with them. With Pyserini's names the stock
     command encodes them itself, by the plugin alone.
     """
@@ -118,7 +116,7 @@ def encoder_system(
         queries = _encode_queries(encoder, inputs, topics, folder, identity)
         by_file = ("--impact", "--encoder", queries.output)
         searches[key] = (queries, _search(inputs, topics, folder, collection, threads, *by_file))
-    return System(name, folder, _encode_and_index(encoder, inputs, folder, threads, identity), searches)
+    return System(encoder, folder, _encode_and_index(encoder, inputs, folder, threads, identity), searches)
 
 
 def _encode_and_index(
