@@ -38,7 +38,7 @@ class EncoderOptions:
     device: str | None = None
     """`cpu`, `cuda`, `cuda:1`, ...; default: CUDA if there is one, else CPU."""
     dtype: str | None = None
-    """`float32`, `bfloat16` or `float16`; default: bfloat16 on CUDA, float32 on CPU."""
+    """`float32`, `bfloat16` or `float16`; default: float16 on CUDA (bfloat16 with int4), float32 on CPU."""
     quantization: str | None = None
     """`none`; by torchao `int8`, `int4` (weights only) or `int8-dynamic` (activations too); by
     bitsandbytes `bnb-int8`, `bnb-nf4`."""

@@ -178,6 +178,8 @@ def _convert(file: Path, target: Path) -> None:
     """
     print(f"converting {file} to {target} (once)", file=sys.stderr)
     model, _ = _from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float16)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config  # the new weights are plain ones
     fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float16)
     fresh.load_state_dict(model.state_dict())
     with whole_folder(target) as partial:
