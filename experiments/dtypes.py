@@ -2,10 +2,9 @@
 
     python experiments/dtypes.py --encoder csplade-tiny csplade-bi-smol --collection beir/nfcorpus/test
 
-Documents and queries are encoded once in each dtype. `changed` is the share of document impacts that are not
-those of
-float32, over the terms of either; `by` is the mean difference of all impacts; `terms` is the share of
-float32's terms that are missing. Scores are inner products of impacts, so no index is built.
+Documents and queries are encoded once in each dtype, and compared with float32. `changed` is the share of
+document impacts that differ, over the terms of either. `by` is the mean difference of all impacts. `terms` is the
+share of float32's terms that are missing. Scores are inner products of impacts, so no index is built.
 """
 
 import argparse
@@ -37,7 +36,7 @@ class Encoded(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a dtype changes in a set of vectors."""
+    """Differences between a dtype's vectors and float32's."""
 
     changed: float
     by: float

@@ -74,7 +74,7 @@ def find_sources(card: EncoderCard, folder: Path | None, *, own_card: bool = Tru
     """Find the parts of an encoder.
 
     folder: of its checkpoint; None if all of it is where the card says. own_card: whether the card is the
-    user's; then the card's tokenizer wins over the one beside the weights. Raises InputError if weights are
+    user's. If so, its tokenizer wins over the one beside the weights. Raises InputError if weights are
     missing, or if some lie in the folder and would not be loaded.
     """
     if folder is None:
@@ -230,7 +230,7 @@ def _may_lie_beside(name: str, folder: Path, loaded: set[Path]) -> bool:
 
 
 def _hint(folder: Path, strays: list[str]) -> str:
-    """What to do about weights that would not be loaded, as the end of a clause."""
+    """Advice on weights that would not be loaded, as the end of a clause."""
     if any(name.endswith(_PICKLED) and "/" not in name for name in strays):
         return f": pickle is never loaded, run: python -m csplade_pyserini.cards --convert {folder}"
     if strays == [ADAPTER_CONFIG]:

@@ -167,7 +167,7 @@ def test_the_adapter_of_a_hub_repository_is_never_dropped(server, monkeypatch, t
 
 
 def test_the_identity_of_weights_on_the_hub_holds_their_commit(server, monkeypatch, tmp_path):
-    """Of base, adapter and tokenizer: main may move between two shards."""
+    """Base, adapter and tokenizer count, as `main` may move between two shards."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     parts = ("meta-llama/Llama-3.2-1B", "hzeng/Lion-SP-1B-llama3-marco-mntp")
     identities = {find_checkpoint("lion-sp-1b").identity}
