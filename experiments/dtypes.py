@@ -3,8 +3,8 @@
     python experiments/dtypes.py --encoder csplade-tiny csplade-bi-smol --collection beir/nfcorpus/test
 
 Documents and queries are encoded once in each dtype, and compared with float32. `changed` is the share of
-document impacts that differ, over the terms of either. `by` is the mean difference of all impacts. `terms` is the
-share of float32's terms that are missing. Scores are inner products of impacts, so no index is built.
+document impacts that differ, over the terms of either. `by` is the mean difference of all impacts. `terms` is
+the share of float32's terms that are missing. Scores are inner products of impacts, so no index is built.
 """
 
 import argparse
