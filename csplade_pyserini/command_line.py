@@ -90,11 +90,13 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
 def find_encoder(args: argparse.Namespace) -> Checkpoint:
     """Find the encoder that --encoder, --device, --quantization and --max-length name together.
 
-    Raises InputError on an unknown name or missing weights.
+    Raises InputError on an unknown name, and on weights that are missing or would not be read.
     """
-    return find_checkpoint(
+    checkpoint = find_checkpoint(
         args.encoder, device=args.device, max_length=args.max_length, quantization=args.quantization
     )
+    checkpoint.check_sources()
+    return checkpoint
 
 
 def positive(text: str) -> int:

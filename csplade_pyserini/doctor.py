@@ -159,22 +159,23 @@ def check_hook() -> str:
 
 def check_cards() -> str:
     """Check that the cards parse, and say whose weights are here."""
-    here = []
-    not_here = []
+    names: dict[str, list[str]] = {}
     for name in shipped_cards():
-        if weights_state(name) == "here":
-            here.append(name)
-        else:
-            not_here.append(name)
+        names.setdefault(weights_state(name), []).append(name)
+    not_here = sorted([*names.get("not here", []), *names.get("on the hub", [])])
+    unread = ""
+    if "unread" in names:
+        unread = f"weights that cannot be read: {', '.join(names['unread'])}; "
     return (
-        f"weights here: {', '.join(here)}; not here: {', '.join(not_here)} "
+        f"weights here: {', '.join(names.get('here', []))}; {unread}not here: {', '.join(not_here)} "
         f"(doctor --encoder NAME says how to get them)"
     )
 
 
 def check_encoder(name: str) -> str:
-    """Check that the weights of the self-test's encoder are here."""
+    """Check that the weights of the self-test's encoder are here, and that all of them would be read."""
     checkpoint = find_checkpoint(name)
+    checkpoint.check_sources()
     return f"{checkpoint.identity} {checkpoint.source}"
 
 

@@ -75,6 +75,7 @@ def output_arguments(args: argparse.Namespace, checkpoint: Checkpoint) -> dict[s
         "top_terms": checkpoint.card.document_top_terms,
         "contents": args.store_contents,
         "quantization": checkpoint.options.quantization or "none",
+        "document_prefix": checkpoint.options.document_prefix,
     }
 
 

@@ -46,6 +46,7 @@ RUN_BY = {
     "experiments/bench/queries.py": "test_queries_compares_batches_with_single_queries",
     "experiments/bench/startup.py": "test_startup_times_the_hook",
     "experiments/bench/train_head.py": "test_train_head_compares_both_heads",
+    "experiments/dtypes.py": "test_dtypes_compares_each_with_float32",
     "experiments/gpu.py": "tests/test_gpu.py",
     "experiments/gpu.sh": "tests/test_gpu.py",
     "experiments/impacts.py": "test_impacts_writes_a_table_and_a_plot",
@@ -306,6 +307,22 @@ def test_impacts_finds_the_front_and_names_every_kind(load):
     assert kinds == {"the card's", "scale", "8 bits", "document terms", "query terms", "several"}
     points = dict(zip((own, *others), [(10, 0.5), (5, 0.5), (20, 0.6), (30, 0.6)], strict=False))
     assert script.pareto(points) == others[:2]
+
+
+def test_dtypes_compares_each_with_float32(load, checkpoint_folder, capsys):
+    words = ["--encoder", str(checkpoint_folder), "--documents", "3"]
+    assert load("experiments/dtypes.py").main(words) == 0
+    *_, float32, float16, bfloat16 = capsys.readouterr().out.strip().splitlines()
+    assert float32.startswith(f"| {checkpoint_folder} | float32 | 0.00% | 0.0000 | 0.00% | ")
+    changed = [float(row.split("|")[3].strip(" %")) for row in (float16, bfloat16)]
+    assert 0 < changed[0] < changed[1]
+
+
+def test_dtypes_scores_as_trec_eval_does(load):
+    script = load("experiments/dtypes.py")
+    vectors = script.Encoded({"a": {"x": 2}, "b": {"x": 3}, "q": {"x": 9}}, {"q": {"x": 1}, "r": {"y": 1}})
+    ndcg = script.mean_ndcg(vectors, {"q": {"a": 2, "b": 1, "c": 0}, "r": {"a": 1}})
+    assert ndcg == pytest.approx((1 + 2 / 1.5849625) / (2 + 1 / 1.5849625) / 2)
 
 
 def test_quantization_writes_a_table_and_a_plot(load, one_process, capsys, tmp_path):

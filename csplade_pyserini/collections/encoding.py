@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from csplade_pyserini.cards import EncoderCard, card_table
+from csplade_pyserini.cards import EncoderCard, card_table, same_encoder
 from csplade_pyserini.collections.corpus import Corpus, Digest, Document, Extent, measure_corpus
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
@@ -134,12 +134,20 @@ def _already_whole(job: EncodingJob, extent: Extent) -> CollectionManifest:
     place = manifest_path(job.output)
     digests = manifest.arguments.get("digests") or [None] * job.shard_num
     now = comparable(job.made_with, is_same_corpus=digests == [extent.digest])
-    refuse_changes({"encoder": manifest.encoder, **manifest.arguments}, now, place, CHANGED)
+    before = {"encoder": manifest.encoder, **manifest.arguments}
+    refuse_changes(_as_known_now(before, job), now, place, CHANGED)
     refuse_changes({"corpus digest": digests[job.shard_id]}, {"corpus digest": extent.digest}, place, CHANGED)
     verify_files(job.output, manifest)
     rmtree(partial_folder(job.output), ignore_errors=True)  # a stop right after the manifest leaves it
     print(f"{job.output} is whole already: {manifest.documents} documents", file=sys.stderr)
     return manifest
+
+
+def _as_known_now(before: dict[str, Any], job: EncodingJob) -> dict[str, Any]:
+    """Return encoder and arguments of earlier work, with the encoder's identity as it is written now."""
+    if same_encoder(before["encoder"], job.identity):
+        return before | {"encoder": job.identity}
+    return before
 
 
 def _refuse_foreign_output(job: EncodingJob) -> None:
@@ -165,7 +173,8 @@ def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, VectorFile]:
     for file in progress_files(job.output):
         other = read_progress(file)
         is_same = job.shard_num == 1 and other.digest == extent.digest
-        refuse_changes(other.made_with, comparable(job.made_with, is_same_corpus=is_same), file, CHANGED)
+        now = comparable(job.made_with, is_same_corpus=is_same)
+        refuse_changes(_as_known_now(other.made_with, job), now, file, CHANGED)
     own_file = progress_file(job.output, *job.shard)
     if not own_file.is_file():
         return {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from csplade_pyserini.cards import same_encoder
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.notes import say_once
 from csplade_pyserini.files.stamps import file_hash
@@ -48,7 +49,7 @@ class CollectionManifest:
     """Result of `encode`."""
 
     encoder: str
-    """The encoder's identity: name, card hash, weight fingerprint."""
+    """The encoder's identity: name, card hash, fingerprints of the weights."""
     card: dict[str, Any]
     arguments: dict[str, Any]
     versions: dict[str, str]
@@ -189,7 +190,7 @@ def refuse_mismatch(index: Path, query_encoder: str | None) -> None:
             f"(CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
         )
     index_encoder = table["encoder"]
-    if query_encoder and index_encoder and index_encoder != query_encoder:
+    if query_encoder and index_encoder and not same_encoder(index_encoder, query_encoder):
         raise InputError(
             f"the index {index} was encoded by {index_encoder}, the queries by {query_encoder}: "
             f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"

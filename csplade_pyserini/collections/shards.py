@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from csplade_pyserini.cards import same_encoder
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX
 from csplade_pyserini.collections.docids import refuse_repeated
 from csplade_pyserini.collections.manifests import (
@@ -146,7 +147,7 @@ def merge_shards(output: Path) -> CollectionManifest:
     shards = _whole_shards(output)
     first = shards[0]
     manifest = CollectionManifest(
-        encoder=first.encoder,
+        encoder=min((shard.encoder for shard in shards), key=len),  # what all shards are known by
         card=first.card,
         arguments=first.arguments | {"digests": [shard.digest for shard in shards]},
         versions=versions(),
@@ -197,7 +198,8 @@ def _refuse_different_commands(found: Mapping[Path, Progress]) -> None:
     for file, progress in others:
         for key, value in comparable(progress.made_with).items():
             wanted = first.made_with.get(key)
-            if value != wanted:
+            is_same_encoder = key == "encoder" and same_encoder(value, first.encoder)
+            if value != wanted and not is_same_encoder:
                 raise CheckError(
                     f"{file} was made with {key} {value!r}, {first_file} with {wanted!r}: "
                     f"they are not of one collection"
