@@ -145,9 +145,11 @@ def is_ours(text: str) -> bool:
         name, _ = parse_encoder_name(text)
     except InputError:
         name, _, _ = text.partition(":")
+    if is_card(name):  # even where a file has the same name
+        return True
     if os.path.isfile(name):
         return False
-    return is_card(name) or card_file(name) is not None
+    return card_file(name) is not None
 
 
 def canonical_name(text: str) -> str:
