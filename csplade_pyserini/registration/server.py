@@ -79,10 +79,11 @@ def doc_store(stock: Function, self: Any, start_index_name: str, **kwargs: Any) 
         return stock(self, start_index_name, **kwargs)
     if local.base_index:
         return stock(self, local.base_index, **kwargs)
-    stores = self.__dict__.setdefault(_STORES, {})
-    if local.path not in stores:
-        stores[local.path] = _backend().LuceneSearcher(local.path)
-    return stores[local.path]
+    with self._lock_for_index_name(start_index_name):
+        stores = self.__dict__.setdefault(_STORES, {})
+        if local.path not in stores:
+            stores[local.path] = _backend().LuceneSearcher(local.path)
+        return stores[local.path]
 
 
 @replaces(MODULE, "SharedSearchBackend.close_all")
