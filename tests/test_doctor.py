@@ -173,6 +173,7 @@ def test_a_hook_that_fails_says_why(tmp_path, monkeypatch):
     (tmp_path / "csplade_pyserini").mkdir()
     (tmp_path / "csplade_pyserini" / "__init__.py").write_text("raise RuntimeError('half an upgrade')\n")
     monkeypatch.setattr(sys, "executable", python_without_site(tmp_path, tmp_path))
+    monkeypatch.chdir(tmp_path)  # else `python -c` finds a checkout there
     with pytest.raises(InputError, match=r"broken \(RuntimeError: half an upgrade\)"):
         check_hook()
 

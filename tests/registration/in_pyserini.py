@@ -106,7 +106,11 @@ def command_lines() -> dict[str, Any]:
     found["litter"] = Path("litter").exists()
     words = ("input", "--corpus", str(corpus), "encoder", "--encoder", "csplade-tiny", "output")
     found["encoded"] = launched(profile, "pyserini.encode", *words, "--emb", "vectors")
-    found["manifest"] = json.loads(Path("vectors.manifest.json").read_text())["encoder"]
+    words = ("--collection", "JsonVectorCollection", "--input", "vectors", "--index", "built")
+    words += ("--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized")
+    launched(profile, "pyserini.index.lucene", *words)
+    for output in ("vectors", "built"):
+        found[f"encoder of {output}"] = json.loads(Path(f"{output}.manifest.json").read_text())["encoder"]
     return found
 
 

@@ -109,8 +109,9 @@ def test_impacts_of_queries_are_quantized_once_however_the_options_are_spelt(fou
     assert "--weight-range 5 is replaced by 1" in other["errors"]
 
 
-def test_a_collection_knows_its_encoder_however_it_was_encoded(found):
-    assert found["command_lines"]["manifest"].startswith("csplade-tiny@")
+def test_a_collection_and_an_index_know_their_encoder_however_the_programs_were_launched(found):
+    assert found["command_lines"]["encoder of vectors"].startswith("csplade-tiny@")
+    assert found["command_lines"]["encoder of built"] == found["command_lines"]["encoder of vectors"]
 
 
 def test_bm25_searchers_open_an_index_of_ours_for_its_documents_alone(found):
