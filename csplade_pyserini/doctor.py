@@ -116,7 +116,7 @@ def check_pyserini() -> str:
     version = importlib.metadata.version("pyserini")
     another = f"run: pip install pyserini=={KNOWN_PYSERINI}"
     note = ""
-    for name in GUARDED:
+    for name in sorted(GUARDED, reverse=True):  # pyserini before jnius: it says where the jar is
         try:
             missing = missing_symbols(importlib.import_module(name))
         except ModuleNotFoundError as error:
