@@ -9,11 +9,14 @@ import sys
 
 PATCHED_MODULES = frozenset(
     (
+        "jnius",
         "jnius_config",
         "pyserini",
         "pyserini.encode._base",
+        "pyserini.pyclass",
         "pyserini.query_iterator",
         "pyserini.search.lucene._impact_searcher",
+        "pyserini.search.lucene._searcher",
         "pyserini.server.backend",
     )
 )
@@ -47,7 +50,7 @@ def _patch_after_loading(spec) -> None:  # type: ignore[no-untyped-def]
         exec_module(module)
         from csplade_pyserini.registration import patch_module
 
-        patch_module(module)
+        patch_module(module, anew=True)
 
     spec.loader.exec_module = exec_and_patch
 

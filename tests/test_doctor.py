@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from programs import fake_java, new_python, run_python
 
-from csplade_pyserini.doctor import CHECKS
+from csplade_pyserini.doctor import CHECKS, check_hook
+from csplade_pyserini.errors import InputError
 
 pytestmark = pytest.mark.jvm
 ALL = [*CHECKS, "encoder", "self-test"]
@@ -147,6 +148,34 @@ def test_a_hook_that_is_off_is_switched_on():
     found = lines(doctor(CSPLADE_AUTOLOAD="0"), 1)
     assert failed(found) == ["hook"]
     assert found["hook"][1].endswith("run: unset CSPLADE_AUTOLOAD")
+
+
+def python_without_site(folder: Path, *search: object) -> str:
+    """An interpreter that reads no .pth file, as one whose packages lie in a folder of PYTHONPATH."""
+    command = folder / "python"
+    path = ":".join(map(str, [*search, *filter(None, sys.path)]))
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" -S "$@"\n')
+    command.chmod(0o755)
+    return str(command)
+
+
+def test_a_hook_that_a_new_interpreter_does_not_read_is_found_out(tmp_path, monkeypatch):
+    """This process has it; `python -m pyserini...` would not."""
+    monkeypatch.setattr(sys, "executable", python_without_site(tmp_path))
+    with pytest.raises(InputError) as error:
+        check_hook()
+    assert "Python reads no csplade_pyserini.pth in " in str(error.value)
+    assert "as after pip install --target" in str(error.value)
+    assert "runs BM25 without a word" in str(error.value)
+
+
+def test_a_hook_that_fails_says_why(tmp_path, monkeypatch):
+    (tmp_path / "csplade_pyserini").mkdir()
+    (tmp_path / "csplade_pyserini" / "__init__.py").write_text("raise RuntimeError('half an upgrade')\n")
+    monkeypatch.setattr(sys, "executable", python_without_site(tmp_path, tmp_path))
+    monkeypatch.chdir(tmp_path)  # else `python -c` finds a checkout there
+    with pytest.raises(InputError, match=r"broken \(RuntimeError: half an upgrade\)"):
+        check_hook()
 
 
 def test_weights_that_rotted_fail_the_self_test(checkpoint_folder, tmp_path):

@@ -163,9 +163,11 @@ def is_ours(text: str) -> bool:
         name, _ = parse_encoder_name(text)
     except InputError:
         name, _, _ = text.partition(":")
+    if is_card(name):  # even where a file has the same name
+        return True
     if os.path.isfile(name):
         return False
-    return is_card(name) or _folder_card(name) is not None or _is_ours_on_hub(name)
+    return _folder_card(name) is not None or _is_ours_on_hub(name)
 
 
 def canonical_name(text: str) -> str:

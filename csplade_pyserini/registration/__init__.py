@@ -8,17 +8,30 @@ GUARDED is made of these declarations. Encoder names that are not ours reach Pys
 import sys
 
 from csplade_pyserini import autoload
-from csplade_pyserini.registration import command_lines, encoders, java, searcher, server, topics
+from csplade_pyserini.registration import (
+    bm25,
+    command_lines,
+    encoders,
+    java,
+    manifests,
+    receivers,
+    searcher,
+    server,
+    topics,
+)
 from csplade_pyserini.registration.patches import GUARDED, missing_symbols, patch_module, patched_modules
 
 __all__ = [
     "GUARDED",
+    "bm25",
     "command_lines",
     "encoders",
     "java",
+    "manifests",
     "missing_symbols",
     "patch_module",
     "patched_modules",
+    "receivers",
     "register",
     "searcher",
     "server",

@@ -54,12 +54,13 @@ def patched_modules() -> set[str]:
     return set(_REPLACEMENTS) | set(_AFTER_LOADING)
 
 
-def patch_module(module: ModuleType) -> None:
+def patch_module(module: ModuleType, *, anew: bool = False) -> None:
     """Apply the patches of one loaded module, once.
 
+    anew: the module has just been loaded, perhaps for the second time.
     A symbol that has moved costs the patches, not the user's program: it is reported on stderr.
     """
-    if module.__dict__.get(_MARK):
+    if module.__dict__.get(_MARK) and not anew:
         return
     name = module.__name__
     missing = missing_symbols(module)

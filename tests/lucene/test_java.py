@@ -84,7 +84,6 @@ def test_a_pyserini_program_without_java_ends_in_that_sentence(tmp_path):
     old = fake_java(tmp_path / "old", "17.0.15")
     program = (
         "import csplade_pyserini.lucene.java as java, runpy, sys; java._package_folder = lambda: None; "
-        "sys.orig_argv[1:] = ['-m', 'pyserini.search.lucene']; "
         "runpy.run_module('pyserini.search.lucene', run_name='__main__')"
     )
     result = run_python("-c", program, JAVA_HOME=str(old), PATH=f"{old / 'bin'}")
