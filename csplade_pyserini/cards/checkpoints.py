@@ -60,8 +60,8 @@ class Checkpoint:
         """Raise InputError unless all weights at hand can be read: at once, before any work."""
         if not self.sources.base:
             raise InputError(
-                f"encoder {self.stored_card.name!r}: no weights in {self.folder}, and its card names no base; "
-                f"wanted model.safetensors there, or 'base' in the card (pickle is never loaded)"
+                f"encoder {self.stored_card.name!r}: no weights in {self.folder}, and its card names no "
+                f"base; wanted model.safetensors there, or 'base' in the card (pickle is never loaded)"
             )
 
     @functools.cached_property
