@@ -58,7 +58,11 @@ class Checkpoint:
 
     def check_sources(self) -> None:
         """Raise InputError unless all weights at hand can be read: at once, before any work."""
-        _ = self.sources
+        if not self.sources.base:
+            raise InputError(
+                f"encoder {self.stored_card.name!r}: no weights in {self.folder}, and its card names no "
+                f"base; wanted model.safetensors there, or 'base' in the card (pickle is never loaded)"
+            )
 
     @functools.cached_property
     def identity(self) -> str:

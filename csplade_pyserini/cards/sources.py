@@ -49,7 +49,7 @@ class Sources:
     """Where an encoder's parts come from: folders here, Hugging Face ids, or `package:NAME`."""
 
     base: str
-    """Backbone; the checkpoint's folder if that holds whole weights."""
+    """Backbone; the checkpoint's folder if that holds whole weights; empty if there are none."""
     tokenizer: str
     adapter: str = ""
     """Empty if there is none."""
@@ -74,8 +74,8 @@ def find_sources(card: EncoderCard, folder: Path | None, *, own_card: bool = Tru
     """Find the parts of an encoder.
 
     folder: of its checkpoint; None if all of it is where the card says. own_card: whether the card is the
-    user's. If so, its tokenizer wins over the one beside the weights. Raises InputError if weights are
-    missing, or if some lie in the folder and would not be loaded.
+    user's. If so, its tokenizer wins over the one beside the weights. Raises InputError if shards are
+    missing, or if weights lie in the folder and would not be loaded.
     """
     if folder is None:
         return _named_sources(card)
@@ -89,11 +89,6 @@ def find_sources(card: EncoderCard, folder: Path | None, *, own_card: bool = Tru
     if whole:
         base = str(folder)
         loaded += _config_files(folder)
-    elif not base:
-        raise InputError(
-            f"encoder {card.name!r}: no weights in {folder}, and its card names no base; "
-            f"wanted {WHOLE_FILE} there, or 'base' in the card (pickle is never loaded)"
-        )
     else:
         files, base_notices = _base_files(card)
         loaded += files
@@ -147,8 +142,6 @@ def package_folder(name: str) -> Path | None:
 
 def _named_sources(card: EncoderCard) -> Sources:
     """Sources of a card without a folder: those that it names."""
-    if not card.base:
-        raise InputError(f"encoder {card.name!r}: its card names no base, and there is no folder of weights")
     tokenizer = card.tokenizer or card.base
     files, notices = _base_files(card)
     files += _tokenizer_files(tokenizer)

@@ -57,6 +57,7 @@ def load_base(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:
     says. Raises InputError if weights are missing, corrupt or incomplete.
     """
     checkpoint.refuse_local_sources()  # again, as the current folder may have changed since
+    checkpoint.check_sources()
     for notice in checkpoint.sources.notices:
         print(notice, file=sys.stderr)
     card = checkpoint.card

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from csplade_pyserini.cards import (
+    Checkpoint,
     EncoderCard,
     find_checkpoint,
     read_card,
@@ -257,7 +258,7 @@ def test_without_a_folder_the_parts_are_those_that_the_card_names():
     assert (sources.base, sources.adapter, sources.tokenizer) == ("x/y", "x/z", "x/y")
     assert sources.on_hub == ["x/y", "x/z"]
     with pytest.raises(InputError, match="names no base"):
-        find_sources(EncoderCard(name="a"), None)
+        Checkpoint(EncoderCard(name="a"), None).check_sources()
 
 
 def test_every_shipped_encoder_has_no_weights_beside_it_that_are_left_out():
