@@ -106,7 +106,8 @@ def command_lines() -> dict[str, Any]:
     found["litter"] = Path("litter").exists()
     words = ("input", "--corpus", str(corpus), "encoder", "--encoder", "csplade-tiny", "output")
     found["encoded"] = launched(profile, "pyserini.encode", *words, "--emb", "vectors")
-    words = ("--collection", "JsonVectorCollection", "--input", "vectors", "--index", "built")
+    words = ("--collection", "JsonVectorCollection", "--input", f"{FOLDER}/vectors")
+    words += ("--index", f"{FOLDER}/built")  # Java stays in the folder where it was started
     words += ("--generator", "DefaultLuceneDocumentGenerator", "--threads", "1", "--impact", "--pretokenized")
     launched(profile, "pyserini.index.lucene", *words)
     for output in ("vectors", "built"):
