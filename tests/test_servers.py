@@ -45,7 +45,6 @@ def config(sample_index, tmp_path_factory):
         f"  late: {{path: {sample_index}, index_type: impact, encoder: 'csplade-tiny:max_length=64'}}\n"
         f"  no-weights: {{path: {sample_index}, index_type: impact, encoder: csplade-8b, "
         f"base_index: texts}}\n"
-        f"  beir-v1.0.0-nfcorpus.flat: {folder}/texts\n"
         f"  msmarco-shard: {folder}/texts\n"
         f"  alone: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny}}\n"
         f"  with-texts: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny, "
@@ -166,7 +165,7 @@ def backend(config):
 def test_nobody_waits_while_an_encoder_is_loaded_or_an_index_downloaded(backend):
     """Others search and fetch a document while one index waits for these; that one is answered in the end."""
     assert backend["load_encoder"] == backend["alone"]
-    assert backend["resolve_index_dir"] == backend["texts"]
+    assert backend["download_prebuilt_index"] == backend["texts"]
     assert len(backend["alone"]) == 5
 
 

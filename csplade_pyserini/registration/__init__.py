@@ -8,8 +8,14 @@ GUARDED is made of these declarations. Encoder names that are not ours reach Pys
 import sys
 
 from csplade_pyserini import autoload
-from csplade_pyserini.registration import command_lines, encoders, java, searcher, server, topics
-from csplade_pyserini.registration.patches import GUARDED, missing_symbols, patch_module, patched_modules
+from csplade_pyserini.registration import command_lines, encoders, java, prebuilt, searcher, server, topics
+from csplade_pyserini.registration.patches import (
+    GUARDED,
+    missing_symbols,
+    patch_module,
+    patched_modules,
+    prepare_loader,
+)
 
 __all__ = [
     "GUARDED",
@@ -19,6 +25,8 @@ __all__ = [
     "missing_symbols",
     "patch_module",
     "patched_modules",
+    "prebuilt",
+    "prepare_loader",
     "register",
     "searcher",
     "server",

@@ -1,0 +1,73 @@
+"""Pyserini's tables of prebuilt indexes: no name in them is looked up before somebody asks for it.
+
+Pyserini 2.4.0 fetches these tables on first use. But while it is imported it looks two other names of
+indexes up, so it cannot be imported without a network. Here such a lookup waits. A Pyserini that looks
+nothing up while it is imported runs as it is.
+"""
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from csplade_pyserini.registration.patches import relies_on, rewrites
+
+MODULE = "pyserini.prebuilt_index_info"
+
+relies_on(MODULE, "IMPACT_INDEX_INFO")
+
+
+class OnFirstUse(Mapping[str, Any]):
+    """A table whose values are computed when they are asked for."""
+
+    def __init__(self, values: dict[str, Callable[[], Any]]) -> None:
+        self._values = values
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+
+@rewrites(MODULE)
+def look_up_later(source: str) -> ast.Module | None:
+    """Make tables of the form `{"other name": TABLE["name"]}` compute their values on first use.
+
+    Returns None if the module opens no URL, or has no such table.
+    """
+    if "urlopen" not in source:
+        return None
+    tree = ast.parse(source)
+    tables = [
+        statement
+        for statement in tree.body
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and _has_lookups(statement.value)
+    ]
+    for statement in tables:
+        statement.value = _computed_later(statement.value)
+        tree.body.insert(tree.body.index(statement), _import_of_table())
+    if not tables:
+        return None
+    return ast.fix_missing_locations(tree)
+
+
+def _has_lookups(value: ast.expr | None) -> bool:
+    if not isinstance(value, ast.Dict) or None in value.keys:
+        return False
+    return any(isinstance(item, ast.Subscript) for item in value.values)
+
+
+def _computed_later(table: ast.Dict) -> ast.Call:
+    nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    later = [ast.Lambda(nothing, item) for item in table.values]
+    return ast.Call(ast.Name("_OnFirstUse", ast.Load()), [ast.Dict(table.keys, later)], [])
+
+
+def _import_of_table() -> ast.ImportFrom:
+    return ast.ImportFrom(__name__, [ast.alias(OnFirstUse.__name__, "_OnFirstUse")], 0)
