@@ -28,7 +28,7 @@ TESTS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "versions", nargs="*", metavar="VERSION", help=f"Pyserini versions (default: {', '.join(VERSIONS)})"
     )

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from csplade_pyserini.cards import find_card, shipped_cards, to_toml, weights_state
-from csplade_pyserini.command_line import positive, run
+from csplade_pyserini.command_line import positive, run, verb_parser
 from csplade_pyserini.errors import InputError
 
 TERMS = 20
@@ -28,9 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.cards", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("cards")
     parser.add_argument("--encoder", metavar="NAME", help="print this encoder's card, defaults included")
     parser.add_argument(
         "--encode",

@@ -44,28 +44,26 @@ def look_up_later(source: str) -> ast.Module | None:
     if "urlopen" not in source:
         return None
     tree = ast.parse(source)
-    tables = [
-        statement
-        for statement in tree.body
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and _has_lookups(statement.value)
-    ]
-    for statement in tables:
-        statement.value = _computed_later(statement.value)
-        tree.body.insert(tree.body.index(statement), _import_of_table())
-    if not tables:
+    body: list[ast.stmt] = []
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Dict):
+            if _has_lookups(statement.value):
+                body.append(_import_of_table())
+                statement.value = _computed_later(statement.value)
+        body.append(statement)
+    if len(body) == len(tree.body):
         return None
+    tree.body = body
     return ast.fix_missing_locations(tree)
 
 
-def _has_lookups(value: ast.expr | None) -> bool:
-    if not isinstance(value, ast.Dict) or None in value.keys:
-        return False
-    return any(isinstance(item, ast.Subscript) for item in value.values)
+def _has_lookups(table: ast.Dict) -> bool:
+    return None not in table.keys and any(isinstance(value, ast.Subscript) for value in table.values)
 
 
 def _computed_later(table: ast.Dict) -> ast.Call:
     nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
-    later = [ast.Lambda(nothing, item) for item in table.values]
+    later: list[ast.expr] = [ast.Lambda(nothing, value) for value in table.values]
     return ast.Call(ast.Name("_OnFirstUse", ast.Load()), [ast.Dict(table.keys, later)], [])
 
 

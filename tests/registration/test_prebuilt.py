@@ -47,7 +47,8 @@ def test_other_names_are_looked_up_on_first_use(tmp_path):
     assert names["Fetched"].fetches == 0
     aliases = names["ALIASES"]
     assert list(aliases) == ["old-name", "older-name", "described"]
-    assert "old-name" in aliases and "unknown" not in aliases
+    assert "old-name" in aliases
+    assert "unknown" not in aliases
     assert names["Fetched"].fetches == 0
     assert aliases["old-name"] == {"filename": "name.tar.gz"}
     assert names["MORE"]["another-name"] == {"filename": "another.tar.gz"}
