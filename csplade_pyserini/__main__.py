@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def verb_lines() -> list[str]:
-    """What there is to run, one line for each verb."""
+    """Lines of the list: one for each verb."""
     width = max(map(len, VERBS))
     return [HEAD, "", *(f"  {verb:<{width}}  {purpose}" for verb, purpose in VERBS.items())]
 

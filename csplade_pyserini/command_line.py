@@ -23,7 +23,7 @@ VERBS = {
     "doctor": "Check Java, Pyserini, torch, devices, the hook and encoders; then make a small run.",
     "cards": "List the encoders, print one encoder's card in full, or the heaviest terms of a text.",
 }
-"""What each verb does. `python -OO` keeps these sentences; it removes docstrings."""
+"""One line on each verb, for its help. `python -OO` keeps it; it removes docstrings."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 _SET_UTF8 = "it takes arguments and names of files for ASCII; run: export PYTHONUTF8=1"

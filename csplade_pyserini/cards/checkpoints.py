@@ -99,14 +99,27 @@ def weights_state(name: str) -> str:
     return "here"
 
 
-def csplade_home() -> Path:
-    """Folder of checkpoints that do not ship with the package."""
-    return Path(os.environ.get("CSPLADE_HOME") or Path.home() / ".cache" / "csplade_pyserini")
+def csplade_home() -> Path | None:
+    """Folder of checkpoints that do not ship with the package.
+
+    None without CSPLADE_HOME where the user has no home folder, as in some containers.
+    """
+    given = os.environ.get("CSPLADE_HOME")
+    if given:
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "csplade_pyserini"
+    except RuntimeError:  # HOME is unset, and the system knows no such user
+        return None
 
 
 def weight_folders(card: EncoderCard) -> list[Path]:
     """Folders where a shipped card's weights are looked for, in order."""
-    return [csplade_home() / "encoders" / card.name, cards_folder() / card.name]
+    folders = [cards_folder() / card.name]
+    home = csplade_home()
+    if home is not None:
+        folders.insert(0, home / "encoders" / card.name)
+    return folders
 
 
 def _card_and_folder(name: str) -> tuple[EncoderCard, Path | None]:
@@ -129,6 +142,8 @@ def _shipped(card: EncoderCard) -> tuple[EncoderCard, Path | None]:
     if card.weights == "hub":
         return card, None
     looked = " and ".join(str(folder) for folder in weight_folders(card))
+    if csplade_home() is None:
+        looked += "; there is no home folder and no CSPLADE_HOME"
     raise InputError(f"encoder {card.name!r} has no weights here: {card.install} Looked in {looked}.")
 
 

@@ -33,6 +33,7 @@ from csplade_pyserini.model.states import last_hidden_states
 
 _DEFAULT_DTYPES = {"cuda": "bfloat16"}
 """Default dtypes by device; float32 on others."""
+_DEVICES = "cpu, cuda, cuda:N or another device of this torch"
 _HEAD_TOLERANCES = {torch.float32: 1e-3}
 """Relative tolerance of the head's check by dtype."""
 _LOOSE_TOLERANCE = 3e-2
@@ -344,7 +345,14 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or default)
     except RuntimeError as error:
-        raise InputError(f"device is {name!r}; wanted cpu, cuda or cuda:N") from error
+        raise InputError(f"device is {name!r}; wanted {_DEVICES}") from error
     if device.type == "cuda" and not has_cuda:
         raise InputError(f"device is {name!r}, but torch finds no CUDA device here; use device=cpu")
+    try:
+        torch.ones(1, device=device).tolist()
+    except Exception as error:  # each backend of torch has errors of its own
+        reason, _, _ = str(error).partition(". ")  # the rest is advice for those who build torch
+        raise InputError(
+            f"device is {name!r}, but torch cannot use it here ({reason}); wanted {_DEVICES}"
+        ) from error
     return device

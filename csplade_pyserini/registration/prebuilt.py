@@ -46,10 +46,10 @@ def look_up_later(source: str) -> ast.Module | None:
     tree = ast.parse(source)
     body: list[ast.stmt] = []
     for statement in tree.body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Dict):
-            if _has_lookups(statement.value):
-                body.append(_import_of_table())
-                statement.value = _computed_later(statement.value)
+        table = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+        if isinstance(table, ast.Dict) and _has_lookups(table):
+            body.append(_import_of_table())
+            statement.value = _computed_later(table)  # type: ignore[attr-defined]
         body.append(statement)
     if len(body) == len(tree.body):
         return None

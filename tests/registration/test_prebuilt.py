@@ -30,7 +30,7 @@ BOTH = {**PLAIN, "c": 2}
 
 
 def loaded(source: str, folder: Path, *, rewritten: bool) -> dict[str, object]:
-    """What a module of that source defines, loaded as the hook loads it or as Python does."""
+    """Names that a module of that source defines, loaded as the hook loads it or as Python does."""
     file = folder / "tables.py"
     if not file.exists():
         file.write_text(source)
