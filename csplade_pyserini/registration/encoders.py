@@ -6,11 +6,13 @@ So it does not matter which class Pyserini picks for a name, nor what else the n
 import functools
 import threading
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from csplade_pyserini.cards import canonical_name, is_ours
 from csplade_pyserini.impacts import Vector
-from csplade_pyserini.registration.patches import Function, replaces
+from csplade_pyserini.optimized import make_no_docstrings
+from csplade_pyserini.registration.patches import Function, after_loading, replaces
 from csplade_pyserini.registration.programs import one_sentence, say
 
 if TYPE_CHECKING:
@@ -41,6 +43,12 @@ def _load_encoder(name: str, device: str | None) -> "SparseEncoder":
 
     with _loading:
         return load_encoder(name, device=device)
+
+
+@after_loading("pyserini")
+def prepare_transformers(_: ModuleType) -> None:
+    """Have `python -OO -m pyserini...` import transformers, which it does not without us."""
+    make_no_docstrings()
 
 
 @replaces("pyserini.encode._base", "DocumentEncoder.__new__")
