@@ -20,8 +20,8 @@ from csplade_pyserini.command_line import add_encoder_argument, run, verb_parser
 from csplade_pyserini.errors import InputError
 
 DEFAULT_ENCODER = "csplade-tiny"
-KNOWN_PYSERINI = "2.3.0"
-"""Version that constraints.txt names, and that imports without a network."""
+KNOWN_PYSERINI = "2.4.0"
+"""Version that constraints.txt names. With the hook it imports without a network."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

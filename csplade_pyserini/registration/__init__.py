@@ -7,7 +7,6 @@ GUARDED is made of these declarations. Encoder names that are not ours reach Pys
 
 import sys
 
-from csplade_pyserini import autoload
 from csplade_pyserini.registration import command_lines, encoders, java, prebuilt, searcher, server, topics
 from csplade_pyserini.registration.patches import (
     GUARDED,
@@ -36,6 +35,8 @@ __all__ = [
 
 def register() -> None:
     """Do by hand what the .pth hook does at start-up. Safe to call twice, and after Pyserini's import."""
+    from csplade_pyserini import autoload  # importing it puts the finder in place
+
     autoload.install()
     for name in autoload.PATCHED_MODULES:
         if name in sys.modules:
