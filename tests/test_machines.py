@@ -149,7 +149,8 @@ def test_without_a_home_folder_a_data_set_says_what_is_missing(monkeypatch):
         load_ir_dataset("ir_datasets:vaswani")
 
 
-def test_csplade_home_stands_in_for_a_home_folder(_homeless, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("_homeless")
+def test_csplade_home_stands_in_for_a_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("CSPLADE_HOME", str(tmp_path))
     assert backbone._folder_of_bases() == tmp_path / "bases"
     [home, _] = weight_folders(find_checkpoint("csplade-tiny").stored_card)
@@ -247,9 +248,11 @@ def test_a_program_on_an_ascii_terminal_ends_well_or_in_a_sentence(utf8, tmp_pat
         "from csplade_pyserini.files.whole import whole_file\n"
         "from pathlib import Path\n"
         "def main(_):\n"
-        "    print('Ġ')\n"
+        r"    print('\u0120')"
+        "\n"
         f"    with whole_file(Path({str(tmp_path / 'out.txt')!r})) as file:\n"
-        "        file.write('Ġ')\n"
+        r"        file.write('\u0120')"
+        "\n"
         "    return 0\n"
         "run(main)\n"
     )
