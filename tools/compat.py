@@ -92,8 +92,9 @@ def install(combination: Combination, python: str, environment: Path) -> None:
     constraints = environment / "constraints.txt"
     kept = [line for line in lines if not line.startswith(chosen)]
     constraints.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    command = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--constraint", constraints]
-    subprocess.run([*command, *wanted, "--editable", f"{REPOSITORY}[java,dev]"], check=True)
+    pip: list[str | Path] = [environment / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    pip += ["--constraint", constraints]
+    subprocess.run([*pip, *wanted, "--editable", f"{REPOSITORY}[java,dev]"], check=True)
     (environment / "installed").touch()
 
 
