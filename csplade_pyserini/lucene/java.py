@@ -122,9 +122,10 @@ def _check_options(java: Java) -> None:
     groups = [[name] for name in given]
     if len(given) > 1:
         groups.append(list(given))
+    command = java.home / "bin" / "java"
     for names in groups:
-        refusal = _refusal(java.home / "bin" / "java", {name: given[name] for name in names})
-        if refusal:
+        refusal = _refusal(command, {name: given[name] for name in names})
+        if refusal and _refusal(command, {}) is None:  # else it is not the options' fault
             values = " and ".join(f"{name} is {given[name]!r}" for name in names)
             raise InputError(
                 f"{values}: {java} does not start with that ({refusal}); "

@@ -127,7 +127,9 @@ def test_a_java_without_the_library_that_python_loads_gives_way(only, tmp_path):
         java.prepare_java()
 
 
-def test_a_java_that_does_not_start_is_said_and_not_passed_over(only, tmp_path):
+@pytest.mark.parametrize("options", ["", "-Xmx256m"])
+def test_a_java_that_does_not_start_is_said_and_not_passed_over(only, tmp_path, monkeypatch, options):
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", options)
     broken = fake_java(tmp_path / "broken", "21.0.8")
     (broken / "bin" / "java").write_text("#!/bin/sh\nexit 127\n")
     only(home=broken, package=fake_java(tmp_path / "package", "21.0.8"))
