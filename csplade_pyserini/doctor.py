@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from csplade_pyserini.cards import find_checkpoint, shipped_cards, weights_state
-from csplade_pyserini.command_line import add_encoder_argument, run
+from csplade_pyserini.command_line import add_encoder_argument, run, verb_parser
 from csplade_pyserini.errors import InputError
 
 DEFAULT_ENCODER = "csplade-tiny"
-KNOWN_PYSERINI = "2.3.0"
-"""Version that constraints.txt names, and that imports without a network."""
+KNOWN_PYSERINI = "2.4.0"
+"""Version that constraints.txt names. With the hook it imports without a network."""
 HOOK_FILE = "csplade_pyserini.pth"
 ASK_FOR_HOOK = """
 import sys
@@ -56,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.doctor", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("doctor")
     add_encoder_argument(parser, required=False)
     parser.add_argument("--skip-self-test", action="store_true", help="look only, run nothing")
     parser.set_defaults(encoder=DEFAULT_ENCODER)

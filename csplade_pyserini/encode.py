@@ -28,6 +28,7 @@ from csplade_pyserini.command_line import (
     find_encoder,
     positive,
     run,
+    verb_parser,
 )
 from csplade_pyserini.errors import InputError
 
@@ -96,9 +97,7 @@ def report(output: Path, manifest: CollectionManifest) -> None:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.encode", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("encode")
     add_encoder_argument(parser, required=False)
     add_corpus_arguments(
         parser,

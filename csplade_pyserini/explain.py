@@ -21,6 +21,7 @@ from csplade_pyserini.command_line import (
     add_encoder_argument,
     positive,
     run,
+    verb_parser,
     whole_number,
 )
 from csplade_pyserini.errors import InputError
@@ -64,9 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.explain", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("explain")
     add_encoder_argument(parser, required=False)
     parser.add_argument(
         "--index",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from csplade_pyserini.command_line import positive, run
+from csplade_pyserini.command_line import positive, run, verb_parser
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
 
 
@@ -34,9 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.index", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("index")
     parser.add_argument(
         "--input",
         required=True,

@@ -22,7 +22,7 @@ from csplade_pyserini.cards import (
     parse_encoder_name,
     with_options,
 )
-from csplade_pyserini.command_line import add_encoder_argument, positive, run
+from csplade_pyserini.command_line import add_encoder_argument, positive, run, verb_parser
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections
@@ -64,9 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.reproduce", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("reproduce")
     parser.add_argument(
         "--collection",
         required=True,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from csplade_pyserini.cards import find_card, is_card, shipped_cards, to_toml, weight_folders, weights_state
-from csplade_pyserini.command_line import positive, run
+from csplade_pyserini.command_line import positive, run, verb_parser
 from csplade_pyserini.errors import InputError
 
 TERMS = 20
@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.cards", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("cards")
     parser.add_argument("--encoder", metavar="NAME", help="print this encoder's card, defaults included")
     parser.add_argument(
         "--encode",

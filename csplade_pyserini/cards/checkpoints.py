@@ -179,7 +179,11 @@ def weights_state(name: str) -> str:
 
 def weight_folders(card: EncoderCard) -> list[Path]:
     """Folders where a shipped card's weights are looked for, in order."""
-    return [csplade_home() / "encoders" / card.name, cards_folder() / card.name]
+    folders = [cards_folder() / card.name]
+    home = csplade_home()
+    if home is not None:
+        folders.insert(0, home / "encoders" / card.name)
+    return folders
 
 
 def _checkpoint(name: str) -> Checkpoint:
@@ -204,6 +208,8 @@ def _shipped(card: EncoderCard) -> Checkpoint:
     if card.weights == "hub":
         return Checkpoint(card, None, is_own=False)
     looked = " and ".join(str(folder) for folder in weight_folders(card))
+    if csplade_home() is None:
+        looked += "; there is no home folder and no CSPLADE_HOME"
     raise InputError(f"encoder {card.name!r} has no weights here: {card.install} Looked in {looked}.")
 
 

@@ -16,14 +16,14 @@ _SETTLED_SECONDS = 2.0
 _KEY = "sha256"
 
 
-def cached_hash(path: Path, home: Path) -> str:
+def cached_hash(path: Path, home: Path | None) -> str:
     """SHA-256 of a file, from `home` if its size and times have not changed since it was computed.
 
     The times are those of the last change of its content and of its entry, so that a file put in its place
     with an old time is noticed. Raises OSError if the file cannot be read.
     """
     status = path.stat()
-    if status.st_size < CACHED_FROM:
+    if home is None or status.st_size < CACHED_FROM:
         return file_hash(path)
     identity = _identity(path, status)
     record = home / "hashes" / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]}.json"

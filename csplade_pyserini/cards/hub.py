@@ -71,7 +71,7 @@ def download(name: str, file: str) -> Path:
         raise NoAnswerError(str(error) or type(error).__name__) from error
 
 
-def is_known_foreign(name: str, home: Path) -> bool:
+def is_known_foreign(name: str, home: Path | None) -> bool:
     """Whether the hub said within the last day that a repository has no card of ours."""
     try:
         age = time.time() - _record(name, home).stat().st_mtime
@@ -80,7 +80,7 @@ def is_known_foreign(name: str, home: Path) -> bool:
     return 0 <= age < _NO_LASTS_SECONDS
 
 
-def keep_foreign(name: str, home: Path) -> None:
+def keep_foreign(name: str, home: Path | None) -> None:
     """Keep that a repository has no card of ours; a home that cannot be written costs the next request."""
     try:
         with whole_file(_record(name, home)) as file:
@@ -112,5 +112,7 @@ def commit_of(name: str, revision: str = "") -> str:
     return str(info.sha or "")
 
 
-def _record(name: str, home: Path) -> Path:
+def _record(name: str, home: Path | None) -> Path:
+    if home is None:
+        raise FileNotFoundError("there is no home folder to keep answers of the hub in")
     return home / "not_ours" / hashlib.sha256(name.encode()).hexdigest()[:32]

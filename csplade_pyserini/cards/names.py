@@ -104,9 +104,18 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
     return key, value
 
 
-def csplade_home() -> Path:
-    """Folder of checkpoints that do not ship with the package, and of what is computed once."""
-    return Path(os.environ.get("CSPLADE_HOME") or Path.home() / ".cache" / "csplade_pyserini")
+def csplade_home() -> Path | None:
+    """Folder of checkpoints that do not ship with the package, and of what is computed once.
+
+    None without CSPLADE_HOME where the user has no home folder, as in some containers.
+    """
+    given = os.environ.get("CSPLADE_HOME")
+    if given:
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "csplade_pyserini"
+    except RuntimeError:  # HOME is unset, and the system knows no such user
+        return None
 
 
 def cards_folder() -> Path:

@@ -197,11 +197,23 @@ def write_corpus(corpus: Corpus, file: Path) -> None:
 
 
 def load_ir_dataset(name: str) -> Any:
-    """Load the ir_datasets data set `ir_datasets:ID`. Raises InputError if the ID is unknown."""
-    import ir_datasets
+    """Load the ir_datasets data set `ir_datasets:ID`.
 
+    Raises InputError if the ID is unknown, or if ir_datasets has no folder to keep data sets in.
+    """
     try:
+        import ir_datasets  # makes its folder, and looks for the home folder even where it needs none
+
         return ir_datasets.load(name.removeprefix(IR_DATASETS_PREFIX))
+    except RuntimeError as error:
+        raise InputError(
+            f"{name}: ir_datasets wants a home folder ({error}): set HOME to a folder"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{name}: ir_datasets cannot keep data sets in {error.filename} ({error.strerror}); "
+            f"set IR_DATASETS_HOME to a folder that you may write"
+        ) from error
     except KeyError as error:
         raise InputError(
             f"{name}: ir_datasets knows no such data set; see https://ir-datasets.com"

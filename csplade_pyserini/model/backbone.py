@@ -5,6 +5,7 @@ of a checkpoint is run. A source is a hub id or a folder that weights come from.
 """
 
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,6 +33,7 @@ _LOADING_PROBLEMS = ("missing_keys", "unexpected_keys", "mismatched_keys")
 """Keys of transformers' loading report that have to be empty."""
 _NO_ADAPTER = {"subfolder": "no-adapter-beside-the-weights"}
 """Place where transformers looks for an adapter: else it would load one that lies beside whole weights."""
+_SET_HOME = "set CSPLADE_HOME to a folder that you may write"
 _SHOWN = 3
 """Number of keys that an error lists."""
 
@@ -160,12 +162,33 @@ def _converted(folder: str, gguf_file: str) -> str:
     file = Path(folder) / gguf_file
     if not file.is_file():
         raise InputError(f"the base has no file {file}")
-    target = csplade_home() / "bases" / f"{file.stem}-{cached_hash(file, csplade_home())[:16]}"
+    target = _folder_of_bases() / f"{file.stem}-{cached_hash(file, csplade_home())[:16]}"
     if not _is_converted(target):
+        _check_writable(target.parent)
         with sole_writer(target.with_name(f".{target.name}.lock"), str(target), wait=True):
             if not _is_converted(target):  # another process may have converted it meanwhile
                 _convert(file, target)
     return str(target)
+
+
+def _folder_of_bases() -> Path:
+    """Folder of converted bases. Raises InputError without CSPLADE_HOME and home folder."""
+    home = csplade_home()
+    if home is None:
+        raise InputError(f"there is no home folder to keep a converted base in; {_SET_HOME}")
+    return home / "bases"
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise InputError unless files can be made in a folder, or in the one that it would be made in."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"a converted base cannot be kept in {folder} ({error.strerror}); {_SET_HOME}"
+        ) from error
 
 
 def _is_converted(target: Path) -> bool:

@@ -36,6 +36,7 @@ _DEFAULT_DTYPES = {"cuda": "float16"}
 (experiments/dtypes.py)."""
 _QUANTIZED_DTYPES = {("cuda", "int4"): "bfloat16"}
 """Default dtypes by device and quantization, where torchao has a kernel for no other."""
+_DEVICES = "cpu, cuda, cuda:N or another device of this torch"
 _OVERFLOW = (
     "the model's weights are not finite, they overflow in its dtype: use dtype=bfloat16 or dtype=float32 "
     "behind the encoder's name"
@@ -371,7 +372,14 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or default)
     except RuntimeError as error:
-        raise InputError(f"device is {name!r}; wanted cpu, cuda or cuda:N") from error
+        raise InputError(f"device is {name!r}; wanted {_DEVICES}") from error
     if device.type == "cuda" and not has_cuda:
         raise InputError(f"device is {name!r}, but torch finds no CUDA device here; use device=cpu")
+    try:
+        torch.ones(1, device=device).tolist()
+    except Exception as error:  # each backend of torch has errors of its own
+        reason, _, _ = str(error).partition(". ")  # the rest is advice for those who build torch
+        raise InputError(
+            f"device is {name!r}, but torch cannot use it here ({reason}); wanted {_DEVICES}"
+        ) from error
     return device

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from csplade_pyserini.cards import canonical_name
 from csplade_pyserini.impacts import Vector
+from csplade_pyserini.optimized import make_no_docstrings
 from csplade_pyserini.registration.names import means_ours
 from csplade_pyserini.registration.patches import Function, after_loading, relies_on
 from csplade_pyserini.registration.programs import one_sentence, say
@@ -48,6 +49,12 @@ def _load_encoder(name: str, device: str | None) -> "SparseEncoder":
 
     with _loading:
         return load_encoder(name, device=device)
+
+
+@after_loading("pyserini")
+def prepare_transformers(_: ModuleType) -> None:
+    """Have `python -OO -m pyserini...` import transformers, which it does not without us."""
+    make_no_docstrings()
 
 
 def ours_behind(encoder: Any) -> "SparseEncoder | None":

@@ -7,7 +7,7 @@ here.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -18,11 +18,14 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.registration.encoders import shared_encoder
 from csplade_pyserini.registration.names import index_path
 from csplade_pyserini.registration.patches import Function, after_loading, relies_on, replaces
+from csplade_pyserini.registration.programs import say
 from csplade_pyserini.registration.searcher import query_identity, stock_name
 
 MODULE = "pyserini.server.backend"
 _STORES = "_csplade_doc_stores"
 """Attribute of a backend with the searchers that read documents from impact indexes, by path."""
+_local_names: set[str] = set()
+"""Names of the local indexes of every backend of this process."""
 
 relies_on(
     MODULE,
@@ -34,17 +37,61 @@ relies_on(
 )
 
 
-class _WithLocalIndexes(dict[str, Any]):
-    """Index descriptions by name that are empty, instead of an error, for a local index."""
+class PrebuiltIndexes(Mapping[str, Any]):
+    """Pyserini's table of the prebuilt indexes of one kind, which it may have to fetch first.
 
-    def __missing__(self, name: str) -> dict[str, Any]:
-        return {}
+    A local index is served without a network: a table that cannot be fetched has no index of its name.
+    """
+
+    _unreachable = False
+    """Whether a fetch has failed; then no local index waits for one again."""
+
+    def __init__(self, stock: Mapping[str, Any]) -> None:
+        self._stock = stock
+
+    def __contains__(self, name: object) -> bool:
+        if name in _local_names and PrebuiltIndexes._unreachable:
+            return False
+        try:
+            return name in self._stock
+        except OSError as error:  # URLError is one
+            if not PrebuiltIndexes._unreachable:
+                say(f"cannot fetch Pyserini's list of prebuilt indexes ({error}); local ones are served")
+            PrebuiltIndexes._unreachable = True
+            return False
+
+    def __getitem__(self, name: str) -> Any:
+        return self._stock[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stock)
+
+    def __len__(self) -> int:
+        return len(self._stock)
+
+
+class ImpactIndexes(PrebuiltIndexes):
+    """The table of impact indexes; the description of a local one is empty, instead of an error."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name in _local_names and name not in self:
+            return {}
+        return super().__getitem__(name)
 
 
 @after_loading(MODULE)
 def describe_local_indexes(module: ModuleType) -> None:
-    """Let the backend look up impact indexes that are not prebuilt."""
-    module.INDEX_TYPE["impact"] = _WithLocalIndexes(module.INDEX_TYPE["impact"])
+    """Let the backend look up indexes that are not prebuilt."""
+    for kind, stock in module.INDEX_TYPE.items():
+        table = ImpactIndexes if kind == "impact" else PrebuiltIndexes
+        module.INDEX_TYPE[kind] = table(stock)
+
+
+@replaces(MODULE, "SharedSearchBackend.__init__")
+def open_backend(stock: Function, self: Any, *args: Any, **kwargs: Any) -> None:
+    """Remember the names of local indexes."""
+    stock(self, *args, **kwargs)
+    _local_names.update(self._local_indexes)
 
 
 @replaces(MODULE, "SharedSearchBackend._ensure_index")

@@ -253,7 +253,7 @@ def test_white_space_around_a_text_changes_no_vector(make_encoder, card, space):
 def test_white_space_around_title_and_text_changes_no_vector_of_pyserini_s_encoder(make_encoder, monkeypatch):
     """As a corpus's title and text are joined."""
     monkeypatch.setattr(encoders, "shared_encoder", lambda *_: make_encoder())
-    document_encoder = encoders.PyseriniDocumentEncoder("any", None)
+    document_encoder = encoders.DocumentSide("any", None)
     [wanted] = make_encoder().encode_documents(["title text"])
     for title, text in (
         ("title", "text"),
