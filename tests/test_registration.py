@@ -184,4 +184,7 @@ print("still running")
 """
     result = run_python("-c", program)
     assert result.stdout == "still running\n"
-    assert "pyserini.query_iterator has no QueryIterator.__iter__" in result.stderr
+    assert (
+        "pyserini.query_iterator has no DefaultQueryIterator.from_topics, QueryIterator.__iter__"
+        in result.stderr
+    )

@@ -229,11 +229,11 @@ def test_a_folder_is_ours_where_it_has_a_card(tmp_path, monkeypatch):
     assert not is_ours("without")
 
 
-def test_a_file_is_not_ours_even_where_it_has_the_name_of_a_card(tmp_path, monkeypatch):
+def test_a_file_is_not_ours_but_the_name_of_a_card_is_even_where_a_file_has_it(tmp_path, monkeypatch):
     (tmp_path / "csplade-tiny").write_text("{}")
     (tmp_path / "queries.jsonl").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    assert not is_ours("csplade-tiny")
+    assert is_ours("csplade-tiny")
     assert not is_ours("queries.jsonl")
 
 

@@ -45,7 +45,7 @@ def test_every_jsonl_file_is_read_whatever_its_ending_case_compression_and_folde
     files = {
         "1.jsonl": lines("plain"), "2.jsonl.bz2": bz2.compress(lines("bzip2")), "3.JSONL": lines("upper"),
         "4.ndjson": lines("ndjson"), "5.jl": lines("jl"), "6.json.xz": lzma.compress(lines("xz")),
-        "7.NDJSON.GZ": gzip.compress(lines("gzip")), "sub/deep/8.jsonl": lines("subfolder"),
+        "7.NDJSON.GZ": gzip.compress(lines("gzip"), mtime=0), "sub/deep/8.jsonl": lines("subfolder"),
         "README.md": b"# About", "sub/notes.txt": b"notes", ".DS_Store": b"PK\x03\x04", "LICENSE": b"MIT",
         ".git/x.jsonl": lines("hidden"),
     }  # fmt: skip
@@ -64,12 +64,12 @@ def test_every_jsonl_file_is_read_whatever_its_ending_case_compression_and_folde
     ("name", "content"),
     [
         ("part-2.tsv", b"1\ttext\n"),
-        ("part-2.csv.gz", gzip.compress(b"1,text\n")),
+        ("part-2.csv.gz", gzip.compress(b"1,text\n", mtime=0)),
         ("part-2.parquet", b"PAR1\x15"),
         ("part-2.jsonl.lz4", b"\x04\x22\x4d\x18"),
-        ("part-2.tar.gz", gzip.compress(b"")),
+        ("part-2.tar.gz", gzip.compress(b"", mtime=0)),
         ("part-2.zip", b"PK\x03\x04"),
-        ("part-2.gz", gzip.compress(lines("a"))),
+        ("part-2.gz", gzip.compress(lines("a"), mtime=0)),
         ("part-2.jsonl.part", lines("a")),
         ("part-2.jsonl.tmp", lines("a")),
         ("part-00002", lines("a")),
@@ -78,7 +78,7 @@ def test_every_jsonl_file_is_read_whatever_its_ending_case_compression_and_folde
         ("sub/part-2.XML", b"<doc/>"),
         ("queries.jsonl", lines("q")),
         ("qrels.tsv", b"q\td\t1\n"),
-        ("sub/topics.jsonl.gz", gzip.compress(lines("q"))),
+        ("sub/topics.jsonl.gz", gzip.compress(lines("q"), mtime=0)),
     ],
 )
 def test_data_that_would_not_be_read_is_refused_by_name(tmp_path, name, content):
@@ -98,7 +98,7 @@ BEIR = {
 @pytest.mark.parametrize("names", [["queries.jsonl"], ["qrels/test.tsv"], [*BEIR]])
 def test_of_a_folder_of_beir_the_corpus_alone_is_read(tmp_path, capsys, corpus, names):
     content = lines("d1", "d2")
-    files = {corpus: gzip.compress(content) if corpus.endswith("gz") else content}
+    files = {corpus: gzip.compress(content, mtime=0) if corpus.endswith("gz") else content}
     folder = fill(tmp_path, files | {name: BEIR[name] for name in names})
     assert docids(folder) == ["d1", "d2"]
     assert f"the corpus {folder}: reading {corpus}; leaving out " in capsys.readouterr().err
