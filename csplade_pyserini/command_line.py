@@ -1,6 +1,10 @@
-"""Parts that the verbs share: exit codes, and the flags that name an encoder, a corpus or a device."""
+"""Parts that the verbs share: what they are for, exit codes, flags of encoder, corpus and device, streams."""
 
 import argparse
+import codecs
+import io
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -9,44 +13,103 @@ from csplade_pyserini.cards import QUANTIZATIONS, Checkpoint, find_checkpoint
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.lines import lone_surrogates
 
+VERBS = {
+    "encode": "Encode a corpus into a JsonVectorCollection. Run the same command again to resume.",
+    "encode_queries": "Encode topics into a query file that Pyserini reads as `--encoder FILE.jsonl`.",
+    "index": "Build a Lucene impact index of a collection directory, and check that every document is in it.",
+    "explain": "Explain why a document matched: each term's part of its score, and the tokens behind it.",
+    "reproduce": "Encode, index, search and score a test collection, next to BM25 and expected scores.",
+    "train": "Train an encoder: adaptation, contrastive training, and a checkpoint to search with.",
+    "doctor": "Check Java, Pyserini, torch, devices, the hook and encoders; then make a small run.",
+    "cards": "List the encoders, print one encoder's card in full, or the heaviest terms of a text.",
+}
+"""One line on each verb, for its help. `python -OO` keeps it; it removes docstrings."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+_SET_UTF8 = "it takes arguments and names of files for ASCII; run: export PYTHONUTF8=1"
+_ESCAPED = "csplade_pyserini.escaped"
+"""Error handler of stdout: what a terminal cannot show is escaped as in JSON, so that JSON stays JSON."""
 
 
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Run a verb and exit: 0 done, 1 a check failed, 2 wrong use or bad input. Errors are one sentence."""
+    _mend_streams()
     try:
         _refuse_other_bytes(sys.argv[1:])
-        sys.exit(main(None))
+        code = main(None)
+        sys.stdout.flush()  # a full disk or a reader that has gone is noticed here, not while Python ends
     except InputError as error:
         _end(f"error: {error}", 2)
     except CheckError as error:
         _end(f"check failed: {error}", 1)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        _exit(0)
     except OSError as error:  # a full disk, a share that went away: not our fault, and resumable
         reason = error.strerror or str(error)
         if error.filename:
             reason = f"{reason}: {error.filename}"
         _end(f"error: {reason}; the same command resumes", 2)
+    except UnicodeEncodeError as error:
+        if sys.getfilesystemencoding() == "utf-8":
+            raise
+        _end(f"error: {error.object!r} is a name that this Python cannot write; {_SET_UTF8}", 2)
     except KeyboardInterrupt:
         _end("stopped; the same command resumes", INTERRUPTED)
+    except SystemExit as end:  # argparse's
+        _exit(end.code)
+    sys.exit(code)
+
+
+def verb_parser(verb: str) -> argparse.ArgumentParser:
+    """Make the parser of a verb's command line, without its flags."""
+    return argparse.ArgumentParser(prog=f"python -m csplade_pyserini.{verb}", description=VERBS[verb])
 
 
 def _end(sentence: str, code: int) -> NoReturn:
     print(sentence, file=sys.stderr)
+    _exit(code)
+
+
+def _exit(code: str | int | None) -> NoReturn:
+    """Exit with this code, although stdout may take nothing more."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # lead it nowhere: Python flushes once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _mend_streams() -> None:
+    """Open streams that are closed, and have stdout escape characters that its encoding lacks."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file would get this number, and what a child prints would land in it
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    codecs.register_error(_ESCAPED, _escape)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors=_ESCAPED)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _refuse_other_bytes(words: Sequence[str]) -> None:
     """Raise InputError on an argument that is not UTF-8: JSON and Java cannot hold such a file's name."""
     for word in words:
-        if lone_surrogates(word):
-            raise InputError(
-                f"the argument {word!r} is not UTF-8; "
-                f"give text as UTF-8, and files and folders names that are"
-            )
+        if not lone_surrogates(word):
+            continue
+        if sys.getfilesystemencoding() != "utf-8":
+            raise InputError(f"the argument {word!r} is more than this Python reads; {_SET_UTF8}")
+        raise InputError(
+            f"the argument {word!r} is not UTF-8; give text as UTF-8, and files and folders names that are"
+        )
 
 
 def add_encoder_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -90,11 +153,13 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
 def find_encoder(args: argparse.Namespace) -> Checkpoint:
     """Find the encoder that --encoder, --device, --quantization and --max-length name together.
 
-    Raises InputError on an unknown name or missing weights.
+    Raises InputError on an unknown name, and on weights that are missing or would not be read.
     """
-    return find_checkpoint(
+    checkpoint = find_checkpoint(
         args.encoder, device=args.device, max_length=args.max_length, quantization=args.quantization
     )
+    checkpoint.check_sources()
+    return checkpoint
 
 
 def positive(text: str) -> int:

@@ -10,18 +10,31 @@ import importlib.metadata
 import io
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from csplade_pyserini.autoload import PatchingFinder
 from csplade_pyserini.cards import find_checkpoint, shipped_cards, weights_state
-from csplade_pyserini.command_line import add_encoder_argument, run
+from csplade_pyserini.command_line import add_encoder_argument, run, verb_parser
 from csplade_pyserini.errors import InputError
 
 DEFAULT_ENCODER = "csplade-tiny"
-KNOWN_PYSERINI = "2.3.0"
-"""Version that constraints.txt names, and that imports without a network."""
+KNOWN_PYSERINI = "2.4.0"
+"""Version that constraints.txt names. With the hook it imports without a network."""
+HOOK_FILE = "csplade_pyserini.pth"
+ASK_FOR_HOOK = """
+import sys
+if not any(type(finder).__name__ == "PatchingFinder" for finder in sys.meta_path):
+    import csplade_pyserini.autoload
+    sys.exit(1)
+"""
+"""Program that ends with 0 if the hook has run; one that is broken says why."""
+WITHOUT_HOOK = (
+    "`python -m pyserini...` knows no encoder of ours and runs BM25 without a word unless you say --impact"
+)
+REINSTALL = "pip install --force-reinstall csplade_pyserini"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.doctor", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("doctor")
     add_encoder_argument(parser, required=False)
     parser.add_argument("--skip-self-test", action="store_true", help="look only, run nothing")
     parser.set_defaults(encoder=DEFAULT_ENCODER)
@@ -103,7 +114,7 @@ def check_pyserini() -> str:
     version = importlib.metadata.version("pyserini")
     another = f"run: pip install pyserini=={KNOWN_PYSERINI}"
     note = ""
-    for name in GUARDED:
+    for name in sorted(GUARDED, reverse=True):  # pyserini before jnius: it says where the jar is
         try:
             missing = missing_symbols(importlib.import_module(name))
         except ModuleNotFoundError as error:
@@ -146,35 +157,44 @@ def check_libraries() -> str:
 
 
 def check_hook() -> str:
-    """Check that the .pth file is in place: it makes Pyserini's own commands accept our encoders."""
+    """Check in a new interpreter that the .pth file works: Pyserini's commands then know our encoders."""
     if os.environ.get("CSPLADE_AUTOLOAD") == "0":
-        raise InputError("off, `python -m pyserini...` knows no encoder of ours; run: unset CSPLADE_AUTOLOAD")
-    if not any(isinstance(finder, PatchingFinder) for finder in sys.meta_path):
+        raise InputError(f"off, {WITHOUT_HOOK}; run: unset CSPLADE_AUTOLOAD")
+    asked = subprocess.run([sys.executable, "-c", ASK_FOR_HOOK], capture_output=True, text=True, check=False)
+    if asked.returncode == 0:
+        return "a new interpreter has it"
+    complaint = asked.stderr.strip().splitlines()
+    if complaint:
+        raise InputError(f"broken ({complaint[-1]}), {WITHOUT_HOOK}; run: {REINSTALL}")
+    folder = Path(__file__).resolve().parents[1]
+    if (folder / HOOK_FILE).is_file():
         raise InputError(
-            "not installed, `python -m pyserini...` knows no encoder of ours; "
-            "run: pip install --force-reinstall csplade_pyserini"
+            f"a new interpreter does not have it: Python reads no {HOOK_FILE} in {folder}, as after "
+            f"pip install --target or in PYTHONPATH; {WITHOUT_HOOK}; install into the environment itself, "
+            f"or call csplade_pyserini.register() first"
         )
-    return "csplade_pyserini.pth is in place"
+    raise InputError(f"a new interpreter does not have it, {WITHOUT_HOOK}; run: {REINSTALL}")
 
 
 def check_cards() -> str:
     """Check that the cards parse, and say whose weights are here."""
-    here = []
-    not_here = []
+    names: dict[str, list[str]] = {}
     for name in shipped_cards():
-        if weights_state(name) == "here":
-            here.append(name)
-        else:
-            not_here.append(name)
+        names.setdefault(weights_state(name), []).append(name)
+    not_here = sorted([*names.get("not here", []), *names.get("on the hub", [])])
+    unread = ""
+    if "unread" in names:
+        unread = f"weights that cannot be read: {', '.join(names['unread'])}; "
     return (
-        f"weights here: {', '.join(here)}; not here: {', '.join(not_here)} "
+        f"weights here: {', '.join(names.get('here', []))}; {unread}not here: {', '.join(not_here)} "
         f"(doctor --encoder NAME says how to get them)"
     )
 
 
 def check_encoder(name: str) -> str:
-    """Check that the weights of the self-test's encoder are here."""
+    """Check that the weights of the self-test's encoder are here, and that all of them would be read."""
     checkpoint = find_checkpoint(name)
+    checkpoint.check_sources()
     return f"{checkpoint.identity} {checkpoint.source}"
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from csplade_pyserini.cards import Checkpoint
-from csplade_pyserini.collections.corpus import open_corpus
+from csplade_pyserini.collections.corpus import Corpus
 from csplade_pyserini.collections.encoding import DOCUMENTS_PER_FILE, EncodingJob, encode_corpus
 from csplade_pyserini.collections.manifests import CollectionManifest
 from csplade_pyserini.collections.shards import merge_shards
+from csplade_pyserini.collections.spool import spooled_corpus
 from csplade_pyserini.command_line import (
     add_batch_arguments,
     add_corpus_arguments,
@@ -27,6 +28,7 @@ from csplade_pyserini.command_line import (
     find_encoder,
     positive,
     run,
+    verb_parser,
 )
 from csplade_pyserini.errors import InputError
 
@@ -39,16 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.merge:
         report(args.output, merge_shards(args.output))
         return 0
-    manifest = encode_corpus(make_job(args, find_encoder(args)))
+    checkpoint = find_encoder(args)
+    with spooled_corpus(args.corpus, args.output, fields=args.fields, docid_field=args.docid_field) as corpus:
+        manifest = encode_corpus(make_job(args, checkpoint, corpus))
     if manifest is not None:
         report(args.output, manifest)
     return 0
 
 
-def make_job(args: argparse.Namespace, checkpoint: Checkpoint) -> EncodingJob:
+def make_job(args: argparse.Namespace, checkpoint: Checkpoint, corpus: Corpus) -> EncodingJob:
     """Make the job of a command line."""
     return EncodingJob(
-        corpus=open_corpus(args.corpus, fields=args.fields, docid_field=args.docid_field),
+        corpus=corpus,
         output=args.output,
         identity=checkpoint.identity,
         card=checkpoint.card,
@@ -72,6 +76,7 @@ def output_arguments(args: argparse.Namespace, checkpoint: Checkpoint) -> dict[s
         "top_terms": checkpoint.card.document_top_terms,
         "contents": args.store_contents,
         "quantization": checkpoint.options.quantization or "none",
+        "document_prefix": checkpoint.options.document_prefix,
     }
 
 
@@ -92,11 +97,13 @@ def report(output: Path, manifest: CollectionManifest) -> None:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.encode", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("encode")
     add_encoder_argument(parser, required=False)
-    add_corpus_arguments(parser, required=False, purpose="JSONL(.gz) file, folder of them, or data set")
+    add_corpus_arguments(
+        parser,
+        required=False,
+        purpose="JSONL file (or compressed), folder of them, - for a pipe, or data set",
+    )
     parser.add_argument(
         "--output", required=True, type=Path, metavar="DIR", help="collection directory to write"
     )

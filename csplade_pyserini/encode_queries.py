@@ -15,7 +15,13 @@ from tqdm import tqdm
 from csplade_pyserini.collections.manifests import QueriesManifest, versions, write_manifest
 from csplade_pyserini.collections.topics import read_topics
 from csplade_pyserini.collections.vectors import query_line
-from csplade_pyserini.command_line import add_batch_arguments, add_encoder_argument, find_encoder, run
+from csplade_pyserini.command_line import (
+    add_batch_arguments,
+    add_encoder_argument,
+    find_encoder,
+    run,
+    verb_parser,
+)
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.impacts import Vector
@@ -77,9 +83,7 @@ def terms_line(text: str, vector: Vector, readable: Callable[[str], str]) -> str
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.encode_queries", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("encode_queries")
     add_encoder_argument(parser)
     parser.add_argument("--topics", required=True, metavar="FILE.tsv|ir_datasets:ID", help="topics to encode")
     parser.add_argument(

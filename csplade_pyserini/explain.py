@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from csplade_pyserini.cards import Checkpoint, find_checkpoint
+from csplade_pyserini.cards import Checkpoint, find_checkpoint, same_encoder
 from csplade_pyserini.collections.corpus import Corpus, open_corpus
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.command_line import (
@@ -21,6 +21,7 @@ from csplade_pyserini.command_line import (
     add_encoder_argument,
     positive,
     run,
+    verb_parser,
     whole_number,
 )
 from csplade_pyserini.errors import InputError
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         docid=args.docid,
         find_texts=lambda docids: texts_of(corpus, docids),
     )
+    explanation = dataclasses.replace(explanation, encoder=named_in(args.index, explanation.encoder))
     if args.html:
         write_explanation(args.html, explanation, index=str(args.index), raw=args.raw)
         print(f"wrote {args.html}", file=sys.stderr)
@@ -63,9 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.explain", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("explain")
     add_encoder_argument(parser, required=False)
     parser.add_argument(
         "--index",
@@ -117,6 +117,14 @@ def find_encoder_of(name: str | None, index: Path) -> Checkpoint:
         raise InputError(
             f"{index} was encoded by {identity}, which is no card's: --encoder names its folder ({error})"
         ) from error
+
+
+def named_in(index: Path, identity: str) -> str:
+    """Return an identity as the index's manifest has it, which may be older, if they name one encoder."""
+    named = encoder_of(index)
+    if named is not None and same_encoder(named, identity):
+        return named
+    return identity
 
 
 def texts_of(corpus: Corpus | None, docids: Iterable[str]) -> dict[str, str]:

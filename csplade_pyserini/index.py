@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from csplade_pyserini.command_line import positive, run
+from csplade_pyserini.command_line import positive, run, verb_parser
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
 
 
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             optimize=args.optimize,
             store_raw=args.store_raw,
             stock=args.stock,
+            without_manifest=args.without_manifest,
         )
     )
     print(
@@ -33,9 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.index", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("index")
     parser.add_argument(
         "--input",
         required=True,
@@ -61,6 +60,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--stock", action="store_true", help="build it with Pyserini's own command, from repeated words"
+    )
+    parser.add_argument(
+        "--without-manifest",
+        action="store_true",
+        help="index files that `encode` wrote although their manifest is lost: their encoder is then unknown",
     )
     return parser.parse_args(argv)
 

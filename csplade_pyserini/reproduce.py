@@ -9,19 +9,33 @@ Exit code 1: a step failed, or a score is not the expected one.
 """
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from csplade_pyserini.cards import Checkpoint, find_card, find_checkpoint
-from csplade_pyserini.command_line import add_encoder_argument, positive, run
-from csplade_pyserini.errors import CheckError
+from csplade_pyserini.cards import (
+    Checkpoint,
+    canonical_name,
+    find_card,
+    find_checkpoint,
+    parse_encoder_name,
+    with_options,
+)
+from csplade_pyserini.command_line import add_encoder_argument, positive, run, verb_parser
+from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
 from csplade_pyserini.reproduction.report import write_report
-from csplade_pyserini.reproduction.score_tables import ScoreTable, differences, expected_scores, read_expected
+from csplade_pyserini.reproduction.score_tables import (
+    ScoreTable,
+    differences,
+    encoding_options,
+    expected_scores,
+    read_expected,
+)
 from csplade_pyserini.reproduction.scores import evaluate, evaluation_commands
 from csplade_pyserini.reproduction.steps import (
     System,
@@ -38,21 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         dry_run(args)
         return 0
-    checkpoint = find_checkpoint(args.encoder)  # missing weights end this before any work
+    find_checkpoint(args.encoder).check_sources()  # missing weights end this before any work
     prepare_java()
     expected = read_expected(args.expected)
     failed: list[str] = []
     for collection, inputs in collections_of(args):
-        failed += reproduce(args, checkpoint, collection, inputs, expected)
+        failed += reproduce(args, collection, inputs, expected)
     if failed:
         raise CheckError(f"{len(failed)} scores are not the expected ones: {'; '.join(failed)}")
     return 0
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.reproduce", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("reproduce")
     parser.add_argument(
         "--collection",
         required=True,
@@ -98,24 +110,32 @@ def collections_of(args: argparse.Namespace) -> list[tuple[TestCollection, Input
 def dry_run(args: argparse.Namespace) -> None:
     """Print the commands. Raises InputError on an unknown encoder; its weights may be missing."""
     find_card(args.encoder)
-    read_expected(args.expected)  # a broken table ends a dry run, too
+    expected = read_expected(args.expected)  # a broken table ends a dry run, too
     for collection, inputs in collections_of(args):
-        print_commands(systems_of(args, collection, inputs), collection, inputs)
+        encoder = with_options(args.encoder, options_of(args.encoder, collection, expected))
+        print_commands(systems_of(args, encoder, collection, inputs), collection, inputs)
 
 
 def reproduce(
     args: argparse.Namespace,
-    checkpoint: Checkpoint,
     collection: TestCollection,
     inputs: Inputs,
     expected: Sequence[ScoreTable],
 ) -> list[str]:
     """Run all systems on one test collection. Returns one sentence per unexpected score."""
-    systems = systems_of(args, collection, inputs, checkpoint.identity)
+    options = options_of(args.encoder, collection, expected)
+    encoder = with_options(args.encoder, options)
+    if encoder != args.encoder:
+        print(
+            f"{args.encoder} on {collection.name} is run as {encoder!r}, as its published scores are made so",
+            file=sys.stderr,
+        )
+    checkpoint = find_checkpoint(encoder)
+    systems = systems_of(args, encoder, collection, inputs, checkpoint.identity)
     inputs.write(collection)
     records = [run_system(system, collection, inputs) for system in systems]
     report = inputs.folder / f"report.{folder_name(args.encoder)}.html"
-    write_report(report, collection, systems, records, expected)
+    write_or_keep(report, lambda: write_report(report, collection, systems, records, expected))
     print_table(collection, records)
     failed = check(collection, records, expected)
     if args.show_topics:
@@ -123,16 +143,26 @@ def reproduce(
     return failed
 
 
+def options_of(
+    encoder: str, collection: TestCollection, expected: Sequence[ScoreTable]
+) -> dict[str, str | int]:
+    """Options that the encoder's published scores on this test collection are made with."""
+    name, _ = parse_encoder_name(canonical_name(encoder))
+    return encoding_options(expected, name, collection.name)
+
+
 def systems_of(
-    args: argparse.Namespace, collection: TestCollection, inputs: Inputs, identity: str = ""
+    args: argparse.Namespace, encoder: str, collection: TestCollection, inputs: Inputs, identity: str = ""
 ) -> list[System]:
-    """Make the systems: BM25, then the encoder. identity: the encoder's, empty in a dry run."""
+    """Make the systems: BM25, then the encoder.
+
+    encoder: its name with the options for this test collection. identity: the encoder's, empty in a dry run.
+    """
     bm25_folder = inputs.folder / "bm25"
     folder = inputs.folder / folder_name(args.encoder)
-    return [
-        bm25_system(inputs, bm25_folder, collection, args.threads),
-        encoder_system(args.encoder, inputs, folder, collection, args.threads, identity=identity),
-    ]
+    bm25 = bm25_system(inputs, bm25_folder, collection, args.threads)
+    ours = encoder_system(encoder, inputs, folder, collection, args.threads, identity=identity)
+    return [bm25, dataclasses.replace(ours, name=args.encoder)]
 
 
 def print_commands(systems: Sequence[System], collection: TestCollection, inputs: Inputs) -> None:
@@ -160,8 +190,21 @@ def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Re
             print(f"$ {shown(command)}", file=sys.stderr)
         evaluated[key] = evaluate(qrels, system.run(key), topics)
     record = make_record(system, collection.name, evaluated, seconds)
-    write_record(record, system.folder)
+    write_or_keep(system.folder / RECORD, lambda: write_record(record, system.folder))
     return record
+
+
+def write_or_keep(file: Path, write: Callable[[], None]) -> None:
+    """Write a file; in a folder that cannot be written, keep the one that is there, and say so.
+
+    Whoever verifies a finished run may have no right to change it. Raises InputError if there is none.
+    """
+    try:
+        write()
+    except InputError as error:
+        if not file.is_file():
+            raise
+        print(f"{error}; {file} is kept as it is", file=sys.stderr)
 
 
 def run_steps(system: System) -> dict[str, float]:

@@ -1,11 +1,4 @@
-"""Train an encoder: adaptation, contrastive training, and a checkpoint to search with. Run again to resume.
-
-python -m csplade_pyserini.train adapt    --config run_scripts/train/csplade-bi-1b.toml
-python -m csplade_pyserini.train contrast --config run_scripts/train/csplade-bi-1b.toml
-python -m csplade_pyserini.train merge    --config run_scripts/train/csplade-bi-1b.toml
-
-On several devices: accelerate launch -m csplade_pyserini.train ..., or torchrun.
-"""
+"""Train an encoder: adaptation, contrastive training, and a checkpoint to search with."""
 
 import argparse
 import dataclasses
@@ -15,7 +8,7 @@ from pathlib import Path
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX
-from csplade_pyserini.command_line import run
+from csplade_pyserini.command_line import run, verb_parser
 from csplade_pyserini.training.settings import (
     PHASES,
     AdaptSettings,
@@ -23,6 +16,14 @@ from csplade_pyserini.training.settings import (
     Settings,
     read_settings,
 )
+
+EXAMPLES = """\
+python -m csplade_pyserini.train adapt    --config run_scripts/train/csplade-bi-1b.toml
+python -m csplade_pyserini.train contrast --config run_scripts/train/csplade-bi-1b.toml
+python -m csplade_pyserini.train merge    --config run_scripts/train/csplade-bi-1b.toml
+
+Run again to resume. On several devices: accelerate launch -m csplade_pyserini.train ..., or torchrun.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,11 +65,9 @@ def with_mined_negatives(settings: ContrastSettings) -> ContrastSettings:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = verb_parser("train")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
     parser.add_argument("phase", choices=tuple(PHASES), help="phase to run")
     parser.add_argument(
         "--config",

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="gpu.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="gpu.sh", description=__doc__ or "", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--toy", action="store_true", help="toy shapes on a CPU: a rehearsal")
     parser.add_argument(

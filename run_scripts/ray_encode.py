@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Return this script's arguments, and the flags for `encode`."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--actors", type=positive, required=True, help="number of models that run at once")
     parser.add_argument("--gpus", type=float, default=1.0, help="GPUs per actor (default 1; 0 on CPUs)")
     parser.add_argument(

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: an interpreter to fork has no threads
+
 import pytest
 import torch
 from filelock import FileLock

@@ -192,6 +192,8 @@ def fake_java(home: Path, version: str, modules: str = "java.base") -> Path:
     command.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
     command.chmod(0o755)
     (home / "release").write_text(f'JAVA_VERSION="{version}"\nMODULES="{modules}"\n')
+    (home / "lib" / "server").mkdir(parents=True)
+    (home / "lib" / "server" / "libjvm.so").touch()
     return home
 
 

@@ -19,6 +19,7 @@ NAMED = (
     "naver/splade-v3",
     "csplade-bi-smol",
     "csplade-8b",
+    "csplade-tinny",
     "csplade-tiny:max_length=64",
     "/etc",
 )
@@ -42,10 +43,10 @@ def main() -> None:
     found["sharded"] = docids(served, query, "msmarco-shard")
     found["texts"] = docids(served, query, "texts")
 
-    # `load_encoder` takes long; `resolve_index_dir` downloads the indexes that are Pyserini's own.
+    # `load_encoder` takes long; `create_searcher` downloads the indexes that are Pyserini's own.
     for owner, step, index in (
         (csplade_pyserini.model, "load_encoder", "late"),
-        (served, "resolve_index_dir", "beir-v1.0.0-nfcorpus.flat"),
+        (module, "create_searcher", "later"),
     ):
         found[step] = found_while_others_search(served, query, owner, step, index, found["alone"][0])
     served.close_all()

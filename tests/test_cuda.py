@@ -106,10 +106,10 @@ def test_attention_obeys_the_card(dtype):
         assert set(first_sees_last(model)) == {attention == "bidirectional"}
 
 
-def test_an_encoder_takes_the_gpu_and_bfloat16_by_itself(checkpoint_folder):
+def test_an_encoder_takes_the_gpu_and_float16_by_itself(checkpoint_folder):
     encoder = load_encoder(str(checkpoint_folder))
     assert encoder.model.device.type == "cuda"
-    assert encoder.model.dtype == torch.bfloat16
+    assert encoder.model.dtype == torch.float16
     assert load_encoder(f"{checkpoint_folder}:device=cpu").model.dtype == torch.float32
 
 

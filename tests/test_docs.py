@@ -32,7 +32,10 @@ REPLACED = [
     (r"--encoder (csplade-bi-8b|csplade-8b|laconic-1b|lion-sp-1b)", "--encoder csplade-tiny"),
     (r"(run_scripts/(?:beir|msmarco-v1-passage)\.sh) (?:csplade-bi-8b|lion-sp-1b)", r"\1 csplade-tiny"),
     (r"--encoder runs/train/csplade-bi-1b/merged", "--encoder csplade-tiny"),
-    (r"^python (.*experiments/(?:impacts|quantization|bench/train_head)\.py)(.*)$", r"python parse.py \1\2"),
+    (
+        r"^python (.*experiments/(?:dtypes|impacts|quantization|bench/train_head)\.py)(.*)$",
+        r"python parse.py \1\2",
+    ),
     (r"^python -m csplade_pyserini\.train (.*)$", r"python parse.py csplade_pyserini.train \1"),
     (r"^LAUNCH=\S+.*(run_scripts/train\.sh) (\S+)$", r"bash -n \1 && test -f run_scripts/train/\2.toml"),
     (r"^OMP_NUM_THREADS=1 python (experiments/bench/train_head\.py)(.*)$", r"python parse.py \1\2"),

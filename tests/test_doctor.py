@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from programs import fake_java, new_python, run_python
 
-from csplade_pyserini.doctor import CHECKS
+from csplade_pyserini.doctor import CHECKS, check_hook
+from csplade_pyserini.errors import InputError
 
 pytestmark = pytest.mark.jvm
 ALL = [*CHECKS, "encoder", "self-test"]
@@ -107,20 +108,20 @@ def test_a_java_that_does_not_start_is_found_out(tmp_path):
 
 
 def test_a_pyserini_that_wants_a_network_gives_way_to_one_that_does_not(tmp_path):
-    """2.4.0 opens a URL while it is being imported. Checked by hand against 2.4.0 itself, 2026-11-25."""
+    """2.4.0 without our hook opens a URL while it is imported; a later one may do so in another way."""
     (tmp_path / "pyserini").mkdir()
     (tmp_path / "pyserini" / "__init__.py").write_text(
         "import urllib.error\nraise urllib.error.URLError('Name or service not known')\n"
     )
-    (tmp_path / "pyserini-2.4.0.dist-info").mkdir()
-    (tmp_path / "pyserini-2.4.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: pyserini\nVersion: 2.4.0\n"
+    (tmp_path / "pyserini-2.9.0.dist-info").mkdir()
+    (tmp_path / "pyserini-2.9.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: pyserini\nVersion: 2.9.0\n"
     )
     found = lines(run_python("-c", BEHIND_A_FOLDER, tmp_path), 1)
     assert failed(found) == ["Pyserini"]
     assert found["Pyserini"][1] == (
-        "2.4.0 cannot be imported here (<urlopen error Name or service not known>): it wants a network; "
-        "run: pip install pyserini==2.3.0"
+        "2.9.0 cannot be imported here (<urlopen error Name or service not known>): it wants a network; "
+        "run: pip install pyserini==2.4.0"
     )
 
 
@@ -147,6 +148,34 @@ def test_a_hook_that_is_off_is_switched_on():
     found = lines(doctor(CSPLADE_AUTOLOAD="0"), 1)
     assert failed(found) == ["hook"]
     assert found["hook"][1].endswith("run: unset CSPLADE_AUTOLOAD")
+
+
+def python_without_site(folder: Path, *search: object) -> str:
+    """An interpreter that reads no .pth file, as one whose packages lie in a folder of PYTHONPATH."""
+    command = folder / "python"
+    path = ":".join(map(str, [*search, *filter(None, sys.path)]))
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" -S "$@"\n')
+    command.chmod(0o755)
+    return str(command)
+
+
+def test_a_hook_that_a_new_interpreter_does_not_read_is_found_out(tmp_path, monkeypatch):
+    """This process has it; `python -m pyserini...` would not."""
+    monkeypatch.setattr(sys, "executable", python_without_site(tmp_path))
+    with pytest.raises(InputError) as error:
+        check_hook()
+    assert "Python reads no csplade_pyserini.pth in " in str(error.value)
+    assert "as after pip install --target" in str(error.value)
+    assert "runs BM25 without a word" in str(error.value)
+
+
+def test_a_hook_that_fails_says_why(tmp_path, monkeypatch):
+    (tmp_path / "csplade_pyserini").mkdir()
+    (tmp_path / "csplade_pyserini" / "__init__.py").write_text("raise RuntimeError('half an upgrade')\n")
+    monkeypatch.setattr(sys, "executable", python_without_site(tmp_path, tmp_path))
+    monkeypatch.chdir(tmp_path)  # else `python -c` finds a checkout there
+    with pytest.raises(InputError, match=r"broken \(RuntimeError: half an upgrade\)"):
+        check_hook()
 
 
 def test_weights_that_rotted_fail_the_self_test(checkpoint_folder, tmp_path):

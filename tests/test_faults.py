@@ -55,6 +55,7 @@ def stopped_while_it_writes(words: list[object], lock: Path) -> Fork | subproces
         assert process.poll() is None, "it ended before it wrote"
         time.sleep(0.002)
     process.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)  # it tries to move a file right after it has the lock; the signal may come meanwhile
     return process
 
 

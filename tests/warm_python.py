@@ -126,7 +126,21 @@ def serve(address: str, owner: int) -> dict | None:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        open_streams()
         return request
+
+
+def open_streams() -> None:
+    """Open the three streams anew: those of the server remember whether its own could seek."""
+    for number, name, mode, errors in (
+        (0, "stdin", "r", "strict"),
+        (1, "stdout", "w", "strict"),
+        (2, "stderr", "w", "backslashreplace"),
+    ):
+        stream = open(number, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+        stream.reconfigure(line_buffering=name == "stderr")
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def receive(connection: socket.socket) -> tuple[dict, list[int]]:

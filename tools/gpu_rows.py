@@ -20,7 +20,7 @@ ERROR, SKIPPED = "error", "skipped"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE.json")
     report = json.loads(parser.parse_args(argv).file.read_text(encoding="utf-8"))
     parts = {name: part["results"] for name, part in report["parts"].items()}

@@ -47,7 +47,7 @@ class Text(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--numbers", action="store_true", help="print averages too")
     args = parser.parse_args(argv)
     texts = [*code_texts(), *page_texts()]

@@ -30,7 +30,7 @@ SHOWN_VERSIONS = ("pyserini", "torch", "transformers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, default=PAGE, metavar="FILE")
     parser.add_argument("--record", type=Path, metavar="DIR", help="print this run's entry instead")
     args = parser.parse_args(argv)

@@ -1,15 +1,17 @@
-"""List the encoders, print one encoder's card in full, or the heaviest terms that it gives a text.
+"""List the encoders, print one's card in full or the heaviest terms of a text, or convert pickled weights.
 
 python -m csplade_pyserini.cards
 python -m csplade_pyserini.cards --encoder csplade-tiny
 python -m csplade_pyserini.cards --encoder csplade-tiny --encode "heart attack symptoms"
+python -m csplade_pyserini.cards --convert FOLDER       (adapter_model.bin, pytorch_model.bin: to safetensors)
 """
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
-from csplade_pyserini.cards import find_card, shipped_cards, to_toml, weights_state
-from csplade_pyserini.command_line import positive, run
+from csplade_pyserini.cards import find_card, is_card, shipped_cards, to_toml, weight_folders, weights_state
+from csplade_pyserini.command_line import positive, run, verb_parser
 from csplade_pyserini.errors import InputError
 
 TERMS = 20
@@ -17,7 +19,9 @@ TERMS = 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    if args.encode is not None:
+    if args.convert is not None:
+        convert(args.convert)
+    elif args.encode is not None:
         print_terms(args)
     elif args.encoder is not None:
         print(to_toml(find_card(args.encoder), with_defaults=True), end="")
@@ -28,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m csplade_pyserini.cards", description=__doc__.splitlines()[0]
-    )
+    parser = verb_parser("cards")
     parser.add_argument("--encoder", metavar="NAME", help="print this encoder's card, defaults included")
     parser.add_argument(
         "--encode",
@@ -46,7 +48,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--terms", type=positive, default=TERMS, metavar="N", help=f"number of terms (default {TERMS})"
     )
+    parser.add_argument(
+        "--convert",
+        metavar="FOLDER",
+        help="convert the pickled weights of a checkpoint folder, or of a card's folder in $CSPLADE_HOME, "
+        "to safetensors beside them",
+    )
     args = parser.parse_args(argv)
+    if args.convert is not None and args.encoder is not None:
+        raise InputError("--convert takes a folder alone; leave --encoder away")
     if args.encode is not None and args.encoder is None:
         raise InputError("--encode without --encoder; wanted an encoder's name as well")
     return args
@@ -60,6 +70,16 @@ def print_terms(args: argparse.Namespace) -> None:
     encoder = load_encoder(args.encoder)
     text = encoder.attribute(args.encode, side=args.side)
     print("\n".join(vector_lines(text, encoder.readable, terms=args.terms)))
+
+
+def convert(name: str) -> None:
+    """Convert the pickled weights of a folder, or of a card's folder in $CSPLADE_HOME."""
+    from csplade_pyserini.model.conversion import convert_folder
+
+    folder = Path(name)
+    if not folder.is_dir() and is_card(name):
+        folder = weight_folders(find_card(name))[0]
+    print("\n".join(convert_folder(folder)))
 
 
 if __name__ == "__main__":

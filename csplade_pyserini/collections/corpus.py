@@ -17,12 +17,15 @@ import numpy as np
 from tqdm import tqdm
 
 from csplade_pyserini.collections.docids import check_docid, docid_hash, refuse_repeated
+from csplade_pyserini.collections.folders import document_files
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.lines import JSONL_ENDINGS, check_unicode, numbered_lines, parse_record
+from csplade_pyserini.files.compressed import is_compressed
+from csplade_pyserini.files.lines import check_unicode, numbered_lines, parse_record
 from csplade_pyserini.files.spans import span_lines, spans_between
 from csplade_pyserini.files.whole import whole_file
 
 IR_DATASETS_PREFIX = "ir_datasets:"
+STANDARD_INPUT = "-"
 ID_FIELDS = ("id", "_id", "docid")
 DEFAULT_FIELDS = (("contents",), ("title", "text"), ("text",))
 
@@ -62,7 +65,7 @@ class Corpus(Protocol):
 
 @dataclass(frozen=True)
 class JsonlCorpus:
-    """JSONL files, plain or gzip, in order of name.
+    """JSONL files, plain or compressed, in order of name.
 
     A shard has a range of bytes of the plain files, and every `shard_num`-th line of the compressed ones.
     """
@@ -90,7 +93,7 @@ class JsonlCorpus:
         return dataclasses.replace(self, shard_id=shard_id, shard_num=shard_num)
 
     def _lines(self) -> Iterator[tuple[object, str]]:
-        plain = {file: file.stat().st_size for file in self.files if file.suffix != ".gz"}
+        plain = {file: file.stat().st_size for file in self.files if not is_compressed(file)}
         start, end = shard_range(sum(plain.values()), self.shard_id, self.shard_num)
         spans = {span.file: span for span in spans_between(plain, start, end)}
         for file in self.files:
@@ -167,15 +170,22 @@ def open_corpus(name: str, *, fields: Sequence[str] = (), docid_field: str = "")
     path = Path(name)
     if path.is_file():
         return JsonlCorpus(name, (path,), tuple(fields), docid_field)
+    if is_stream(name):
+        raise InputError(
+            f"the corpus {name} is a pipe, which can be read only once: write it to a file first"
+        )
     if not path.is_dir():
         raise InputError(
             f"the corpus {name} does not exist; "
             f"wanted a JSONL file, a folder of them, or {IR_DATASETS_PREFIX}ID"
         )
-    files = tuple(sorted(file for file in path.iterdir() if file.name.endswith(JSONL_ENDINGS)))
-    if not files:
-        raise InputError(f"the corpus {name} has no file that ends in {', '.join(JSONL_ENDINGS)}")
-    return JsonlCorpus(name, files, tuple(fields), docid_field)
+    return JsonlCorpus(name, document_files(path), tuple(fields), docid_field)
+
+
+def is_stream(name: str) -> bool:
+    """Whether a corpus is the standard input (`-`) or a pipe."""
+    path = Path(name)
+    return name == STANDARD_INPUT or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def write_corpus(corpus: Corpus, file: Path) -> None:
@@ -187,11 +197,23 @@ def write_corpus(corpus: Corpus, file: Path) -> None:
 
 
 def load_ir_dataset(name: str) -> Any:
-    """Load the ir_datasets data set `ir_datasets:ID`. Raises InputError if the ID is unknown."""
-    import ir_datasets
+    """Load the ir_datasets data set `ir_datasets:ID`.
 
+    Raises InputError if the ID is unknown, or if ir_datasets has no folder to keep data sets in.
+    """
     try:
+        import ir_datasets  # makes its folder, and looks for the home folder even where it needs none
+
         return ir_datasets.load(name.removeprefix(IR_DATASETS_PREFIX))
+    except RuntimeError as error:
+        raise InputError(
+            f"{name}: ir_datasets wants a home folder ({error}): set HOME to a folder"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{name}: ir_datasets cannot keep data sets in {error.filename} ({error.strerror}); "
+            f"set IR_DATASETS_HOME to a folder that you may write"
+        ) from error
     except KeyError as error:
         raise InputError(
             f"{name}: ir_datasets knows no such data set; see https://ir-datasets.com"

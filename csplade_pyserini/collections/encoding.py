@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from csplade_pyserini.cards import EncoderCard, card_table
+from csplade_pyserini.cards import EncoderCard, card_table, same_encoder
 from csplade_pyserini.collections.corpus import Corpus, Digest, Document, Extent, measure_corpus
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
@@ -30,6 +30,7 @@ from csplade_pyserini.collections.manifests import (
 )
 from csplade_pyserini.collections.shards import (
     Progress,
+    comparable,
     docids_file,
     lock_file,
     merge_shards,
@@ -44,7 +45,7 @@ from csplade_pyserini.collections.shards import (
 from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.stamps import file_hash, refuse_changes
-from csplade_pyserini.files.whole import sole_writer, whole_file
+from csplade_pyserini.files.whole import WORK_NAME, check_moving, real_path, sole_writer, whole_file
 
 if TYPE_CHECKING:  # torch only once there is something to encode
     from csplade_pyserini.model import SparseEncoder
@@ -73,7 +74,7 @@ class EncodingJob:
     """The card with the command's own lengths and top terms."""
     load_encoder: Callable[[], "SparseEncoder"]
     arguments: dict[str, Any]
-    """Arguments that change the output; they have to be the same when resumed."""
+    """Arguments that change the output; they have to be the same when resumed, a corpus's path aside."""
     shard_id: int = 0
     shard_num: int = 1
     batch_tokens: int | str | None = None
@@ -123,6 +124,7 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
     with sole_writer(lock_file(job.output, *job.shard), str(job.output)):
         if manifest_path(job.output).is_file():  # another process has written it meanwhile
             return _already_whole(job, extent)
+        check_moving(partial_folder(job.output), job.output)
         _encode_missing(job, extent, _finished_files(job, extent))
         return _complete(job)
 
@@ -130,13 +132,22 @@ def encode_corpus(job: EncodingJob) -> CollectionManifest | None:
 def _already_whole(job: EncodingJob, extent: Extent) -> CollectionManifest:
     manifest = read_collection_manifest(job.output)
     place = manifest_path(job.output)
-    refuse_changes({"encoder": manifest.encoder, **manifest.arguments}, job.made_with, place, CHANGED)
     digests = manifest.arguments.get("digests") or [None] * job.shard_num
+    now = comparable(job.made_with, is_same_corpus=digests == [extent.digest])
+    before = {"encoder": manifest.encoder, **manifest.arguments}
+    refuse_changes(_as_known_now(before, job), now, place, CHANGED)
     refuse_changes({"corpus digest": digests[job.shard_id]}, {"corpus digest": extent.digest}, place, CHANGED)
     verify_files(job.output, manifest)
     rmtree(partial_folder(job.output), ignore_errors=True)  # a stop right after the manifest leaves it
     print(f"{job.output} is whole already: {manifest.documents} documents", file=sys.stderr)
     return manifest
+
+
+def _as_known_now(before: dict[str, Any], job: EncodingJob) -> dict[str, Any]:
+    """Return encoder and arguments of earlier work, with the encoder's identity as it is written now."""
+    if same_encoder(before["encoder"], job.identity):
+        return before | {"encoder": job.identity}
+    return before
 
 
 def _refuse_foreign_output(job: EncodingJob) -> None:
@@ -145,7 +156,7 @@ def _refuse_foreign_output(job: EncodingJob) -> None:
         return
     if not job.output.is_dir():
         raise InputError(f"cannot write {job.output}: it is a file")
-    names = [file.name for file in job.output.iterdir()]
+    names = [file.name for file in job.output.iterdir() if file.name != WORK_NAME]
     if names and not partial_folder(job.output).is_dir():
         raise InputError(
             f"{job.output} is not empty and has no manifest: choose another --output, or remove it"
@@ -160,7 +171,10 @@ def _refuse_foreign_output(job: EncodingJob) -> None:
 def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, VectorFile]:
     """Find the files of this shard that are whole and unchanged, by name."""
     for file in progress_files(job.output):
-        refuse_changes(read_progress(file).made_with, job.made_with, file, CHANGED)
+        other = read_progress(file)
+        is_same = job.shard_num == 1 and other.digest == extent.digest
+        now = comparable(job.made_with, is_same_corpus=is_same)
+        refuse_changes(_as_known_now(other.made_with, job), now, file, CHANGED)
     own_file = progress_file(job.output, *job.shard)
     if not own_file.is_file():
         return {}
@@ -181,6 +195,7 @@ def _finished_files(job: EncodingJob, extent: Extent) -> dict[str, VectorFile]:
 def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, VectorFile]) -> None:
     """Encode every file that is not in `done`. The corpus is read once; finished files are passed over."""
     names = _file_names(job, extent)
+    noted = progress_file(job.output, *job.shard)
     work = None
     if any(name not in done for name in names.values()):
         work = _load(job)
@@ -193,9 +208,15 @@ def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, VectorFile
             if name in done or work is None:
                 deque(documents, maxlen=0)
                 continue
-            done[name] = _encode_file(job, work, documents, first, name, bar)
-            whole = [done[name] for name in names.values() if name in done]
-            write_progress(job.progress(extent, whole), progress_file(job.output, *job.shard))
+            written = _encode_file(job, work, documents, first, name, bar)
+            if not noted.is_file():  # no file may be in the output without a word that it is not all
+                write_progress(job.progress(extent, list(done.values())), noted)
+            real_path(job.output).mkdir(exist_ok=True)  # a link may name a folder that is not there yet
+            (partial_folder(job.output) / name).replace(job.output / name)
+            done[name] = written
+            write_progress(
+                job.progress(extent, [done[name] for name in names.values() if name in done]), noted
+            )
     deque(stream, maxlen=0)
     if str(digest) != extent.digest:
         raise CheckError(
@@ -205,8 +226,7 @@ def _encode_missing(job: EncodingJob, extent: Extent, done: dict[str, VectorFile
     if job.shard_num > 1:
         partial_folder(job.output).mkdir(exist_ok=True)
         np.save(docids_file(job.output, *job.shard), extent.docid_hashes)
-    whole = [done[name] for name in names.values()]
-    write_progress(job.progress(extent, whole), progress_file(job.output, *job.shard))
+    write_progress(job.progress(extent, [done[name] for name in names.values()]), noted)
 
 
 def _file_names(job: EncodingJob, extent: Extent) -> dict[int, str]:
@@ -242,7 +262,7 @@ def _encode_file(
     name: str,
     bar: "tqdm[Any]",
 ) -> VectorFile:
-    """Encode one file's documents and put the file into the output, whole."""
+    """Encode one file's documents into the folder of work in progress."""
     encoder = work.encoder
     partial = partial_folder(job.output) / name
     count = empties = terms = impacts = 0
@@ -259,7 +279,7 @@ def _encode_file(
                 count += 1
                 terms += len(vector)
                 impacts += sum(vector.values())
-    written = VectorFile(
+    return VectorFile(
         file=name,
         first=first,
         documents=count,
@@ -268,9 +288,6 @@ def _encode_file(
         impacts=impacts,
         sha256=file_hash(partial),
     )
-    job.output.mkdir(exist_ok=True)
-    partial.replace(job.output / name)
-    return written
 
 
 def _tokenized_windows(

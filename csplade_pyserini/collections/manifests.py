@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from csplade_pyserini.cards import same_encoder
 from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.files.notes import say_once
 from csplade_pyserini.files.stamps import file_hash
 from csplade_pyserini.files.tables import parse_table, read_json
-from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.files.whole import WORK_NAME, is_mount_point, real_path, whole_file
 
 FORMAT = 1
 VERSIONS_OF = ("csplade_pyserini", "pyserini", "torch", "transformers", "peft")
@@ -47,7 +49,7 @@ class CollectionManifest:
     """Result of `encode`."""
 
     encoder: str
-    """The encoder's identity: name, card hash, weight fingerprint."""
+    """The encoder's identity: name, card hash, fingerprints of the weights."""
     card: dict[str, Any]
     arguments: dict[str, Any]
     versions: dict[str, str]
@@ -108,14 +110,25 @@ Manifest = CollectionManifest | IndexManifest | QueriesManifest
 
 
 def manifest_path(path: Path) -> Path:
-    """Path of the manifest beside a directory or file."""
-    if path.name in ("", ".."):
-        path = path.resolve()
+    """Path of the manifest beside a directory or file, behind all links.
+
+    Beside the link itself only if a manifest lies there and none behind it: older versions wrote it there.
+    """
+    real = _beside(real_path(path))
+    at_link = _beside(path if path.name not in ("", "..") else Path(os.path.abspath(path)))
+    if at_link.is_file() and not real.is_file():
+        return at_link
+    return real
+
+
+def _beside(path: Path) -> Path:
     return path.parent / f"{path.name}.manifest.json"
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write the manifest that belongs to the directory or file `path`."""
+    if is_mount_point(real_path(path)):
+        say_once(f"{path} is a mount point: its manifest, {manifest_path(path)}, is on another file system")
     with whole_file(manifest_path(path)) as file:
         json.dump(_table(manifest), file, indent=1, ensure_ascii=False)
         file.write("\n")
@@ -177,7 +190,7 @@ def refuse_mismatch(index: Path, query_encoder: str | None) -> None:
             f"(CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
         )
     index_encoder = table["encoder"]
-    if query_encoder and index_encoder and index_encoder != query_encoder:
+    if query_encoder and index_encoder and not same_encoder(index_encoder, query_encoder):
         raise InputError(
             f"the index {index} was encoded by {index_encoder}, the queries by {query_encoder}: "
             f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
@@ -216,7 +229,7 @@ def verify_files(directory: Path, manifest: CollectionManifest) -> None:
     wanted = {file.file for file in manifest.files}
     there = set()
     if directory.is_dir():
-        there = {file.name for file in directory.iterdir()}
+        there = {file.name for file in directory.iterdir()} - {WORK_NAME}
     if there != wanted:
         missing = sorted(wanted - there) or "nothing"
         extra = sorted(there - wanted) or "nothing"

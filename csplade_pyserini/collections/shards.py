@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from csplade_pyserini.cards import same_encoder
+from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX
 from csplade_pyserini.collections.docids import refuse_repeated
 from csplade_pyserini.collections.manifests import (
     FILES_KEY,
@@ -28,7 +30,7 @@ from csplade_pyserini.collections.manifests import (
 from csplade_pyserini.collections.vectors import read_records
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.tables import parse_table, read_json
-from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.files.whole import whole_file, work_folder
 
 _SHOWN = 10
 """Number of missing shards that an error lists."""
@@ -60,9 +62,24 @@ class Progress:
         return {"encoder": self.encoder, **self.arguments}
 
 
+def comparable(made_with: Mapping[str, Any], *, is_same_corpus: bool = False) -> dict[str, Any]:
+    """Encoder and arguments that two commands on one output must share.
+
+    A corpus of files may move: its size and its contents count, not its path. is_same_corpus: the contents
+    were compared, all of them.
+    """
+    is_data_set = str(made_with.get("corpus")).startswith(IR_DATASETS_PREFIX)
+    free = set()
+    if is_same_corpus or not is_data_set:
+        free.add("corpus")
+    if is_same_corpus:
+        free.add("corpus_size")
+    return {key: value for key, value in made_with.items() if key not in free}
+
+
 def partial_folder(output: Path) -> Path:
-    """Folder of work in progress beside a collection."""
-    return output.with_name(f"{output.name}.partial")
+    """Folder of work in progress of a collection, as work_folder places it."""
+    return work_folder(output)
 
 
 def shard_name(shard_id: int, shard_num: int) -> str:
@@ -130,7 +147,7 @@ def merge_shards(output: Path) -> CollectionManifest:
     shards = _whole_shards(output)
     first = shards[0]
     manifest = CollectionManifest(
-        encoder=first.encoder,
+        encoder=min((shard.encoder for shard in shards), key=len),  # what all shards are known by
         card=first.card,
         arguments=first.arguments | {"digests": [shard.digest for shard in shards]},
         versions=versions(),
@@ -179,9 +196,10 @@ def _whole_shards(output: Path) -> list[Progress]:
 def _refuse_different_commands(found: Mapping[Path, Progress]) -> None:
     (first_file, first), *others = found.items()
     for file, progress in others:
-        for key, value in progress.made_with.items():
+        for key, value in comparable(progress.made_with).items():
             wanted = first.made_with.get(key)
-            if value != wanted:
+            is_same_encoder = key == "encoder" and same_encoder(value, first.encoder)
+            if value != wanted and not is_same_encoder:
                 raise CheckError(
                     f"{file} was made with {key} {value!r}, {first_file} with {wanted!r}: "
                     f"they are not of one collection"

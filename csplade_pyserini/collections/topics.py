@@ -1,22 +1,50 @@
 """Topics `{qid: text}` and qrels `{qid: {docid: grade}}`, from files or ir_datasets. Ids are strings."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, load_ir_dataset
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.lines import check_unicode, numbered_lines, parse_record
+from csplade_pyserini.files.lines import (
+    check_unicode,
+    is_jsonl,
+    numbered_lines,
+    parse_record,
+    plain_name,
+    read_lines,
+)
+from csplade_pyserini.files.notes import say_once
 from csplade_pyserini.files.whole import whole_file
 
 Topics = dict[str, str]
 Qrels = dict[str, dict[str, int]]
 
+QID_FIELDS = ("_id", "id", "qid", "query_id")
+"""Fields of a JSON topic that hold its qid; the first that is there counts."""
+TEXT_FIELDS = ("title", "text", "query", "query_txt", "contents")
+"""Fields of a JSON topic that hold its text; `title` is Pyserini's own."""
+BEIR_HEADER = ["query-id", "corpus-id", "score"]
+_TREC_TOPIC = re.compile(r"<top\b.*?(?=<top\b|\Z)", re.DOTALL | re.IGNORECASE)
+_TREC_NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
+_TREC_TITLE = re.compile(r"<title>\s*(?:Topic:)?(.*?)(?=</?[a-z]|\Z)", re.DOTALL | re.IGNORECASE)
+
+
+class _Topic(NamedTuple):
+    """A topic as read, and the place that errors about it name."""
+
+    place: str
+    qid: str
+    text: str
+
 
 def read_topics(name: str) -> Topics:
     """Read topics from a file or from `ir_datasets:ID`.
 
-    Files: `FILE.tsv` (`qid<TAB>text`) or `FILE.jsonl` (`_id` or `id`, and `text`), plain or gzip.
+    Files, plain or compressed: `FILE.tsv` (`qid<TAB>text`), `FILE.jsonl` (QID_FIELDS and TEXT_FIELDS),
+    `FILE.json` (`{qid: {"title": text}}`), `FILE.trec`; any other name counts as TSV.
     Raises InputError that names file and line, and if there are none.
     """
     if name.startswith(IR_DATASETS_PREFIX):
@@ -36,7 +64,7 @@ def write_topics(topics: Topics, path: Path) -> None:
 
 
 def read_qrels(name: str) -> Qrels:
-    """Read qrels of a TREC file (`qid 0 docid grade`) or `ir_datasets:ID`.
+    """Read qrels of a TREC file (`qid 0 docid grade`), a BEIR file with its header, or `ir_datasets:ID`.
 
     Raises InputError that names file and line, and if there are none.
     """
@@ -67,12 +95,8 @@ def _topics_of_ir_dataset(name: str) -> Topics:
 
 
 def _topics_of_file(path: Path) -> Topics:
-    parse = _tsv_topic
-    if ".jsonl" in path.suffixes:
-        parse = _jsonl_topic
     topics: Topics = {}
-    for place, line in _lines(path, "topics"):
-        qid, text = parse(line, place)
+    for place, qid, text in _topic_reader(path)(path):
         check_unicode(qid + text, place)
         if qid.split() != [qid]:
             raise InputError(f"{place}: the qid is {qid!r}; wanted one without white space")
@@ -82,20 +106,86 @@ def _topics_of_file(path: Path) -> Topics:
     return topics
 
 
-def _tsv_topic(line: str, place: str) -> tuple[str, str]:
-    qid, tab, text = line.rstrip("\r\n").partition("\t")
-    if not tab or not qid.strip():
-        raise InputError(f"{place}: got {line.rstrip()!r}; wanted qid<TAB>text")
-    return qid.strip(), text
+def _topic_reader(path: Path) -> Callable[[Path], Iterator[_Topic]]:
+    """Reader of a file's form. Its name tells the form, as in Pyserini."""
+    _check_is_there(path, "topics")
+    name = plain_name(path.name)
+    if name.endswith(".trec"):
+        return _trec_topics
+    if name.endswith(".json"):
+        return _json_topics
+    if is_jsonl(name):
+        return _jsonl_topics
+    return _tsv_topics
 
 
-def _jsonl_topic(line: str, place: str) -> tuple[str, str]:
-    record = parse_record(line, place)
-    qid = record.get("_id", record.get("id"))
-    text = record.get("text")
-    if type(qid) not in (str, int) or not isinstance(text, str):
-        raise InputError(f"{place}: wanted an object with '_id' or 'id', and 'text'")
-    return str(qid), text
+def _tsv_topics(path: Path) -> Iterator[_Topic]:
+    """Topics `qid<TAB>text`. Further columns are left out, as in Pyserini, and counted."""
+    wider = 0
+    for place, line in numbered_lines(path):
+        qid, *columns = line.rstrip("\r\n").split("\t")
+        if not columns or not qid.strip():
+            raise InputError(f"{place}: got {line.rstrip()!r}; wanted qid<TAB>text")
+        wider += any(column.strip() for column in columns[1:])
+        yield _Topic(place, qid.strip(), columns[0])
+    if wider:
+        say_once(f"{path}: {wider} topics have more than two columns; the second is the text, as in Pyserini")
+
+
+def _jsonl_topics(path: Path) -> Iterator[_Topic]:
+    """Topics in an object a line: Pyserini's own form, BEIR's, and those of its other readers."""
+    for place, line in numbered_lines(path):
+        record = parse_record(line, place)
+        qid = next((record[key] for key in QID_FIELDS if key in record), None)
+        text = _text_of(record)
+        if type(qid) not in (str, int) or text is None:
+            raise InputError(
+                f"{place}: wanted an object with '_id' or 'id', and 'text' "
+                f"(known: {', '.join(QID_FIELDS)}; {', '.join(TEXT_FIELDS)})"
+            )
+        yield _Topic(place, str(qid), text)
+
+
+def _json_topics(path: Path) -> Iterator[_Topic]:
+    """Topics of one object, `{qid: {"title": text}}`, as Pyserini reads it; else of an object a line."""
+    try:
+        table = json.loads("".join(read_lines(path)))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        table = None
+    is_table = isinstance(table, dict) and all(isinstance(value, dict) for value in table.values())
+    if not is_table:
+        yield from _jsonl_topics(path)
+        return
+    for qid, record in table.items():
+        text = _text_of(record)
+        if text is None:
+            raise InputError(f"{path}: topic {qid!r} has no text; known: {', '.join(TEXT_FIELDS)}")
+        yield _Topic(f"{path}: topic {qid!r}", qid, text)
+
+
+def _text_of(record: dict[str, Any]) -> str | None:
+    """First text of a topic that is not blank; None if none of its fields is a text."""
+    texts: list[str] = [record[key] for key in TEXT_FIELDS if isinstance(record.get(key), str)]
+    if not texts:
+        return None
+    return next(filter(str.strip, texts), texts[0])
+
+
+def _trec_topics(path: Path) -> Iterator[_Topic]:
+    """Titles of TREC's ad hoc topics. A number loses its leading zeros, as in Pyserini and in qrels."""
+    content = "".join(read_lines(path))
+    for topic in _TREC_TOPIC.finditer(content):
+        place = f"{path}:{1 + content.count(chr(10), 0, topic.start())}"
+        number = _TREC_NUMBER.search(topic[0])
+        title = _TREC_TITLE.search(topic[0])
+        if number is None or title is None:
+            raise InputError(f"{place}: a topic without <num> or <title>")
+        qid = number[1]
+        if qid.isdecimal():
+            qid = str(int(qid))
+        yield _Topic(place, qid, " ".join(title[1].split()))
 
 
 def _qrels_of_ir_dataset(name: str) -> Iterator[tuple[str, str, int]]:
@@ -106,14 +196,25 @@ def _qrels_of_ir_dataset(name: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _qrels_of_file(path: Path) -> Iterator[tuple[str, str, int]]:
-    for place, line in _lines(path, "qrels"):
+    """Qrels of TREC's form, or of BEIR's, which its first line names: `query-id`, `corpus-id`, `score`."""
+    _check_is_there(path, "qrels")
+    is_beir = False
+    for number, (place, line) in enumerate(numbered_lines(path)):
         columns = line.split()
+        if number == 0 and columns == BEIR_HEADER:
+            is_beir = True
+            continue
+        if is_beir and len(columns) == len(BEIR_HEADER):
+            columns.insert(1, "0")
         if len(columns) != 4 or not re.fullmatch(r"-?[0-9]{1,9}", columns[3]):
-            raise InputError(f"{place}: got {line.rstrip()!r}; wanted 'qid 0 docid grade'")
+            wanted = "qid 0 docid grade"
+            if is_beir:
+                wanted = " ".join(BEIR_HEADER)
+            raise InputError(f"{place}: got {line.rstrip()!r}; wanted {wanted!r}")
         yield columns[0], columns[2], int(columns[3])
 
 
-def _lines(path: Path, kind: str) -> Iterator[tuple[str, str]]:
-    if not path.is_file():
+def _check_is_there(path: Path, kind: str) -> None:
+    """Raise InputError if there is no such file. A pipe is one: it is read once."""
+    if not path.exists() or path.is_dir():
         raise InputError(f"the {kind} file {path} does not exist")
-    return numbered_lines(path)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.compressed import open_bytes
+from csplade_pyserini.files.lines import decode_line, say_blank
 
 _BLOCK_BYTES = 1 << 20
 
@@ -41,19 +43,27 @@ class Place:
 
 
 def span_lines(span: Span) -> Iterator[tuple[Place, str]]:
-    """Lines of a span, each with its place. Raises InputError if it cannot be read or is not UTF-8."""
+    """Lines of a span that are not blank, each with its place.
+
+    Raises InputError if the file cannot be read or is not UTF-8.
+    """
     offset = span.start
+    blank = 0
     try:
-        with span.file.open("rb") as file:
+        with open_bytes(span.file) as file:
             if span.start:  # the line that holds the byte before belongs to another span
                 file.seek(span.start - 1)
                 offset = span.start - 1 + len(file.readline())
             while offset < span.end and (line := file.readline()):
-                text = line.decode("utf-8")
-                yield Place(span.file, offset), text
+                text = decode_line(line)
+                if text.strip():
+                    yield Place(span.file, offset), text
+                else:
+                    blank += 1
                 offset += len(line)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{Place(span.file, offset)}: cannot be read: {error}") from error
+    say_blank(span.file, blank)
 
 
 def spans_between(sizes: dict[Path, int], start: int, end: int) -> list[Span]:

@@ -19,7 +19,7 @@ _LARGEST_EXACT_FLOAT = 2**53
 def read_toml(path: Path, kind: str) -> dict[str, Any]:
     """Read a TOML file; `kind` is what errors call it. Raises InputError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read the {kind} {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -29,7 +29,7 @@ def read_toml(path: Path, kind: str) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object. Raises InputError that names the file."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except OSError as error:

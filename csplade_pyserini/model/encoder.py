@@ -31,8 +31,18 @@ from csplade_pyserini.model.head import activate, peaks_and_positions, streamed_
 from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
 from csplade_pyserini.model.states import last_hidden_states
 
-_DEFAULT_DTYPES = {"cuda": "bfloat16"}
-"""Default dtypes by device; float32 on others."""
+_DEFAULT_DTYPES = {"cuda": "float16"}
+"""Default dtypes by device; float32 on others. bfloat16 changes eight times as many impacts as float16
+(experiments/dtypes.py)."""
+_QUANTIZED_DTYPES = {("cuda", "int4"): "bfloat16"}
+"""Default dtypes by device and quantization, where torchao has a kernel for no other."""
+_DEVICES = "cpu, cuda, cuda:N or another device of this torch"
+_OVERFLOW = (
+    "the model's weights are not finite, they overflow in its dtype: use dtype=bfloat16 or dtype=float32 "
+    "behind the encoder's name"
+)
+_NOT_FINITE = -1
+"""Impact of all terms of a text whose weights are not finite."""
 _HEAD_TOLERANCES = {torch.float32: 1e-3}
 """Relative tolerance of the head's check by dtype."""
 _LOOSE_TOLERANCE = 3e-2
@@ -73,9 +83,9 @@ class SparseEncoder:
         self.tokenizer = tokenizer
         self.identity = identity or f"{card.name}@{card.hash()[:16]}"
         """Name, card hash and weight fingerprint: manifests hold it, searches compare it."""
-        set_attention(model, card.attention)
         self._head = model.get_output_embeddings()
-        _check_head(model, self._head)
+        _check_head(model, self._head)  # first, as states that are not finite look like a wrong attention
+        set_attention(model, card.attention)
         self.terms = vocabulary_terms(tokenizer, self._head.weight.shape[0])
         """Lucene term of each vocabulary id; None if the tokenizer has no such id."""
         self.empty_term = empty_term(self.terms)
@@ -237,11 +247,13 @@ class SparseEncoder:
     @torch.inference_mode()
     def _impacts(self, rows: Sequence[list[int]], side: Side) -> Tensor:
         """(B, V) int32 impacts of the heaviest terms."""
-        impacts = torch.round(self._weights(rows) * self.card.impact_scale).int()
+        weights = self._weights(rows)
+        is_finite = weights.isfinite().all(dim=1, keepdim=True)
         top = self.card.side(side).top_terms
-        if 0 < top < impacts.shape[1]:
-            return _keep_top(impacts, top)
-        return impacts
+        if 0 < top < weights.shape[1]:
+            weights = _keep_top(weights, top)
+        impacts = torch.round(weights * self.card.impact_scale).int()
+        return impacts.masked_fill_(~is_finite, _NOT_FINITE)
 
 
 def _if_it_fits[T](compute: Callable[[], T]) -> T | None:
@@ -258,10 +270,16 @@ def _if_it_fits[T](compute: Callable[[], T]) -> T | None:
 
 @torch.inference_mode()
 def _entries(impacts: Tensor) -> _Entries:
-    """Entries that are not 0 in each row of (B, V) impacts. Waits for the device."""
+    """Entries that are not 0 in each row of (B, V) impacts. Waits for the device.
+
+    Raises InputError if weights are not finite.
+    """
     row_ids, token_ids = impacts.nonzero(as_tuple=True)
     counts = torch.bincount(row_ids, minlength=len(impacts)).tolist()
-    return torch.split(token_ids.cpu(), counts), torch.split(impacts[row_ids, token_ids].cpu(), counts)
+    values = impacts[row_ids, token_ids].cpu()
+    if len(values) and int(values.min()) == _NOT_FINITE:
+        raise InputError(_OVERFLOW)
+    return torch.split(token_ids.cpu(), counts), torch.split(values, counts)
 
 
 def load_encoder(
@@ -292,13 +310,18 @@ def build_encoder(checkpoint: Checkpoint) -> SparseEncoder:
     """Load a checkpoint's weights and tokenizer. Raises InputError."""
     options = checkpoint.options
     device = _device(options.device)
-    dtype = getattr(torch, options.dtype or _DEFAULT_DTYPES.get(device.type, "float32"))
+    quantization = options.quantization or "none"
+    dtype = getattr(torch, options.dtype or default_dtype(device.type, quantization))
     print(f"loading encoder {checkpoint.card.name} on {device}", file=sys.stderr)
-    model = backbone.load_model(
-        checkpoint, dtype=dtype, device=device, quantization=options.quantization or "none"
-    )
+    model = backbone.load_model(checkpoint, dtype=dtype, device=device, quantization=quantization)
     tokenizer = backbone.load_tokenizer(checkpoint)
     return SparseEncoder(checkpoint.card, model, tokenizer, identity=checkpoint.identity)
+
+
+def default_dtype(device: str, quantization: str = "none") -> str:
+    """Dtype that a model is loaded in on a type of device, unless the encoder's name says another."""
+    default = _DEFAULT_DTYPES.get(device, "float32")
+    return _QUANTIZED_DTYPES.get((device, quantization), default)
 
 
 def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str | None]:
@@ -310,13 +333,16 @@ def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> lis
     return to_terms(tokens)
 
 
-def _keep_top(impacts: Tensor, top: int) -> Tensor:
-    """Zero all but the `top` largest impacts of each row. Ties keep the lower token ids."""
-    # One integer sorts by both keys: impact, then lower id.
-    size = impacts.shape[1]
-    order = impacts.long() * size + torch.arange(size - 1, -1, -1, device=impacts.device)
-    floor = order.topk(top, dim=1).values[:, -1:]
-    return impacts.masked_fill(order < floor, 0)
+def _keep_top(weights: Tensor, top: int) -> Tensor:
+    """Zero all but the `top` largest weights of each row. Ties keep the lower token ids.
+
+    Terms are cut before weights are rounded, as rounded ones have many more ties.
+    """
+    least = weights.topk(top, dim=1).values[:, -1:]
+    above = weights > least
+    tied = weights == least
+    room = top - above.sum(dim=1, keepdim=True)
+    return weights.masked_fill(~(above | (tied & (tied.cumsum(dim=1) <= room))), 0)
 
 
 @torch.inference_mode()
@@ -332,6 +358,8 @@ def _check_head(model: PreTrainedModel, head: torch.nn.Module | None) -> None:
     own = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float().amax(dim=1)
     states = last_hidden_states(model, ids, mask)
     ours = streamed_peaks(states, mask, head.weight, bias=head.bias).float()
+    if not own.isfinite().all():
+        raise InputError(_OVERFLOW)
     tolerance = _HEAD_TOLERANCES.get(states.dtype, _LOOSE_TOLERANCE)
     if not torch.allclose(ours, own, rtol=tolerance, atol=tolerance * float(own.abs().max())):
         raise InputError(
@@ -348,7 +376,14 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or default)
     except RuntimeError as error:
-        raise InputError(f"device is {name!r}; wanted cpu, cuda or cuda:N") from error
+        raise InputError(f"device is {name!r}; wanted {_DEVICES}") from error
     if device.type == "cuda" and not has_cuda:
         raise InputError(f"device is {name!r}, but torch finds no CUDA device here; use device=cpu")
+    try:
+        torch.ones(1, device=device).tolist()
+    except Exception as error:  # each backend of torch has errors of its own
+        reason, _, _ = str(error).partition(". ")  # the rest is advice for those who build torch
+        raise InputError(
+            f"device is {name!r}, but torch cannot use it here ({reason}); wanted {_DEVICES}"
+        ) from error
     return device

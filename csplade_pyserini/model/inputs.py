@@ -38,17 +38,19 @@ def tokenize(
 ) -> list[list[int]]:
     """Token ids of each text, before echo. An empty or blank text has none, not even BOS.
 
+    White space around a text is left out, so that it has one vector wherever it comes from.
     Raises InputError on a text that UTF-8 cannot hold (lone surrogates).
     """
     limit = card.side(side).max_length
     head = _added_ids(card.add_bos, tokenizer.bos_token_id, "bos", card)
     tail = _added_ids(card.add_eos, tokenizer.eos_token_id, "eos", card)
-    filled = [_as_read(text, side, card) for text in texts if text.strip()]
+    texts = [text.strip() for text in texts]
+    filled = [_as_read(text, side, card) for text in texts if text]
     inner = iter(_token_ids(filled, tokenizer))
     rows: list[list[int]] = []
     for text in texts:
         row: list[int] = []
-        if text.strip():
+        if text:
             row = head + next(inner)[:limit] + tail
         rows.append(row)
     return rows
@@ -64,7 +66,7 @@ def token_spans(
     [row] = tokenize([text], side=side, card=card, tokenizer=tokenizer)
     if not row:
         return "", []
-    read = _as_read(text, side, card)
+    read = _as_read(text.strip(), side, card)
     encoding = tokenizer(read, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     count = len(row) - card.add_bos - card.add_eos
     inner = [(int(start), int(end)) for start, end in encoding["offset_mapping"][:count]]

@@ -7,18 +7,39 @@ GUARDED is made of these declarations. Encoder names that are not ours reach Pys
 
 import sys
 
-from csplade_pyserini import autoload
-from csplade_pyserini.registration import command_lines, encoders, java, searcher, server, topics
-from csplade_pyserini.registration.patches import GUARDED, missing_symbols, patch_module, patched_modules
+from csplade_pyserini.registration import (
+    bm25,
+    command_lines,
+    encoders,
+    java,
+    manifests,
+    prebuilt,
+    receivers,
+    searcher,
+    server,
+    topics,
+)
+from csplade_pyserini.registration.patches import (
+    GUARDED,
+    missing_symbols,
+    patch_module,
+    patched_modules,
+    prepare_loader,
+)
 
 __all__ = [
     "GUARDED",
+    "bm25",
     "command_lines",
     "encoders",
     "java",
+    "manifests",
     "missing_symbols",
     "patch_module",
     "patched_modules",
+    "prebuilt",
+    "prepare_loader",
+    "receivers",
     "register",
     "searcher",
     "server",
@@ -28,6 +49,8 @@ __all__ = [
 
 def register() -> None:
     """Do by hand what the .pth hook does at start-up. Safe to call twice, and after Pyserini's import."""
+    from csplade_pyserini import autoload  # importing it puts the finder in place
+
     autoload.install()
     for name in autoload.PATCHED_MODULES:
         if name in sys.modules:

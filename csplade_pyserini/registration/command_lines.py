@@ -1,113 +1,135 @@
-"""Command lines of Pyserini's `python -m` programs, completed for encoders of ours.
+"""Arguments of Pyserini's command-line programs, completed for encoders of ours.
 
-The programs read sys.argv after the package `pyserini` has loaded. Their own defaults would lose data.
+They are completed once argparse has read them, so it does not matter how the program was launched, nor
+whether an option was abbreviated or given twice. The programs' own defaults would lose data.
 """
 
+import argparse
 import sys
-from collections.abc import Iterator
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from csplade_pyserini.cards import is_ours
+from csplade_pyserini.cards import is_card
+from csplade_pyserini.errors import InputError
 from csplade_pyserini.registration import manifests
+from csplade_pyserini.registration.bm25 import refuse_bm25
+from csplade_pyserini.registration.names import is_our_query_file, means_ours
 from csplade_pyserini.registration.patches import after_loading
-from csplade_pyserini.registration.programs import program, say
+from csplade_pyserini.registration.programs import one_sentence, program_of, say
 
+_MARK = "_csplade_pyserini_completes"
 _named_ours: list[str] = []
-"""Encoders of ours on this process's command line."""
+"""Encoders of ours on command lines of this process."""
 
 
 def names_ours() -> bool:
-    """Whether the command line of this process names an encoder of ours."""
+    """Whether a command line of this process names an encoder of ours."""
     return bool(_named_ours)
 
 
-def is_our_query_file(name: str) -> bool:
-    """Whether a name is a query file that `encode_queries` wrote."""
-    return name.endswith(".jsonl") and Path(f"{name}.manifest.json").is_file()
-
-
 @after_loading("pyserini")
-def adapt_command_line(_: ModuleType) -> None:
-    """Complete the arguments of the program that runs, and plan the manifest of what it makes."""
-    adapt = _ADAPTATIONS.get(program())
-    if adapt is not None:
-        adapt()
+def complete_arguments(_: ModuleType) -> None:
+    """Have argparse complete the arguments of Pyserini's programs. Other programs get theirs as they are."""
+    stock = ArgumentParser.parse_args
+    if hasattr(stock, _MARK):
+        return
+
+    def parse_args(self: ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
+        parsed = stock(self, args, namespace)
+        complete = COMPLETIONS.get(program_of(sys._getframe(1)))
+        if complete is not None:
+            with one_sentence():
+                complete(self, parsed)
+        return parsed
+
+    setattr(parse_args, _MARK, True)
+    argparse.ArgumentParser.parse_args = parse_args  # type: ignore[method-assign]
 
 
-def _adapt_search() -> None:
-    sys.argv[1:] = imply_impact(sys.argv[1:])
+def complete_search(_: ArgumentParser, args: Namespace) -> None:
+    """Imply `--impact` with an encoder of ours: stock Pyserini would run BM25 and not say so.
+
+    Raises InputError on BM25 with an index of ours.
+    """
+    if not hasattr(args, "impact"):  # the other parts of a hybrid search
+        _refuse_as_dense(getattr(args, "encoder", None))
+        return
+    if args.dense:
+        _refuse_as_dense(args.encoder)
+        return
+    _refuse_as_onnx(getattr(args, "onnx_encoder", None))
+    name = args.encoder
+    if name and (is_our_query_file(name) or means_ours(name)):
+        _named_ours.append(name)
+        if not args.impact:
+            args.impact = True
+            say(f"--encoder {name} implies --impact")
+    if not args.impact:
+        refuse_bm25(args.index, encoder=name)
 
 
-def _adapt_encode_query() -> None:
-    sys.argv[1:] = keep_impacts(sys.argv[1:])
+def complete_dense_search(_: ArgumentParser, args: Namespace) -> None:
+    """Refuse an encoder of ours where dense vectors are searched."""
+    _refuse_as_dense(args.encoder)
 
 
-def _adapt_encode() -> None:
-    encoder = _option(sys.argv, "--encoder")
-    folder = _option(sys.argv, "--embeddings")
-    if encoder and folder and is_ours(encoder) and "--to-faiss" not in sys.argv:
-        manifests.stamp_at_exit(Path(folder), lambda: manifests.stamp_collection(encoder, Path(folder)))
+def complete_encode_query(_: ArgumentParser, args: Namespace) -> None:
+    """Set `--weight-range 1 --quant-range 1`: vectors are impacts, which a second quantizing would spoil."""
+    if not means_ours(args.encoder):
+        return
+    _named_ours.append(args.encoder)
+    for key in ("weight_range", "quant_range"):
+        value = getattr(args, key)
+        if value not in (None, 1):
+            option = f"--{key.replace('_', '-')}"
+            say(f"{option} {value} is replaced by 1: vectors of {args.encoder} are impacts already")
+        setattr(args, key, 1)
 
 
-def _adapt_index() -> None:
-    words = [word.removeprefix("-") if word.startswith("--") else word for word in sys.argv]
-    collection = _option(words, "-input")
-    index = _option(words, "-index")
-    if collection and index:
-        manifests.stamp_at_exit(Path(index), lambda: manifests.stamp_index(Path(collection), Path(index)))
+_parts: WeakKeyDictionary[ArgumentParser, dict[str, Any]] = WeakKeyDictionary()
+"""Arguments of `pyserini.encode` so far: it parses its `input`, `output` and `encoder` one by one."""
 
 
-def imply_impact(argv: list[str]) -> list[str]:
-    """Add `--impact` behind an encoder of ours: without it stock Pyserini would run BM25 and not say so."""
-    for position, name in _options(argv, "--encoder"):  # hybrid search has a dense encoder as well
-        if is_ours(name) or is_our_query_file(name):
-            _named_ours.append(name)
-            return _with_impact(argv, position, name)
-    return argv
+def complete_encode(parser: ArgumentParser, args: Namespace) -> None:
+    """Plan the manifest of a collection. Raises InputError if it would be a Faiss index."""
+    known = _parts.setdefault(parser, {})
+    known |= vars(args)
+    encoder = known.get("encoder")
+    folder = known.get("embeddings")
+    if not isinstance(encoder, str) or folder is None or not means_ours(encoder):
+        return
+    if known["to_faiss"]:
+        raise InputError(
+            f"--to-faiss writes dense vectors, {encoder} makes sparse ones: leave it out, "
+            f"and build the index by pyserini.index.lucene --impact --pretokenized"
+        )
+    manifests.expect_collection(Path(folder), encoder)
 
 
-def _with_impact(argv: list[str], position: int, name: str) -> list[str]:
-    if "--impact" in argv or "--dense" in argv:
-        return argv
-    say(f"--encoder {name} implies --impact")
-    return [*argv[: position + 1], "--impact", *argv[position + 1 :]]
+def _refuse_as_dense(encoder: object) -> None:
+    """Raise InputError on a card's name. Other names are not looked up: most are Pyserini's."""
+    if isinstance(encoder, str) and is_card(encoder.partition(":")[0]):
+        raise InputError(
+            f"{encoder} is a sparse encoder, it makes no dense vectors: run pyserini.search.lucene "
+            f"--impact --encoder {encoder}"
+        )
 
 
-def keep_impacts(argv: list[str]) -> list[str]:
-    """Add `--weight-range 1 --quant-range 1`: vectors are impacts, which a second quantizing would spoil."""
-    name = _option(argv, "--encoder")
-    if not name or not is_ours(name):
-        return argv
-    for option in ("--weight-range", "--quant-range"):
-        value = _option(argv, option)
-        if value not in (None, "1"):
-            say(f"{option} {value} is replaced by 1: vectors of {name} are impacts already")
-    # argparse takes the last value of a repeated option.
-    return [*argv, "--weight-range", "1", "--quant-range", "1"]
+def _refuse_as_onnx(encoder: object) -> None:
+    """Raise InputError on a card's name: Pyserini would look for a Java class, or run BM25."""
+    if isinstance(encoder, str) and is_card(encoder.partition(":")[0]):
+        raise InputError(f"{encoder} has no ONNX model: name it by --encoder, not by --onnx-encoder")
 
 
-def _options(argv: list[str], name: str) -> Iterator[tuple[int, str]]:
-    """Values of an option, each with its last position in argv: for `--x v` and for `--x=v`."""
-    for position, word in enumerate(argv):
-        if word == name and position + 1 < len(argv):
-            yield position + 1, argv[position + 1]
-        elif word.startswith(f"{name}="):
-            yield position, word.removeprefix(f"{name}=")
-
-
-def _option(argv: list[str], name: str) -> str | None:
-    """First value of an option; None if it is not given."""
-    for _, value in _options(argv, name):
-        return value
-    return None
-
-
-_ADAPTATIONS = {
-    "pyserini.search.lucene": _adapt_search,
-    "pyserini.search.hybrid": _adapt_search,
-    "pyserini.encode.query": _adapt_encode_query,
-    "pyserini.encode": _adapt_encode,
-    "pyserini.index.lucene": _adapt_index,
+COMPLETIONS: dict[str, Callable[[ArgumentParser, Namespace], None]] = {
+    "pyserini.search.lucene": complete_search,
+    "pyserini.search.hybrid": complete_search,
+    "pyserini.search.faiss": complete_dense_search,
+    "pyserini.encode.query": complete_encode_query,
+    "pyserini.encode": complete_encode,
 }
-"""Adaptation of each program."""
+"""Completion of each program's arguments."""

@@ -1,7 +1,6 @@
-"""Java for Pyserini: one that it can run on, and calls into it one at a time."""
+"""A Java that Pyserini can run on."""
 
 import sys
-import threading
 from types import ModuleType
 from typing import Any
 
@@ -9,12 +8,6 @@ from csplade_pyserini.lucene.java import OPTIONAL_MODULE, has_module, prepare_ja
 from csplade_pyserini.registration.patches import Function, after_loading, replaces
 from csplade_pyserini.registration.programs import one_sentence
 
-lock = threading.RLock()
-"""Lock held while Java is called for a search.
-
-pyjnius caches a method's receiver globally, so concurrent calls can mix queries: a weight of one thread's
-query would end up in another's. Locks of Pyserini's servers are taken inside it, never the other way round.
-"""
 _ADD_OPTIONAL_MODULE = f"--add-modules={OPTIONAL_MODULE}"
 
 

@@ -1,13 +1,15 @@
 """Manifests for the output of the stock `pyserini.encode` and `pyserini.index.lucene` with our encoders.
 
-They are written when the program ends well, so that a search on its index still knows its encoder.
+They are written when the program's work is done, so that a search on its index still knows its encoder.
 """
 
-import atexit
+import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from csplade_pyserini.cards import card_table, find_checkpoint
 from csplade_pyserini.collections.manifests import (
@@ -20,37 +22,91 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
+from csplade_pyserini.collections.unfinished import refuse_unfinished, stock_mark
 from csplade_pyserini.collections.vectors import describe_file
+from csplade_pyserini.files.stamps import write_made_of
+from csplade_pyserini.files.whole import WORK_NAME
 from csplade_pyserini.lucene.stock import count_documents, size_in_bytes
-from csplade_pyserini.registration.programs import say
+from csplade_pyserini.registration.patches import Function, replaces
+from csplade_pyserini.registration.programs import one_sentence, running_program, say
+
+INDEXER = "io.anserini.index.IndexCollection"
 
 
-def stamp_at_exit(output: Path, write: Callable[[], str]) -> None:
-    """Write the manifest of the program's output once it has ended well.
+_expected: dict[str, str] = {}
+"""Encoder of each directory that the program `pyserini.encode` is about to fill."""
 
-    write: writes it, and returns a warning for the user, or an empty string. The program's own work is done
-    by then, so nothing here is an error.
-    """
-    before = _files(output)
 
-    def stamp() -> None:
-        # A program that refused its arguments has made nothing: the files there are another's.
-        if hasattr(sys, "last_exc") or _files(output) == before:
+def expect_collection(folder: Path, encoder: str) -> None:
+    """Plan the manifest of a directory, to be written once `pyserini.encode` has filled it."""
+    _expected[os.path.abspath(folder)] = encoder
+
+
+@replaces("pyserini.encode._base", "JsonlRepresentationWriter.__enter__")
+def open_writer(stock: Function, self: Any) -> Any:
+    """Mark the collection as unfinished: a stopped program leaves one that looks whole."""
+    encoder = _expected.get(os.path.abspath(self.dir_path))
+    if encoder is not None:
+        write_made_of(stock_mark(Path(self.dir_path)), {"command": sys.argv, "encoder": encoder})
+    return stock(self)
+
+
+@replaces("pyserini.encode._base", "JsonlRepresentationWriter.__exit__")
+def close_writer(stock: Function, self: Any, error: type[BaseException] | None, *args: Any) -> Any:
+    """Write the collection's manifest, once its file is whole."""
+    result = stock(self, error, *args)
+    encoder = _expected.pop(os.path.abspath(self.dir_path), None)
+    if encoder is not None and error is None:
+        _stamp(lambda: stamp_collection(encoder, Path(self.dir_path)))
+    return result
+
+
+@replaces("jnius", "autoclass")
+def find_java_class(stock: Function, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Find a Java class. The program `pyserini.index.lucene` gets an indexer that writes the manifest."""
+    found = stock(name, *args, **kwargs)
+    if name == INDEXER and running_program() == "pyserini.index.lucene":
+        return _StampingIndexer(found)
+    return found
+
+
+class _StampingIndexer:
+    """Anserini's indexer, which writes the manifest of the index that it has built."""
+
+    def __init__(self, java: Any) -> None:
+        self._java = java
+
+    def main(self, words: Sequence[str]) -> None:
+        """Build an index, with the arguments of the command line."""
+        options = dict(itertools.pairwise(words))
+        collection = options.get("-input")
+        index = options.get("-index")
+        if not collection or not index:
+            self._java.main(words)
             return
-        try:
-            warning = write()
-        except Exception as error:
-            warning = f"no manifest was written: {error}"
-        if warning:
-            say(warning)
+        with one_sentence():
+            refuse_unfinished(Path(collection), only_ours=True)
+        before = _files(Path(index))
+        self._java.main(words)
+        # An indexer that refused its arguments has made nothing: the files there are another's.
+        if _files(Path(index)) != before:
+            _stamp(lambda: stamp_index(Path(collection), Path(index)))
 
-    atexit.register(stamp)
+
+def _stamp(write: Callable[[], str]) -> None:
+    """Write a manifest, and tell of warnings. The program's own work is done: nothing here is an error."""
+    try:
+        warning = write()
+    except Exception as error:
+        warning = f"no manifest was written: {error}"
+    if warning:
+        say(warning)
 
 
 def stamp_collection(encoder: str, collection: Path) -> str:
     """Write the manifest of a directory that `pyserini.encode` has just filled; no warning.
 
-    Raises InputError on a record that Anserini would lose.
+    The directory no longer counts as unfinished then. Raises InputError on a record that Anserini would lose.
     """
     checkpoint = find_checkpoint(encoder)
     manifest = CollectionManifest(
@@ -58,9 +114,13 @@ def stamp_collection(encoder: str, collection: Path) -> str:
         card=card_table(checkpoint.stored_card),
         arguments={"command": sys.argv},
         versions=versions(),
-        files=tuple(describe_file(file) for file in sorted(collection.iterdir())),
+        files=tuple(describe_file(file) for file in sorted(collection.iterdir()) if file.name != WORK_NAME),
     )
     write_manifest(manifest, collection)
+    mark = stock_mark(collection)
+    mark.unlink(missing_ok=True)
+    with suppress(OSError):
+        mark.parent.rmdir()  # only if nothing else is in it
     return ""
 
 
@@ -97,6 +157,8 @@ def _files(folder: Path) -> dict[str, tuple[int, int, int]]:
     if folder.is_dir():
         with os.scandir(folder) as entries:
             for entry in entries:
+                if entry.name == WORK_NAME:
+                    continue
                 status = entry.stat()
                 found[entry.name] = (status.st_ino, status.st_size, status.st_mtime_ns)
     return found

@@ -2,53 +2,96 @@
 
 The stock backend looks every impact index up among the prebuilt ones, and fails on a local one (KeyError).
 It loads any encoder that a client names (MCP has a field for it): folders and files of the server are refused
-here. It also calls Java from many threads at once: with an index of ours, one thread calls at a time.
+here.
 """
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from csplade_pyserini.cards import is_card, is_hub_id, is_ours, parse_encoder_name
 from csplade_pyserini.collections.manifests import refuse_mismatch
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.registration import java
-from csplade_pyserini.registration.command_lines import is_our_query_file
 from csplade_pyserini.registration.encoders import shared_encoder
+from csplade_pyserini.registration.names import index_path
 from csplade_pyserini.registration.patches import Function, after_loading, relies_on, replaces
+from csplade_pyserini.registration.programs import say
 from csplade_pyserini.registration.searcher import query_identity, stock_name
 
 MODULE = "pyserini.server.backend"
 _STORES = "_csplade_doc_stores"
 """Attribute of a backend with the searchers that read documents from impact indexes, by path."""
+_local_names: set[str] = set()
+"""Names of the local indexes of every backend of this process."""
 
 relies_on(
     MODULE,
     "SharedSearchBackend._lock_for_index_name",
     "SharedSearchBackend._params_require_searcher_rebuild",
-    "SharedSearchBackend.resolve_index_dir",
     "BadSearchRequestError",
-    "IndexNotAvailableError",
     "INDEX_TYPE",
     "LuceneSearcher",
 )
 
 
-class _WithLocalIndexes(dict[str, Any]):
-    """Index descriptions by name that are empty, instead of an error, for a local index."""
+class PrebuiltIndexes(Mapping[str, Any]):
+    """Pyserini's table of the prebuilt indexes of one kind, which it may have to fetch first.
 
-    def __missing__(self, name: str) -> dict[str, Any]:
-        return {}
+    A local index is served without a network: a table that cannot be fetched has no index of its name.
+    """
+
+    _unreachable = False
+    """Whether a fetch has failed; then no local index waits for one again."""
+
+    def __init__(self, stock: Mapping[str, Any]) -> None:
+        self._stock = stock
+
+    def __contains__(self, name: object) -> bool:
+        if name in _local_names and PrebuiltIndexes._unreachable:
+            return False
+        try:
+            return name in self._stock
+        except OSError as error:  # URLError is one
+            if not PrebuiltIndexes._unreachable:
+                say(f"cannot fetch Pyserini's list of prebuilt indexes ({error}); local ones are served")
+            PrebuiltIndexes._unreachable = True
+            return False
+
+    def __getitem__(self, name: str) -> Any:
+        return self._stock[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stock)
+
+    def __len__(self) -> int:
+        return len(self._stock)
+
+
+class ImpactIndexes(PrebuiltIndexes):
+    """The table of impact indexes; the description of a local one is empty, instead of an error."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name in _local_names and name not in self:
+            return {}
+        return super().__getitem__(name)
 
 
 @after_loading(MODULE)
 def describe_local_indexes(module: ModuleType) -> None:
-    """Let the backend look up impact indexes that are not prebuilt."""
-    module.INDEX_TYPE["impact"] = _WithLocalIndexes(module.INDEX_TYPE["impact"])
+    """Let the backend look up indexes that are not prebuilt."""
+    for kind, stock in module.INDEX_TYPE.items():
+        table = ImpactIndexes if kind == "impact" else PrebuiltIndexes
+        module.INDEX_TYPE[kind] = table(stock)
+
+
+@replaces(MODULE, "SharedSearchBackend.__init__")
+def open_backend(stock: Function, self: Any, *args: Any, **kwargs: Any) -> None:
+    """Remember the names of local indexes."""
+    stock(self, *args, **kwargs)
+    _local_names.update(self._local_indexes)
 
 
 @replaces(MODULE, "SharedSearchBackend._ensure_index")
@@ -61,17 +104,15 @@ def ensure_index(
     ef_search: int | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Open an index. Downloads and encoders come before Java is locked: they may take minutes."""
+    """Open an index. An encoder of ours is loaded before Pyserini locks the index."""
     with _answered():
         local = _impact_index(self, index_name)
         config = _open_config(self, index_name, ef_search, encoder)
         if config is None:
             encoder = _check_encoder(self, index_name, encoder)
-            _download(self, index_name)
             if local is not None and encoder and is_ours(encoder):
                 shared_encoder(encoder)
-            with _java(self):
-                config = stock(self, index_name, encoder=encoder, ef_search=ef_search, **kwargs)
+            config = stock(self, index_name, encoder=encoder, ef_search=ef_search, **kwargs)
     if local is not None and config.index_type == "impact":  # and no prebuilt index of that name
         config.base_index = local.base_index
     return config
@@ -85,10 +126,11 @@ def doc_store(stock: Function, self: Any, start_index_name: str, **kwargs: Any) 
         return stock(self, start_index_name, **kwargs)
     if local.base_index:
         return stock(self, local.base_index, **kwargs)
-    stores = self.__dict__.setdefault(_STORES, {})
-    if local.path not in stores:
-        stores[local.path] = _backend().LuceneSearcher(local.path)
-    return stores[local.path]
+    with self._lock_for_index_name(start_index_name):
+        stores = self.__dict__.setdefault(_STORES, {})
+        if local.path not in stores:
+            stores[local.path] = _backend().LuceneSearcher(local.path)
+        return stores[local.path]
 
 
 @replaces(MODULE, "SharedSearchBackend.close_all")
@@ -101,39 +143,9 @@ def close_all(stock: Function, self: Any) -> None:
 
 @replaces(MODULE, "SharedSearchBackend._search_impl")
 def search(stock: Function, self: Any, query: Any, index_name: str, *args: Any, **kwargs: Any) -> Any:
-    """Search one index, with Java locked.
-
-    Impact searchers take the lock themselves, ours once the query is encoded. Sharded searches have two words
-    in their name; they work in threads of their own, which would wait for a lock that is held here.
-    """
-    is_sharded = "shard" in index_name and "msmarco" in index_name
+    """Search one index. What is wrong with a request is told to its client."""
     with _answered():
-        if is_sharded or _impact_index(self, index_name) is not None:
-            return stock(self, query, index_name, *args, **kwargs)
-        _download(self, index_name)
-        with _java(self):
-            return stock(self, query, index_name, *args, **kwargs)
-
-
-@replaces(MODULE, "SharedSearchBackend._search_single_shard")
-def search_shard(stock: Function, self: Any, shard_name: str, *args: Any, **kwargs: Any) -> Any:
-    """Search one part of a sharded index, with Java locked."""
-    _download(self, shard_name)
-    with _java(self):
-        return stock(self, shard_name, *args, **kwargs)
-
-
-@replaces(MODULE, "SharedSearchBackend._bulk_fetch_and_format_documents")
-def fetch(stock: Function, self: Any, docids: list[str], start_index_name: str, **kwargs: Any) -> Any:
-    """Fetch documents, with Java locked."""
-    local = _impact_index(self, start_index_name)
-    texts = start_index_name
-    if local is not None:
-        texts = local.base_index
-    if texts:
-        _download(self, texts)
-    with _java(self):
-        return stock(self, docids, start_index_name, **kwargs)
+        return stock(self, query, index_name, *args, **kwargs)
 
 
 def may_name(encoder: str, configured: set[str | None]) -> bool:
@@ -158,19 +170,6 @@ def _impact_index(backend: Any, index_name: str) -> Any:
     return local
 
 
-def _serves_ours(backend: Any) -> bool:
-    locals_ = backend._local_indexes.values()
-    encoders = [local.encoder or "" for local in locals_ if local.index_type == "impact"]
-    return any(is_ours(encoder) or is_our_query_file(encoder) for encoder in encoders)
-
-
-def _java(backend: Any) -> Any:
-    """Return the lock on Java if an index of ours is served, else none."""
-    if _serves_ours(backend):
-        return java.lock
-    return nullcontext()
-
-
 def _open_config(
     backend: Any, index_name: str, ef_search: int | None = None, encoder: str | None = None
 ) -> Any:
@@ -182,31 +181,6 @@ def _open_config(
         if backend._params_require_searcher_rebuild(config, ef_search=ef_search, encoder=encoder):
             return None
         return config
-
-
-def _download(backend: Any, index_name: str) -> None:
-    """Download a prebuilt index and the index of its texts, before Java is locked."""
-    if not _serves_ours(backend):
-        return  # nobody waits for the lock then, and Pyserini downloads in its own time
-    for name in _prebuilt_names(index_name):
-        if _open_config(backend, name) is not None:
-            continue
-        with backend._lock_for_index_name(name):
-            folder = backend.resolve_index_dir(name)
-        if folder is None:
-            raise _backend().IndexNotAvailableError(f"Unable to open index: {name}")
-
-
-def _prebuilt_names(index_name: str) -> list[str]:
-    """Names of a prebuilt index and of the indexes of its texts; none for an index that is not prebuilt."""
-    names: dict[str, None] = {}
-    for kind in _backend().INDEX_TYPE.values():
-        if index_name not in kind:
-            continue
-        names[index_name] = None
-        if kind[index_name].get("texts"):
-            names[kind[index_name]["texts"]] = None
-    return list(names)
 
 
 def _check_encoder(backend: Any, index_name: str, encoder: str | None) -> str | None:
@@ -226,7 +200,7 @@ def _check_encoder(backend: Any, index_name: str, encoder: str | None) -> str | 
     name = encoder or local.encoder
     if not name:
         return encoder
-    refuse_mismatch(Path(local.path), query_identity(name) or stock_name(name))
+    refuse_mismatch(index_path(local.path), query_identity(name) or stock_name(name))
     if local.encoder and _is_same_encoder(name, local.encoder):
         return str(local.encoder)
     if local.encoder and query_identity(local.encoder) is not None:

@@ -5,8 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, measure_corpus, open_corpus, write_corpus
-from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
+from csplade_pyserini.collections.topics import (
+    Qrels,
+    Topics,
+    read_qrels,
+    read_topics,
+    write_qrels,
+    write_topics,
+)
 from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.files.notes import listed, say_once
 from csplade_pyserini.files.stamps import refuse_changes, write_made_of
 from csplade_pyserini.files.tables import read_json
 from csplade_pyserini.reproduction.catalogue import TestCollection, TopicSet
@@ -79,12 +87,37 @@ class Inputs:
         return documents
 
     def _write_topics(self, topics: TopicSet) -> None:
-        """Write the qrels and the judged topics. Only these count, as in trec_eval's own mean."""
+        """Write the qrels and the judged topics. Only these count, as in trec_eval's own mean.
+
+        Raises InputError if no topic is judged.
+        """
         texts = read_topics(topics.topics)
         qrels = read_qrels(topics.qrels or topics.topics)
         judged = {qid: text for qid, text in texts.items() if qid in qrels}
+        _say_unmatched(topics, texts, qrels)
         write_topics(judged, self.topics_file(topics))
         write_qrels(qrels, self.qrels_file(topics))
+
+
+def _say_unmatched(topics: TopicSet, texts: Topics, qrels: Qrels) -> None:
+    """Name topics without judgements, and judged topics that are not there. InputError if none match."""
+    judged_by = topics.qrels or topics.topics
+    unjudged = [qid for qid in texts if qid not in qrels]
+    if len(unjudged) == len(texts):
+        raise InputError(
+            f"{judged_by} judges no topic of {topics.topics}: "
+            f"it has the qids {listed(qrels)}, they are {listed(texts)}"
+        )
+    if unjudged:
+        say_once(
+            f"{topics.topics}: {len(unjudged)} without a judgement in {judged_by}, left out: "
+            f"{listed(unjudged)}"
+        )
+    absent = [qid for qid in qrels if qid not in texts]
+    if absent:
+        say_once(
+            f"{judged_by}: {len(absent)} judged that {topics.topics} lacks, counted as 0: {listed(absent)}"
+        )
 
 
 def _pyserini_name(topics: TopicSet) -> str:

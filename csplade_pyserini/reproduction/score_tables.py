@@ -14,6 +14,8 @@ from csplade_pyserini.files.tables import parse_table, read_toml
 
 SIZES = ("index_bytes", "bytes_per_posting", "terms_per_document", "terms_per_query")
 """Sizes that a table may hold: of the Lucene index, and mean active terms."""
+_OPTIONS: dict[str, type] = {"max_length": int, "top_terms": int, "query_prefix": str, "document_prefix": str}
+"""Options that a table may hold: all that change a vector."""
 ROUNDING = 1e-9
 """Slack for floats, so that a score exactly at the tolerance passes."""
 
@@ -37,6 +39,9 @@ class ScoreTable:
     """Size of MS MARCO's Lucene index, if the source gives it."""
     scores: dict[str, Any] = field(default_factory=dict)
     """Metrics and values, by test collection with its topics."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the encoder's name that its scores are made with, by test collection or the beginning of its
+    name; those of a longer name win."""
     sizes: dict[str, Any] = field(default_factory=dict)
     """Measured sizes, named as in SIZES, by test collection with its topics."""
 
@@ -57,6 +62,7 @@ def _read_file(path: Path) -> Iterator[ScoreTable]:
         origin = f"{path} [[expected]] {number}"
         parsed = parse_table(ScoreTable, table, origin)
         _check_scores(parsed, origin)
+        _check_options(parsed, origin)
         _check_sizes(parsed, origin)
         yield parsed
 
@@ -69,6 +75,18 @@ def expected_scores(tables: Sequence[ScoreTable], encoder: str, key: str) -> Sco
     found = [table for table in tables if table.encoder == encoder and key in table.scores]
     compared = [table for table in found if table.tolerance > 0]
     return min(compared, key=lambda table: table.origin != "measured", default=None)
+
+
+def encoding_options(tables: Sequence[ScoreTable], encoder: str, collection: str) -> dict[str, str | int]:
+    """Options that an encoder's published scores on a test collection are made with; empty for its card's."""
+    options: dict[str, str | int] = {}
+    for table in tables:
+        if table.encoder != encoder:
+            continue
+        for name in sorted(table.options, key=len):
+            if f"{collection}/".startswith(f"{name}/"):
+                options |= table.options[name]
+    return options
 
 
 def differences(expected: ScoreTable, key: str, scores: Scores) -> list[str]:
@@ -96,6 +114,20 @@ def _check_scores(table: ScoreTable, origin: str) -> None:
             if type(value) is not float or not 0 <= value <= 1:
                 raise InputError(
                     f"{origin}: {metric} of {key!r} is {value!r}; wanted a number from 0.0 to 1.0"
+                )
+
+
+def _check_options(table: ScoreTable, origin: str) -> None:
+    for name, options in table.options.items():
+        if not isinstance(options, dict) or not set(options) <= _OPTIONS.keys():
+            raise InputError(
+                f"{origin}: the options for {name!r} are {options!r}; wanted a table of {', '.join(_OPTIONS)}"
+            )
+        for key, value in options.items():
+            if type(value) is not _OPTIONS[key] or "," in str(value):
+                raise InputError(
+                    f"{origin}: {key} for {name!r} is {value!r}; "
+                    f"wanted {_OPTIONS[key].__name__}, without a comma"
                 )
 
 

@@ -2,10 +2,11 @@
 
 import importlib.metadata
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.stamps import file_hash, read_stamp, write_stamp
@@ -31,20 +32,33 @@ def evaluation_commands(qrels: Path | str, run: Path, topics: TopicSet) -> list[
 def evaluate(qrels: Path | str, run: Path, topics: TopicSet) -> _Values:
     """Score a run: values by topic, by metric.
 
-    ALL has the mean over the qrels' topics. Topics without hits have no value, and count as 0 there.
-    Scores are kept beside the run, and used again while run, qrels, commands and Pyserini are the same.
-    Raises CheckError if a score is missing.
+    ALL has the mean over the qrels' topics. Topics without hits have no value, and count as 0 there; a run
+    without any hit has 0 everywhere. Scores are kept beside the run, and used again while run, qrels,
+    commands and Pyserini are the same. Raises CheckError if a score is missing.
     """
+    if run.is_file() and not run.stat().st_size:  # trec_eval cannot read it
+        print(f"{run} has no hit of any topic: all its scores are 0", file=sys.stderr)
+        return {name: {ALL: 0.0} for name in topics.metrics}
     commands = _commands(qrels, run, topics)
     made_of = _made_of(qrels, run, commands)
     stamp = run.with_name(f".{run.name}.scores.json")
-    kept: _Values = read_stamp(stamp, made_of).get("scores", {})
-    if kept:
-        return kept
+    kept = read_stamp(stamp, made_of).get("scores")
+    if _are_whole(kept, topics):
+        return cast(_Values, kept)
     scores = _evaluate(commands, run, topics)
     with suppress(InputError):  # in a read-only folder the next run only takes longer
         write_stamp(stamp, made_of, scores=scores)
     return scores
+
+
+def _are_whole(kept: Any, topics: TopicSet) -> bool:
+    """Whether kept scores are those of every metric, with a mean: the file may be damaged."""
+    if not isinstance(kept, dict) or list(kept) != list(topics.metrics):
+        return False
+    return all(
+        isinstance(values, dict) and ALL in values and set(map(type, values.values())) <= {float, int}
+        for values in kept.values()
+    )
 
 
 def _made_of(qrels: Path | str, run: Path, commands: _Commands) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.lines import check_unicode, parse_record
+from csplade_pyserini.files.lines import check_unicode, decode_line, parse_record, say_blank
 from csplade_pyserini.files.whole import whole_file
 
 _SHOWN = 60
@@ -94,26 +94,31 @@ class ExampleDataset(Dataset[Example]):
         offset = self._offset_of[index]
         with file.open("rb") as lines:
             lines.seek(offset)
-            return parse_record(lines.readline().decode("utf-8"), f"{file}, byte {offset}")
+            return parse_record(decode_line(lines.readline()), f"{file}, byte {offset}")
 
     def _offsets(self, file: Path) -> np.ndarray:
-        """Byte offsets of a file's lines. Every line is checked."""
+        """Byte offsets of a file's lines that are not blank. Every line is checked."""
         if not file.is_file():
             raise InputError(f"the examples {file} do not exist")
         offsets = []
         offset = 0
+        blank = 0
         bar = tqdm(total=file.stat().st_size, desc=f"checking {file.name}", unit="B", unit_scale=True)
         with file.open("rb") as lines, bar:
             for number, line in enumerate(lines, start=1):
                 place = f"{file}:{number}"
                 try:
-                    text = line.decode("utf-8")
+                    text = decode_line(line)
                 except UnicodeDecodeError as error:
                     raise InputError(f"{place}: not UTF-8: {error}") from error
-                self._check(parse_record(text, place), place)
-                offsets.append(offset)
+                if text.strip():
+                    self._check(parse_record(text, place), place)
+                    offsets.append(offset)
+                else:
+                    blank += 1
                 offset += len(line)
                 bar.update(len(line))
+        say_blank(file, blank)
         return np.array(offsets, dtype=np.int64)
 
     def _check(self, record: dict[str, Any], place: str) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from csplade_pyserini.cards import ADAPTER_FILE, CARD_FILE, EncoderCard, find_checkpoint, write_card
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.whole import whole_folder
+from csplade_pyserini.files.whole import is_empty_folder, whole_folder
 from csplade_pyserini.model import backbone
 from csplade_pyserini.training.checkpoints import Student, save_checkpoint, whole_card, with_base
 from csplade_pyserini.training.settings import MergeSettings
@@ -23,7 +23,7 @@ def merge(card: EncoderCard, settings: MergeSettings) -> Path:
     output = Path(settings.output)
     dtype = getattr(torch, settings.dtype)
     checkpoint = find_checkpoint(settings.start)
-    if output.exists():
+    if output.exists() and not is_empty_folder(output):
         raise InputError(f"{output} exists: choose another output, or remove it")
     if settings.keep_adapter:
         if not backbone.has_adapter(checkpoint) or checkpoint.folder is None:

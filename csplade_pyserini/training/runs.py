@@ -22,7 +22,7 @@ from csplade_pyserini.collections.manifests import versions
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.stamps import refuse_changes
 from csplade_pyserini.files.tables import read_json
-from csplade_pyserini.files.whole import whole_file, whole_folder
+from csplade_pyserini.files.whole import is_empty_folder, real_path, whole_file, whole_folder
 from csplade_pyserini.training.checkpoints import Student, load_weights, save_checkpoint
 from csplade_pyserini.training.settings import AdaptSettings, ContrastSettings, PhaseSettings, as_table
 from csplade_pyserini.training.watch import check_alive
@@ -58,7 +58,8 @@ class Run:
         self.card = card
         self.settings = settings
         self.output = Path(settings.output)
-        self.folder = self.output.with_name(f"{self.output.name}.training")
+        real = real_path(self.output)
+        self.folder = real.with_name(f"{real.name}.training")
         self.record: dict[str, Any] = {"card": to_toml(card), "settings": as_table(settings)}
         self._state = PartialState()
 
@@ -67,7 +68,7 @@ class Run:
         for record in (self.output / RECORD, self.folder / RECORD):
             if record.is_file():
                 self._refuse_changes(record)
-        if self.output.exists() and not self.done:
+        if self.output.exists() and not self.done and not is_empty_folder(self.output):
             raise InputError(
                 f"{self.output} exists and no training of ours wrote it: choose another output, or remove it"
             )

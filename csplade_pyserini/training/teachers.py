@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
 from csplade_pyserini.collections.vectors import VectorRecord
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.lines import JSONL_ENDINGS, numbered_lines, parse_record
+from csplade_pyserini.files.lines import is_jsonl, numbered_lines, parse_record
 from csplade_pyserini.impacts import empty_term
 from csplade_pyserini.model.encoder import vocabulary_terms
 
@@ -65,7 +65,7 @@ def _records(folder: Path) -> Iterator[VectorRecord]:
     """
     if not folder.is_dir():
         raise InputError(f"the teacher's vectors {folder} do not exist; wanted a folder that encode wrote")
-    for file in sorted(file for file in folder.iterdir() if file.name.endswith(JSONL_ENDINGS)):
+    for file in sorted(file for file in folder.iterdir() if is_jsonl(file.name)):
         lines = tqdm(numbered_lines(file), desc=f"reading {file.name}", unit="vector")
         for place, line in lines:
             record = parse_record(line, place)

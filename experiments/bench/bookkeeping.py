@@ -63,7 +63,7 @@ class Precomputed:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--documents", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=11)
     args = parser.parse_args(argv)

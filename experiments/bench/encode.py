@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--passages", type=int, default=200)
     parser.add_argument("--corpus", default=str(SAMPLE / "corpus.jsonl"))
     parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")

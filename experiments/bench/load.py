@@ -1,12 +1,13 @@
 """Check many queries at once: batch_search with several threads, and Pyserini's REST server under load.
 
     python experiments/bench/load.py [--queries 10000] [--threads 4] [--clients 8] [--seconds 120] \\
-        [--growth 250] [--unlocked]
+        [--growth 250] [--shared]
 
 Every answer's docids and scores are compared with inner products of the impacts, computed here without
 Lucene. The texts that the server gives are compared with the corpus. The process's own resident memory is
 read after a tenth of the work and at the end. The exit code is 1 after a wrong answer, or if memory grew by
-more megabytes than --growth. --unlocked takes the lock on Java out of the server, and shows why it is there.
+more megabytes than --growth. A server that dies or does not answer counts as wrong. --shared leaves the
+server pyjnius's own methods, which threads share, and shows why they are replaced.
 """
 
 import argparse
@@ -49,10 +50,10 @@ GROWTH_MB = 250
 START_SECONDS = 120
 """Longest time that the server may take to start."""
 Hits = list[tuple[str, float]]
-UNLOCKED_SERVER = """
-import contextlib, runpy
-from csplade_pyserini import registration
-registration.java.lock = contextlib.nullcontext()
+SHARING_SERVER = """
+import runpy
+from csplade_pyserini.registration import patches
+patches._AFTER_LOADING["pyserini.pyclass"].clear()
 runpy.run_module("pyserini.server.rest", run_name="__main__", alter_sys=True)
 """
 
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--encoder", default="csplade-tiny")
     parser.add_argument(
         "--queries", type=positive, default=10_000, help="queries for batch_search (default 10000)"
@@ -123,7 +124,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"most megabytes that memory may grow by (default {GROWTH_MB})",
     )  # fmt: skip
     parser.add_argument(
-        "--unlocked", action="store_true", help="let the server call Java from several threads at once"
+        "--shared",
+        action="store_true",
+        help="let the server's threads share Java methods as pyjnius has them",
     )
     return parser.parse_args(argv)
 
@@ -254,7 +257,7 @@ class Client(threading.Thread):
 def ask_server(folder: Path, args: argparse.Namespace, truth: Truth) -> Outcome:
     """Ask the REST server by several clients at once."""
     texts = {record["id"]: record["contents"] for record in sample()}
-    with rest_server(folder, args.encoder, unlocked=args.unlocked) as (server, port):
+    with rest_server(folder, args.encoder, shared=args.shared) as (server, port):
         address = f"http://127.0.0.1:{port}/v1/impacts/search?hits={HITS}&query="
         answer(address, "the first one opens the index", texts)
         memory = Memory(server.pid)
@@ -274,8 +277,8 @@ def ask_server(folder: Path, args: argparse.Namespace, truth: Truth) -> Outcome:
         seconds = time.perf_counter() - start
         growth = memory.growth()
     what = f"REST, {args.clients} clients"
-    if args.unlocked:
-        what += ", unlocked"
+    if args.shared:
+        what += ", shared methods"
     asked = sum(client.asked for client in clients)
     wrong = sum(client.wrong for client in clients)
     return Outcome(what, asked, wrong, seconds, memory.first, growth)
@@ -283,7 +286,7 @@ def ask_server(folder: Path, args: argparse.Namespace, truth: Truth) -> Outcome:
 
 @contextmanager
 def rest_server(
-    folder: Path, encoder: str, *, unlocked: bool
+    folder: Path, encoder: str, *, shared: bool
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """Run Pyserini's REST server, and yield its process and port."""
     config = folder / "server.yaml"
@@ -291,8 +294,8 @@ def rest_server(
     config.write_text(f"indexes:\n  impacts: {{{impacts}}}\n  texts: {folder / 'texts'}\n")
     port = free_port()
     program = ["-m", "pyserini.server.rest"]
-    if unlocked:
-        program = ["-c", UNLOCKED_SERVER]
+    if shared:
+        program = ["-c", SHARING_SERVER]
     words = ["--host", "127.0.0.1", "--port", str(port), "--config", str(config), "--no-prebuilt-indexes"]
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen([sys.executable, *program, *words], stdout=log, stderr=log)

@@ -32,7 +32,7 @@ ROUNDS = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--queries", type=int, default=64)
     parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m")
     args = parser.parse_args(argv)

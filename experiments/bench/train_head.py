@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name, default in (("batch", 16), ("length", 128), ("hidden", 576), ("vocabulary", 49_152)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument(

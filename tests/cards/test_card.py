@@ -222,7 +222,7 @@ def test_a_blank_name_is_an_error(name):
 
 @pytest.mark.parametrize(
     "content",
-    [b"name = ", b'name = "a"\nname = "b"\n', b"{}", b'name = "\xff"\n', b'\xef\xbb\xbfname = "a"\n'],
+    [b"name = ", b'name = "a"\nname = "b"\n', b"{}", b'name = "\xff"\n', b'name = "a"\n\xef\xbb\xbf\n'],
 )
 def test_what_is_no_toml_is_an_error_that_names_the_file(tmp_path, content):
     file = tmp_path / "card.toml"

@@ -14,10 +14,12 @@ from csplade_pyserini.cards import (
     find_checkpoint,
     is_ours,
     names,
+    near_misses,
     parse_encoder_name,
     read_card,
     shipped_cards,
     weight_folders,
+    with_options,
     write_card,
 )
 from csplade_pyserini.errors import InputError
@@ -28,6 +30,7 @@ CONTRACT = [
     *("csplade-tiny", "csplade-smol", "csplade-echo-smol", "csplade-bi-smol"),
 ]
 """The cards to ship: design.md, section 3."""
+KEYS = "device, dtype, quantization, max_length, top_terms, query_prefix, document_prefix"
 NOT_LOADED = ("torch", "transformers", "peft", "pyserini", "jnius", "jnius_config")
 
 
@@ -96,6 +99,11 @@ def test_every_shipped_card_tells_what_it_is_and_where_it_is_from():
         ),
         ("csplade-tiny:device=cuda:1", "csplade-tiny", EncoderOptions(device="cuda:1")),
         ("a/b:device=cuda:1,top_terms=9", "a/b", EncoderOptions(device="cuda:1", top_terms=9)),
+        (
+            "a/b:max_length=255,document_prefix=query: ,query_prefix=",
+            "a/b",
+            EncoderOptions(max_length=255, document_prefix="query: ", query_prefix=""),
+        ),
         ("C:\\models:device=cpu", "C:\\models", EncoderOptions(device="cpu")),
     ],
 )
@@ -106,8 +114,8 @@ def test_options_follow_the_name(text, name, options):
 @pytest.mark.parametrize(
     ("tail", "complaint"),
     [
-        ("devise=cpu", "unknown key 'devise'; known: device, dtype, quantization, max_length, top_terms"),
-        ("device=cpu,", "unknown key ''; known: device, dtype, quantization, max_length, top_terms"),
+        ("devise=cpu", f"unknown key 'devise'; known: {KEYS}"),
+        ("device=cpu,", f"unknown key ''; known: {KEYS}"),
         ("max_length=0", "max_length is '0'; wanted a whole number, at least 1"),
         ("max_length=1.5", "max_length is '1.5'; wanted a whole number, at least 1"),
         ("max_length=", "max_length is ''; wanted a whole number, at least 1"),
@@ -161,6 +169,26 @@ def test_lengths_and_top_terms_of_the_options_go_to_both_sides_of_the_card():
     assert EncoderOptions(top_terms=0).apply_to(expected).query_top_terms == 0
 
 
+def test_prefixes_of_the_options_win_over_those_of_the_card():
+    card = EncoderCard(name="a", query_prefix="query: ", document_prefix="passage: ")
+    changed = EncoderOptions(query_prefix="", document_prefix="query: ").apply_to(card)
+    assert (changed.query_prefix, changed.document_prefix) == ("", "query: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("a/b", "a/b:max_length=9,document_prefix=query: "),
+        ("a/b:device=cuda:1", "a/b:device=cuda:1,max_length=9,document_prefix=query: "),
+        ("a/b:max_length=5", "a/b:max_length=5,document_prefix=query: "),
+        ("a/b:document_prefix=,max_length=5", "a/b:document_prefix=,max_length=5"),
+    ],
+)
+def test_options_are_added_to_a_name_and_its_own_stay(name, wanted):
+    assert with_options(name, {"max_length": 9, "document_prefix": "query: "}) == wanted
+    assert with_options(name, {}) == name
+
+
 def test_cards_and_aliases_are_ours_in_any_case():
     for card in shipped_cards().values():
         for name in (card.name, *card.aliases):
@@ -201,11 +229,11 @@ def test_a_folder_is_ours_where_it_has_a_card(tmp_path, monkeypatch):
     assert not is_ours("without")
 
 
-def test_a_file_is_not_ours_even_where_it_has_the_name_of_a_card(tmp_path, monkeypatch):
+def test_a_file_is_not_ours_but_the_name_of_a_card_is_even_where_a_file_has_it(tmp_path, monkeypatch):
     (tmp_path / "csplade-tiny").write_text("{}")
     (tmp_path / "queries.jsonl").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    assert not is_ours("csplade-tiny")
+    assert is_ours("csplade-tiny")
     assert not is_ours("queries.jsonl")
 
 
@@ -362,3 +390,29 @@ def test_asking_whether_a_name_is_ours_never_raises(name):
 def test_an_option_stands_once_and_has_a_value(options):
     with pytest.raises(InputError, match="a key stands twice|has no value"):
         parse_encoder_name(f"csplade-8b:{options}")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("csplade-tinny", "csplade-tiny"),
+        ("CSPLADE_TINY", "csplade-tiny"),
+        ("csplade-bismol", "csplade-bi-smol"),
+        ("lionsp-8b", "lion-sp-8b"),
+        ("utahnlp/laconic-1bb", "laconic-1b"),
+        ("csplade-bi", "csplade-bi-1b"),
+    ],
+)
+def test_an_unknown_name_asks_for_the_near_one(name, near):
+    assert near_misses(name)[0] == near
+    with pytest.raises(InputError, match=f"unknown encoder '{name}'; known: .*; did you mean {near}"):
+        find_card(name)
+    with pytest.raises(InputError, match=f"did you mean {near}"):
+        find_checkpoint(f"{name}:device=cpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["naver/splade-v3", "SpladeV3", "bm25", "gpt2", "", "csplade-tiny", "Laconic-1B"]
+)
+def test_a_name_of_ours_or_of_another_is_no_near_miss(name):
+    assert near_misses(name) == []

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import gzip
 import hashlib
 import json
 import os
@@ -324,7 +325,6 @@ def test_finished_files_that_were_not_noted_down_are_encoded_again(corpus, tmp_p
     ("changes", "before", "now"),
     [
         ({"identity": "words@2"}, "encoder 'words@1'", "'words@2'"),
-        ({"arguments": {"corpus": "x", "max_length": 128}}, "corpus ", "'x'"),
         ({"arguments": {"max_length": 128}}, "max_length 256", "128"),
         ({"arguments": {"fields": ["title"]}}, "fields None", "['title']"),
         ({"shard_num": 2}, "shard_num 1", "2"),
@@ -356,6 +356,75 @@ def test_a_corpus_that_has_grown_is_not_resumed(corpus, tmp_path, lasts):
     sizes = f"was made with corpus_size '1 files, {before} bytes', this command has '1 files, {size} bytes': "
     with pytest.raises(InputError, match=sizes):
         encode_corpus(job_of(corpus, tmp_path / "out"))
+
+
+def elsewhere(corpus: Path, form: str) -> Path:
+    """The same corpus by another path: moved, spelled another way, linked, compressed, cut into files."""
+    folder = corpus.parent / "elsewhere"
+    folder.mkdir()
+    if form == "moved":
+        return corpus.rename(folder / "moved.jsonl")
+    if form == "spelled":
+        return folder / ".." / corpus.name
+    if form == "linked":
+        (folder / "link.jsonl").symlink_to(corpus)
+        return folder / "link.jsonl"
+    if form == "compressed":
+        (folder / "corpus.jsonl.gz").write_bytes(gzip.compress(corpus.read_bytes()))
+        return folder / "corpus.jsonl.gz"
+    lines = corpus.read_bytes().splitlines(keepends=True)
+    for number in (0, 1):
+        (folder / f"{number}.jsonl").write_bytes(b"".join(lines[number * 5 : number * 5 + 5 + number]))
+    return folder
+
+
+FORMS = ["moved", "spelled", "linked", "compressed", "cut"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("lasts", [4, None], ids=["interrupted", "whole"])
+def test_the_same_corpus_by_another_path_is_resumed(corpus, tmp_path, lasts, form):
+    encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
+    with contextlib.suppress(ZeroDivisionError):
+        encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(lasts)))
+    encoder = WordEncoder() if lasts else None
+    encode_corpus(job_of(elsewhere(corpus, form), tmp_path / "out", encoder))
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+    assert encoder is None or len(encoder.encoded) == len(TEXTS) - 3
+
+
+@pytest.mark.parametrize("form", ["moved", "spelled", "linked"])
+def test_shards_of_one_corpus_by_two_paths_are_one_collection(corpus, tmp_path, form):
+    encode_corpus(job_of(corpus, tmp_path / "whole", WordEncoder()))
+    encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(), shard_id=0, shard_num=2))
+    other = elsewhere(corpus, form)
+    manifest = encode_corpus(job_of(other, tmp_path / "out", WordEncoder(), shard_id=1, shard_num=2))
+    assert manifest is not None
+    assert records_of(tmp_path / "out") == records_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("form", ["compressed", "cut"])
+def test_shards_of_a_corpus_that_was_cut_in_another_way_are_refused(corpus, tmp_path, form):
+    encode_corpus(job_of(corpus, tmp_path / "out", WordEncoder(), shard_id=0, shard_num=2))
+    with pytest.raises(InputError, match="was made with corpus_size "):
+        encode_corpus(job_of(elsewhere(corpus, form), tmp_path / "out", shard_id=1, shard_num=2))
+
+
+def test_shards_of_two_data_sets_are_not_one_collection(corpus, tmp_path):
+    encode_corpus(
+        job_of(
+            corpus,
+            tmp_path / "out",
+            WordEncoder(),
+            shard_id=0,
+            shard_num=2,
+            arguments={"corpus": "ir_datasets:a"},
+        )
+    )
+    with pytest.raises(InputError, match="was made with corpus 'ir_datasets:a', .* has 'ir_datasets:b'"):
+        encode_corpus(
+            job_of(corpus, tmp_path / "out", shard_id=1, shard_num=2, arguments={"corpus": "ir_datasets:b"})
+        )
 
 
 def test_a_shard_of_another_encoder_is_not_joined(corpus, tmp_path):

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from csplade_pyserini.collections.topics import read_qrels, read_topics, write_qrels, write_topics
 from csplade_pyserini.errors import InputError
 
-ID = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1, max_size=8)
+ID = st.text(
+    alphabet=st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters="\ufeff"),
+    min_size=1,
+    max_size=8,
+)
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
@@ -25,13 +29,72 @@ def error_of(read, path) -> str:
     return str(error.value)
 
 
-def test_topics_of_a_tsv_file_keep_order_leading_zeros_and_tabs(tmp_path):
-    file = write(tmp_path / "topics.tsv", "007\twho is bond\n7\tseven\twith a tab\r\nq-1\t\n")
-    assert list(read_topics(str(file)).items()) == [
-        ("007", "who is bond"),
-        ("7", "seven\twith a tab"),
-        ("q-1", ""),
-    ]
+def test_topics_of_a_tsv_file_keep_order_and_leading_zeros(tmp_path):
+    file = write(tmp_path / "topics.tsv", "007\twho is bond\n7\tseven\r\nq-1\t\n")
+    assert list(read_topics(str(file)).items()) == [("007", "who is bond"), ("7", "seven"), ("q-1", "")]
+
+
+def test_the_second_column_is_the_text_and_wider_topics_are_counted(tmp_path, capsys):
+    file = write(tmp_path / "topics.tsv", "1\ta question\tits source\t\n2\tb\t\n3\tc\td\n")
+    assert read_topics(str(file)) == {"1": "a question", "2": "b", "3": "c"}
+    assert f"{file}: 2 topics have more than two columns" in capsys.readouterr().err
+
+
+FORMS = {
+    "pyserini.jsonl": '{"id": 1, "title": "a b"}\n{"id": "2", "title": "c", "text": "longer"}\n',
+    "beir.jsonl": '{"_id": "1", "text": "a b", "metadata": {}}\n{"_id": "2", "title": "", "text": "c"}\n',
+    "raw.ndjson": '{"qid": 1, "query": "a b"}\n{"query_id": 2, "query": "c"}\n',
+    "m-beir.jl": '{"qid": "1", "query_txt": "a b"}\n{"qid": "2", "query_txt": "c"}\n',
+    "pyserini.json": '{"1": {"title": "a b"}, "2": {"title": "c"}}',
+    "lines.json": '{"id": "1", "title": "a b"}\n{"id": "2", "title": "c"}\n',
+    "new.trec": "<top>\n<num> Number: 1\n<title> a b\n\n<desc> Description:\nx < y\n</top>\n"
+    "<top>\n\n<num> Number: 002 \n<title>\nc\n\n<narr> Narrative:\n<title> no\n</top>\n",
+    "old.trec": "<top>\n<head> Tipster\n<num> Number: 001\n<title> Topic:  a\n b\n<desc>\n</top>\n"
+    "<top>\n<num> Number:  002\n<title> Topic: c\n<desc>\n</top>",
+    "fire.trec": "<top lang='en'>\n<num>1</num>\n<title>a b</title>\n</top>\n"
+    "<top lang='en'>\n<num>2</num><title>c</title>\n<desc>d</desc></top>\n",
+    "topics.txt": "1\ta b\n2\tc\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_topics_of_every_form_are_the_same(tmp_path, name, ending):
+    content = FORMS[name].encode()
+    file = write(tmp_path / f"{name}{ending}", gzip.compress(content) if ending else content)
+    assert read_topics(str(file)) == {"1": "a b", "2": "c"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        (
+            "a.trec",
+            "<top>\n</top>\n\n<top>\n<num> 2\n<title> b\n</top>",
+            ":1: a topic without <num> or <title>",
+        ),
+        ("a.trec", "1\ta\n", " has no topics"),
+        ("a.json", '{"1": {"title": "a"}, "2": {}}', ": topic '2' has no text; known: title, text, "),
+        ("a.json", "[1]", ":1: got list; wanted one JSON object a line"),
+        (
+            "a.trec",
+            "<top>\n<num> 1\n<title> a\n</top>\n<top>\n<num> 01\n<title> b\n",
+            ":5: qid '1' is there already",
+        ),
+    ],
+)
+def test_a_bad_topic_of_another_form_is_an_error_that_names_it(tmp_path, name, content, complaint):
+    file = write(tmp_path / name, content)
+    assert error_of(read_topics, file).startswith(f"{file}{complaint}")
+
+
+def test_qrels_of_beir_have_a_header_and_three_columns(tmp_path):
+    file = write(tmp_path / "test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\r\n")
+    assert read_qrels(str(file)) == {"q1": {"d1": 2, "d2": 0}}
+    write(tmp_path / "test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\n")
+    assert error_of(read_qrels, file) == f"{file}:2: got 'q1\\td1'; wanted 'query-id corpus-id score'"
+    write(tmp_path / "test.tsv", "q1\td1\t2\n")
+    assert error_of(read_qrels, file) == f"{file}:1: got 'q1\\td1\\t2'; wanted 'qid 0 docid grade'"
 
 
 def test_topics_of_a_jsonl_file_have_an_underscored_id_or_a_plain_one(tmp_path):
@@ -58,7 +121,6 @@ def test_topics_may_be_gzip(tmp_path):
     ("line", "complaint"),
     [
         ("3 no tab", "got '3 no tab'; wanted qid<TAB>text"),
-        ("", "got ''; wanted qid<TAB>text"),
         ("\tno qid", "got '\\tno qid'; wanted qid<TAB>text"),
         (" \tno qid", "got ' \\tno qid'; wanted qid<TAB>text"),
         ("01\tagain", "qid '01' is there already"),
@@ -126,7 +188,7 @@ def test_qrels_are_read_from_columns_however_they_are_spaced(tmp_path):
     assert read_qrels(str(file)) == {"01": {"d1": 1, "d2": 0}, "2": {"d1": -2}}
 
 
-@pytest.mark.parametrize("line", ["1 0 d1", "1 0 d1 1 x", "", "1 0 d1 high", "1 0 d1 1.0", "1 0 d1 -"])
+@pytest.mark.parametrize("line", ["1 0 d1", "1 0 d1 1 x", "1 0 d1 high", "1 0 d1 1.0", "1 0 d1 -"])
 def test_a_bad_line_of_qrels_is_an_error_that_names_its_place(tmp_path, line):
     file = write(tmp_path / "qrels.txt", f"1 0 d0 1\n{line}\n")
     assert error_of(read_qrels, file) == f"{file}:2: got {line!r}; wanted 'qid 0 docid grade'"

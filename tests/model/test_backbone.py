@@ -1,5 +1,6 @@
 """Checkpoints load whole or not at all: safetensors, adapters over a base, GGUF; never pickle."""
 
+import dataclasses
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import TEXTS, tiny_model
 
 from csplade_pyserini import load_encoder
-from csplade_pyserini.cards import EncoderCard, read_card, write_card
+from csplade_pyserini.cards import EncoderCard, find_checkpoint, read_card, shipped_cards, write_card
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import SparseEncoder
 
@@ -219,3 +220,53 @@ def test_a_gguf_file_loads_as_a_base(tmp_path):
     next_token = encoder.model(torch.tensor([ids])).logits[0, -1].argmax()
     assert len(encoder.terms) == 49_152
     assert encoder.terms[next_token] == "ĠParis"
+
+
+def test_of_whole_weights_and_an_adapter_the_whole_weights_are_taken(
+    adapter_folder, checkpoint_folder, tmp_path, capsys
+):
+    """transformers by itself would load the adapter over them."""
+    adapter, _ = adapter_folder
+    both = shutil.copytree(checkpoint_folder, tmp_path / "both")
+    shutil.copytree(
+        adapter, both, dirs_exist_ok=True, ignore=shutil.ignore_patterns("card.toml", "README.md")
+    )
+    before = load_encoder(str(checkpoint_folder)).weights(TEXTS)
+    capsys.readouterr()
+    assert torch.equal(load_encoder(str(both)).weights(TEXTS), before)
+    said = f"of {both}, model.safetensors is taken; left out: adapter_config.json, adapter_model.safetensors"
+    assert said in capsys.readouterr().err
+
+
+def test_an_adapter_beside_the_base_is_left_out_too(adapter_folder, checkpoint_folder, tmp_path):
+    adapter, _ = adapter_folder
+    base = shutil.copytree(checkpoint_folder, tmp_path / "base")
+    shutil.copy(adapter / "adapter_config.json", base)
+    shutil.copy(adapter / "adapter_model.safetensors", base)
+    card = read_card(checkpoint_folder / "card.toml")
+    (tmp_path / "mine").mkdir()
+    write_card(dataclasses.replace(card, base=str(base)), tmp_path / "mine" / "card.toml")
+    plain = load_encoder(str(checkpoint_folder)).weights(TEXTS)
+    assert torch.equal(load_encoder(str(tmp_path / "mine")).weights(TEXTS), plain)
+
+
+def test_an_adapter_under_a_cards_name_in_csplade_home_is_loaded(
+    adapter_folder, checkpoint_folder, tmp_path, monkeypatch
+):
+    """lion-sp-1b names its adapter on the hub; the one at hand wins."""
+    adapter, _ = adapter_folder
+    home = tmp_path / "home" / "encoders" / "lion-sp-1b"
+    monkeypatch.setenv("CSPLADE_HOME", str(tmp_path / "home"))
+    shutil.copytree(adapter, home, ignore=shutil.ignore_patterns("card.toml"))
+    own = read_card(adapter / "card.toml")
+    lion = dataclasses.replace(shipped_cards()["lion-sp-1b"], attention=own.attention, logit_scale=1.0)
+    checkpoint = find_checkpoint("lion-sp-1b")
+    assert (checkpoint.sources.base, checkpoint.sources.adapter) == (lion.base, str(home))
+    write_card(dataclasses.replace(lion, base=str(checkpoint_folder), tokenizer=""), home / "card.toml")
+    loaded = load_encoder("lion-sp-1b", max_length=64)
+    expected = load_encoder(str(adapter)).model.get_output_embeddings().weight
+    assert torch.equal(loaded.model.get_output_embeddings().weight, expected)
+    for mine, theirs in zip(
+        loaded.model.parameters(), load_encoder(str(adapter)).model.parameters(), strict=True
+    ):
+        assert torch.equal(mine, theirs)

@@ -7,6 +7,9 @@ import torch
 from tiny_models import ARCHITECTURES, TEXTS
 
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.model import SparseEncoder
+from csplade_pyserini.model.encoder import _keep_top, default_dtype
+from csplade_pyserini.registration import encoders
 
 WEIGHT_TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 6e-2}
 """How far float arithmetic in another order moves a weight of these models (weights reach about 5)."""
@@ -134,11 +137,45 @@ def test_impacts_are_plain_ints_of_rounded_weights(make_encoder):
         assert list(vector.values()) == sorted(vector.values(), reverse=True)
 
 
-def test_top_terms_are_the_heaviest_and_ties_go_to_lower_ids(make_encoder):
-    full = make_encoder("llama", impact_scale=2.0).encode_documents(TEXTS)  # coarse impacts: many ties
-    top = make_encoder("llama", impact_scale=2.0, document_top_terms=10).encode_documents(TEXTS)
-    for whole, cut in zip(full, top, strict=True):
-        assert list(cut.items()) == list(whole.items())[:10]
+@pytest.mark.parametrize("top", [1, 10, 100])
+@pytest.mark.parametrize("scale", [2.0, 100.0])  # coarse impacts have many ties
+def test_top_terms_are_cut_on_weights_before_they_are_rounded(make_encoder, top, scale):
+    """As Tevatron and LACONIC cut them: torch.topk on floats, then rounding."""
+    encoder = make_encoder("llama", impact_scale=scale, document_top_terms=top)
+    # One text at a time, as sums of another batch may differ in their last digit.
+    for text in TEXTS:
+        [weights] = encoder.weights([text])
+        heaviest = weights.topk(top)
+        impacts = torch.round(heaviest.values * scale).int().tolist()
+        terms = [encoder.terms[token_id] for token_id in heaviest.indices.tolist()]
+        wanted = {term: impact for term, impact in zip(terms, impacts, strict=True) if impact}
+        assert encoder.encode_documents([text]) == [wanted]
+
+
+def test_of_equal_weights_the_lower_ids_are_kept():
+    weights = torch.tensor([[1.0, 3.0, 2.0, 2.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0, 5.0, 0.0]])
+    kept = torch.tensor([[0.0, 3.0, 2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 5.0, 0.0]])
+    assert torch.equal(_keep_top(weights, 3), kept)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("top", [0, 5])
+def test_weights_that_overflow_are_an_error_that_names_another_dtype(make_encoder, value, top):
+    """Else a text would have no terms, or wrong ones."""
+    encoder = make_encoder("llama", document_top_terms=top)
+    assert encoder.encode_documents(TEXTS)
+    with torch.no_grad():
+        encoder.model.base_model.norm.weight[3] = value
+    with pytest.raises(InputError, match="are not finite.*use dtype=bfloat16"):
+        encoder.encode_documents(TEXTS)
+    with pytest.raises(InputError, match="are not finite.*use dtype=bfloat16"):
+        SparseEncoder(encoder.card, encoder.model, encoder.tokenizer)
+
+
+def test_the_default_dtype_is_the_one_that_changes_least_and_works():
+    assert default_dtype("cpu") == "float32"
+    assert default_dtype("cuda") == default_dtype("cuda", "int8") == "float16"
+    assert default_dtype("cuda", "int4") == "bfloat16"
 
 
 def test_a_blank_text_has_an_empty_vector(make_encoder):
@@ -195,3 +232,33 @@ def test_a_head_that_the_model_does_not_use_plainly_is_refused(make_encoder):
     encoder.model.__class__ = subclass
     with pytest.raises(InputError, match="CappedLlama changes its logits after the LM head"):
         type(encoder)(encoder.card, encoder.model, encoder.tokenizer)
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\t \r\n", "\u00a0", "\u3000\u2028", "\x1c\x85"])
+@pytest.mark.parametrize("card", VARIANTS)
+def test_white_space_around_a_text_changes_no_vector(make_encoder, card, space):
+    encoder = make_encoder(**card)
+    text = "heart  attack\nsymptoms"
+    around = [f"{space}{text}", f"{text}{space}", f"{space}{text}{space}", space]
+    for encode in (encoder.encode_documents, encoder.encode_queries):
+        [plain, blank] = encode([text, ""])
+        assert encode(around) == [plain, plain, plain, blank]
+    for side in ("document", "query"):
+        assert torch.equal(
+            encoder.weights([f"{space}{text}{space}"], side=side), encoder.weights([text], side=side)
+        )
+        assert encoder.attribute(f"{space}{text}{space}", side=side) == encoder.attribute(text, side=side)
+
+
+def test_white_space_around_title_and_text_changes_no_vector_of_pyserini_s_encoder(make_encoder, monkeypatch):
+    """As a corpus's title and text are joined."""
+    monkeypatch.setattr(encoders, "shared_encoder", lambda *_: make_encoder())
+    document_encoder = encoders.DocumentSide("any", None)
+    [wanted] = make_encoder().encode_documents(["title text"])
+    for title, text in (
+        ("title", "text"),
+        (" title\n", "\ttext "),
+        ("title text", " "),
+        (" ", "title text\n"),
+    ):
+        assert document_encoder.encode([text], titles=[title]) == [wanted]

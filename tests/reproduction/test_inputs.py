@@ -31,6 +31,20 @@ def test_only_judged_topics_are_written(tmp_path, collection):
     assert inputs.qrels_file(topics).read_text() == "q1 0 d1 1\n"
 
 
+def test_topics_and_judgements_that_do_not_meet_are_named(tmp_path, collection, capsys):
+    (tmp_path / "qrels.txt").write_text("q1 0 d1 1\nq8 0 d1 1\nq9 0 d1 0\n")
+    Inputs(tmp_path / "out").write(collection)
+    said = capsys.readouterr().err
+    assert f"topics.tsv: 1 without a judgement in {tmp_path / 'qrels.txt'}, left out: q2\n" in said
+    assert f"qrels.txt: 2 judged that {tmp_path / 'topics.tsv'} lacks, counted as 0: q8, q9\n" in said
+
+
+def test_topics_of_which_none_is_judged_are_refused(tmp_path, collection):
+    (tmp_path / "qrels.txt").write_text("01 0 d1 1\n")
+    with pytest.raises(InputError, match=r"judges no topic of .*: it has the qids 01, they are q1, q2$"):
+        Inputs(tmp_path / "out").write(collection)
+
+
 def test_the_stamp_is_that_of_version_0_1_0(tmp_path, collection):
     Inputs(tmp_path / "out").write(collection)
     stamp = json.loads((tmp_path / "out" / "collection.json").read_text())

@@ -1,5 +1,6 @@
 """Scores against the definitions, worked out by hand."""
 
+import json
 import math
 
 import pytest
@@ -74,15 +75,36 @@ def test_scores_are_kept_as_long_as_run_and_qrels_are_the_same(files, monkeypatc
     assert evaluate(qrels, run, topics("AP")) == first
 
 
-@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b"null", b"{}", b"\xff", b'{"made_of": {}}'])
-def test_broken_scores_beside_a_run_are_made_again(files, kept):
+BROKEN_SCORES = [
+    [],
+    3,
+    "AP",
+    None,
+    {},
+    {"AP": 3},
+    {"AP": {}},
+    {"AP": {"q1": 1.0}},
+    {"AP": {"all": "x"}},
+    {"RR": {"all": 1}},
+]
+
+
+def test_broken_scores_beside_a_run_are_made_again(files, monkeypatch):
     qrels, run = files
     first = evaluate(qrels, run, topics("AP"))
     beside = run.with_name(f".{run.name}.scores.json")
     whole = beside.read_bytes()
-    beside.write_bytes(kept)
+    table = json.loads(whole)
+    made_again = [dict(first)]
+    broken = [b"", b"{", b"[]", b"null", b"{}", b"\xff", b'{"made_of": {}}']
+    broken += [json.dumps(table | {"scores": scores}).encode() for scores in BROKEN_SCORES]
+    monkeypatch.setattr("csplade_pyserini.reproduction.scores._evaluate", lambda *_: made_again[-1])
+    for kept in broken:
+        beside.write_bytes(kept)
+        made_again.append({"AP": {"q1": float(len(made_again)), ALL: 0.5}})
+        assert evaluate(qrels, run, topics("AP")) == made_again[-1], kept
+    beside.write_bytes(whole)
     assert evaluate(qrels, run, topics("AP")) == first
-    assert beside.read_bytes() == whole
 
 
 def test_scores_that_cannot_be_kept_are_given_all_the_same(files):
@@ -103,6 +125,17 @@ def test_grades_below_the_level_are_relevant_to_ndcg_alone(files):
 def test_an_evaluation_that_fails_is_no_score_of_0(files, tmp_path):
     with pytest.raises(CheckError, match=r"gave no AP.*missing\.txt"):
         evaluate(files[0], tmp_path / "missing.txt", topics("AP"))
-    (tmp_path / "none.txt").write_text("")
+    (tmp_path / "broken.txt").write_text("no run at all\n")
     with pytest.raises(CheckError, match="gave no nDCG@10"):
-        evaluate(files[0], tmp_path / "none.txt", topics("nDCG@10"))
+        evaluate(files[0], tmp_path / "broken.txt", topics("nDCG@10"))
+
+
+def test_a_run_without_hits_has_0_everywhere_and_says_so(files, tmp_path, capsys):
+    (tmp_path / "none.txt").write_text("")
+    assert evaluate(files[0], tmp_path / "none.txt", topics("nDCG@10", "AP")) == {
+        "nDCG@10": {ALL: 0.0},
+        "AP": {ALL: 0.0},
+    }
+    assert (
+        capsys.readouterr().err == f"{tmp_path / 'none.txt'} has no hit of any topic: all its scores are 0\n"
+    )

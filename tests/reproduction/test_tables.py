@@ -1,12 +1,14 @@
 """Tables of collections and of expected scores: what they say, and what a wrong one is told."""
 
 import json
+import shlex
 import statistics
 from pathlib import Path
 
 import pytest
 from programs import run_python
 
+from csplade_pyserini import reproduce
 from csplade_pyserini.cards import shipped_cards
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.reproduction.catalogue import (
@@ -14,7 +16,12 @@ from csplade_pyserini.reproduction.catalogue import (
     known_collections,
     read_collections,
 )
-from csplade_pyserini.reproduction.score_tables import differences, expected_scores, read_expected
+from csplade_pyserini.reproduction.score_tables import (
+    differences,
+    encoding_options,
+    expected_scores,
+    read_expected,
+)
 
 COLLECTION = """
 [[collection]]
@@ -153,4 +160,64 @@ def test_a_score_is_held_against_our_own_measurement_before_a_papers(tmp_path):
 def test_a_wrong_table_of_expected_scores_is_named(tmp_path, old, new):
     (tmp_path / "mine.toml").write_text(EXPECTED.replace(old, new))
     with pytest.raises(InputError, match=r"mine.toml \[\[expected\]\] 1"):
+        read_expected(tmp_path)
+
+
+QUERY = {"max_length": 255, "document_prefix": "query: "}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "collection", "options"),
+    [
+        ("lion-sp-8b", "msmarco-v1-passage", {}),
+        ("lion-sp-8b", "beir/scifact/test", {"max_length": 511}),
+        ("lion-sp-1b", "beir/cqadupstack/unix", {"max_length": 511}),
+        ("laconic-1b", "beir/scifact/test", {"max_length": 255}),
+        ("laconic-3b", "beir/quora/test", QUERY),
+        ("laconic-8b", "beir/cqadupstack/unix", QUERY),
+        ("laconic-8b", "beir/quorate", {"max_length": 255}),
+        ("laconic-8b", "beirut", {}),
+        ("csplade-bi-8b", "beir/quora/test", {}),
+    ],
+)
+def test_published_scores_come_with_the_lengths_and_prefixes_they_were_made_with(
+    encoder, collection, options
+):
+    """Lion-SP reads BEIR at 512 tokens; LACONIC cuts at 255, and documents of two collections are queries."""
+    assert encoding_options(read_expected(), encoder, collection) == options
+
+
+@pytest.mark.parametrize(
+    ("encoder", "collection", "run_as"),
+    [
+        ("laconic-1b", "beir/quora", "laconic-1b:max_length=255,document_prefix=query: "),
+        ("utahnlp/laconic-1b", "beir/quora", "utahnlp/laconic-1b:max_length=255,document_prefix=query: "),
+        ("lion-sp-8b:device=cpu", "beir/scifact", "lion-sp-8b:device=cpu,max_length=511"),
+        ("lion-sp-8b:max_length=64", "beir/scifact", "lion-sp-8b:max_length=64"),
+        ("lion-sp-8b", "msmarco-v1-passage", "lion-sp-8b"),
+    ],
+)
+def test_reproduce_encodes_documents_and_queries_with_them(encoder, collection, run_as, tmp_path, capsys):
+    words = ["--collection", collection, "--encoder", encoder, "--output", str(tmp_path), "--dry-run"]
+    assert reproduce.main(words) == 0
+    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    used = [
+        words[words.index("--encoder") + 1] for words in commands if "csplade_pyserini.encode" in words[2]
+    ]
+    assert set(used) == {run_as}
+    assert {words[2] for words in commands} >= {"csplade_pyserini.encode", "csplade_pyserini.encode_queries"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ('"beir" = 511', "wanted a table of max_length"),
+        ('"beir" = {length = 511}', "wanted a table of max_length"),
+        ('"beir" = {max_length = "511"}', "max_length for 'beir' is '511'; wanted int"),
+        ('"beir" = {document_prefix = "a, b"}', "wanted str, without a comma"),
+    ],
+)
+def test_wrong_options_are_an_error(tmp_path, options, told):
+    (tmp_path / "mine.toml").write_text(f"{EXPECTED}[expected.options]\n{options}\n")
+    with pytest.raises(InputError, match=told):
         read_expected(tmp_path)

@@ -63,6 +63,13 @@ def test_a_line_of_tevatron_is_read_as_it_is(tmp_path):
     ]
 
 
+def test_blank_lines_and_a_byte_order_mark_are_skipped_and_counted(tmp_path, capsys):
+    first = "\ufeff".encode() + json.dumps(example("a", negatives=1)).encode()
+    file = write(tmp_path / "t.jsonl", first, b"", b" \t", example("b", negatives=1), b"")
+    assert docids(read(file)) == [["a+0", "a-0"], ["b+0", "b-0"]]
+    assert f"{file}: 3 blank lines are skipped" in capsys.readouterr().err
+
+
 def test_title_docid_query_id_and_score_may_be_missing(tmp_path):
     record = {
         "query": "q",
@@ -163,7 +170,6 @@ def test_a_worker_process_reads_what_this_process_reads(tmp_path):
 
 BAD_LINES = {
     "not JSON": (b'{"query": "q"', "not JSON (Expecting ',' delimiter); wanted one object a line"),
-    "blank": (b"", "not JSON (Expecting value); wanted one object a line"),
     "a list": ([1], "got list; wanted one JSON object a line"),
     "not UTF-8": (b'{"query": "\xff"}', "not UTF-8: "),
     "no query": ({"positive_passages": [{"text": "p"}]}, "query is None; wanted a text"),
