@@ -124,7 +124,7 @@ def check_pyserini() -> str:
             continue
         except OSError as error:  # URLError is one
             raise InputError(
-                f"{version} cannot be imported here ({error}): it wants a network; {another}"
+                f"{version} cannot be imported here ({error}): without our hook it wants a network"
             ) from error
         if missing:
             raise InputError(f"{version} has no {', '.join(missing)} in {name}; {another}")
