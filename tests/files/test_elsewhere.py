@@ -172,14 +172,23 @@ def test_a_manifest_that_an_older_version_wrote_beside_a_link_is_still_found(tmp
     assert encoder_of(tmp_path / "link") == "words@1"
 
 
+NOBODY = 65534
+
+
 @pytest.fixture
-def as_nobody(tmp_path) -> Iterator[None]:
-    """The rest of the test runs as a user who may write nothing of ours."""
+def shown(tmp_path) -> None:
+    """Let every user read the test's folder."""
     if os.geteuid():
         pytest.skip("needs another user: run it as root")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    os.seteuid(65534)
+    inside = tmp_path.relative_to(tempfile.gettempdir()).parts
+    for depth in range(1, len(inside) + 1):
+        Path(tempfile.gettempdir(), *inside[:depth]).chmod(0o755)
+
+
+@pytest.fixture
+def as_nobody(shown) -> Iterator[None]:
+    """The rest of the test runs as a user who may write nothing of ours."""
+    os.seteuid(NOBODY)
     yield
     os.seteuid(0)
 
@@ -192,11 +201,7 @@ def test_a_lock_in_another_user_s_folder_says_whose_it_is(tmp_path, as_nobody):
         pass
 
 
-def test_a_lock_that_a_killed_process_of_another_user_left_is_free(tmp_path):
-    if os.geteuid():
-        pytest.skip("needs another user: run it as root")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+def test_a_lock_that_a_killed_process_of_another_user_left_is_free(shown, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     work.chmod(0o777)
@@ -209,7 +214,7 @@ def test_a_lock_that_a_killed_process_of_another_user_left_is_free(tmp_path):
     )
     assert killed.returncode == 9, killed.stderr
     assert (work / "lock").exists()
-    os.seteuid(65534)
+    os.seteuid(NOBODY)
     try:
         with sole_writer(work / "lock", "out"):
             pass
