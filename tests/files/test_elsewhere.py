@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import NOBODY
 
 from csplade_pyserini.collections.manifests import QueriesManifest, encoder_of, manifest_path, write_manifest
 from csplade_pyserini.errors import InputError
@@ -170,27 +171,6 @@ def test_a_manifest_that_an_older_version_wrote_beside_a_link_is_still_found(tmp
     write_manifest(QueriesManifest(encoder="words@1", topics="", queries=1, empties=0), tmp_path / "link")
     (tmp_path / "deep" / "real.manifest.json").rename(tmp_path / "link.manifest.json")
     assert encoder_of(tmp_path / "link") == "words@1"
-
-
-NOBODY = 65534
-
-
-@pytest.fixture
-def shown(tmp_path) -> None:
-    """Let every user read the test's folder."""
-    if os.geteuid():
-        pytest.skip("needs another user: run it as root")
-    inside = tmp_path.relative_to(tempfile.gettempdir()).parts
-    for depth in range(1, len(inside) + 1):
-        Path(tempfile.gettempdir(), *inside[:depth]).chmod(0o755)
-
-
-@pytest.fixture
-def as_nobody(shown) -> Iterator[None]:
-    """The rest of the test runs as a user who may write nothing of ours."""
-    os.seteuid(NOBODY)
-    yield
-    os.seteuid(0)
 
 
 def test_a_lock_in_another_user_s_folder_says_whose_it_is(tmp_path, as_nobody):
