@@ -123,8 +123,11 @@ def check_pyserini() -> str:
             note = " (no servers and no hybrid search: pip install faiss-cpu)"
             continue
         except OSError as error:  # URLError is one
+            cure = another
+            if version == KNOWN_PYSERINI:
+                cure = "with our hook it wants none"
             raise InputError(
-                f"{version} cannot be imported here ({error}): it wants a network; {another}"
+                f"{version} cannot be imported here ({error}): it wants a network; {cure}"
             ) from error
         if missing:
             raise InputError(f"{version} has no {', '.join(missing)} in {name}; {another}")

@@ -172,3 +172,25 @@ def data_folder() -> Iterator[Path]:
     if not folder:
         pytest.skip("set CSPLADE_DATA to the folder of development data to run this")
     return Path(folder)
+
+
+NOBODY = 65534
+"""User id of a user who owns nothing."""
+
+
+@pytest.fixture
+def shown(tmp_path) -> None:
+    """Let every user read the test's folder."""
+    if os.geteuid():
+        pytest.skip("needs another user: run it as root")
+    inside = tmp_path.relative_to(tempfile.gettempdir()).parts
+    for depth in range(1, len(inside) + 1):
+        Path(tempfile.gettempdir(), *inside[:depth]).chmod(0o755)
+
+
+@pytest.fixture
+def as_nobody(shown) -> Iterator[None]:
+    """The rest of the test runs as a user who may write nothing of ours."""
+    os.seteuid(NOBODY)
+    yield
+    os.seteuid(0)

@@ -4,6 +4,7 @@ Other faults: full disks in test_full_disk.py, killed encoders in test_killed.py
 shards in lucene/test_indexing.py, truncated gzip in collections/test_corpus.py.
 """
 
+import fcntl
 import itertools
 import os
 import signal
@@ -51,12 +52,25 @@ def index_words(collection: Path, index: Path) -> list[object]:
 def stopped_while_it_writes(words: list[object], lock: Path) -> Fork | subprocess.Popen[bytes]:
     """A process that holds its lock and stands still."""
     process = start_python(*words)
-    while not lock.exists():
+    while True:
         assert process.poll() is None, "it ended before it wrote"
+        if lock.exists():
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.5)  # it moves a file right after it has the lock, and the signal may come meanwhile
+            if is_held(lock):
+                return process
+            process.send_signal(signal.SIGCONT)  # the lock's file is there a moment before it is held
         time.sleep(0.002)
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(0.5)  # it tries to move a file right after it has the lock; the signal may come meanwhile
-    return process
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds a lock. This takes the lock for a moment: its process has to stand still."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def check_second_writer(words: list[object], lock: Path, target: Path, tmp_path: Path) -> None:

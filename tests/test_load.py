@@ -68,7 +68,7 @@ def answers(sample_index, sample_vectors, tmp_path_factory) -> dict:
 def test_searchers_of_every_kind_answer_many_threads_as_one(answers):
     """BM25, impact, dense and fused, single and in batches, documents and readers; one process, one JVM."""
     assert answers["wrong"] == {}
-    assert answers["asked"] > 600
+    assert answers["asked"] >= 500  # more where dense searchers open, which wants a network since 2.4.0
 
 
 def test_threads_encode_at_the_same_time_with_any_encoder(answers):

@@ -19,6 +19,7 @@ from csplade_pyserini.cards import find_checkpoint, is_ours, weight_folders
 from csplade_pyserini.collections.corpus import load_ir_dataset
 from csplade_pyserini.command_line import VERBS
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.stamps import file_hash
 from csplade_pyserini.model import backbone
 from csplade_pyserini.model.encoder import _device
 
@@ -180,7 +181,7 @@ def test_a_home_that_cannot_be_written_is_named_with_what_to_do(monkeypatch, tmp
 
 def test_a_converted_base_is_read_from_a_home_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "base.gguf").write_bytes(b"GGUF")
-    done = tmp_path / "bases" / "base-4"
+    done = tmp_path / "bases" / f"base-{file_hash(tmp_path / 'base.gguf')[:16]}"
     done.mkdir(parents=True)
     (done / "model.safetensors").touch()
     monkeypatch.setenv("CSPLADE_HOME", str(tmp_path))

@@ -13,6 +13,29 @@ from csplade_pyserini.reproduction.records import read_record
 from csplade_pyserini.reproduction.score_tables import expected_scores, read_expected
 
 BEIR = Path(__file__).parents[1] / "run_scripts" / "beir.py"
+CUSTOMIZE = """
+import io, json, urllib.request
+
+READER = "io.anserini.search.topicreader.TsvStringTopicReader"
+LISTS = {
+    "topics.json": {"NAME": {"path": "TOPICS", "reader_class": READER}},
+    "qrels.json": {"NAME": "QRELS"},
+    "topics-aliases.json": {},
+    "qrels-aliases.json": {},
+}
+open_url = urllib.request.urlopen
+
+
+def urlopen(url, *args, **kwargs):
+    name = str(getattr(url, "full_url", url)).rpartition("/")[2]
+    if name in LISTS:
+        return io.BytesIO(json.dumps(LISTS[name]).encode())
+    return open_url(url, *args, **kwargs)
+
+
+urllib.request.urlopen = urlopen
+"""
+"""A sitecustomize.py with which Pyserini reaches its lists of topics and qrels: 2.4.0 always fetches them."""
 TOPICS = 40
 """Number of topics that go through the pretrained Llama, which is slow."""
 pytestmark = [pytest.mark.jvm, pytest.mark.data]
@@ -50,7 +73,17 @@ def test_nfcorpus_runs_whole_next_to_bm25(nfcorpus):
 
 def test_topics_and_qrels_by_pyserinis_names_give_the_same_run_and_scores(nfcorpus, data_folder, tmp_path):
     """The stock command encodes the queries, one word changed; ours encoded them in batches before."""
-    shutil.copytree(data_folder / "pyserini-cache", tmp_path / "cache")
+    for folder in ("topics-and-qrels", "topics", "qrels"):  # the first up to 2.3, the others since 2.4
+        shutil.copytree(data_folder / "pyserini-cache" / "topics-and-qrels", tmp_path / "cache" / folder)
+    names = {
+        "NAME": "beir-v1.0.0-nfcorpus-test",
+        "TOPICS": "topics.beir-v1.0.0-nfcorpus.test.tsv.gz",
+        "QRELS": "qrels.beir-v1.0.0-nfcorpus.test.txt",
+    }
+    program = CUSTOMIZE
+    for key, value in names.items():
+        program = program.replace(f'"{key}"', f'"{value}"')
+    (tmp_path / "sitecustomize.py").write_text(program)
     before = {name: (nfcorpus / name).read_text() for name in ("bm25/run.txt", "csplade-tiny/run.txt")}
     records = [read_record(nfcorpus / name) for name in ("bm25", "csplade-tiny")]
     command = (
@@ -62,7 +95,8 @@ def test_topics_and_qrels_by_pyserinis_names_give_the_same_run_and_scores(nfcorp
         nfcorpus,
         "--pyserini-names",
     )
-    result = run_python("-m", "csplade_pyserini.reproduce", *command, PYSERINI_CACHE=str(tmp_path / "cache"))
+    places = {"PYSERINI_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    result = run_python("-m", "csplade_pyserini.reproduce", *command, **places)
     assert result.returncode == 0, result.stderr
     assert "--topics beir-v1.0.0-nfcorpus-test --output" in result.stderr
     assert result.stderr.count("done already") == 3  # two indexes and the vectors

@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from programs import run_python
+from programs import PREBUILT_LISTS, run_python
 
 from csplade_pyserini import provider
 
@@ -33,10 +33,8 @@ def test_names_of_ours_are_accepted(checkpoint_folder):
 STAND_IN = """
 {reader}
 
-import io, json, sys, urllib.request
-names = ("msmarco-v1-passage.unicoil", "msmarco-v2-passage.unicoil-0shot")  # 2.4.0 fetches these
-record = dict(description="", filename="", urls=[], md5="", size=0)
-urllib.request.urlopen = lambda *_, **__: io.StringIO(json.dumps([record | dict(name=n) for n in names]))
+{lists}
+import sys
 from csplade_pyserini.lucene.java import prepare_java
 prepare_java()
 import jnius_config
@@ -70,7 +68,8 @@ def test_a_pyserini_with_the_pages_reader_searches_with_our_encoder_and_no_patch
     [reader] = re.findall(
         r"^```python\n(from importlib.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M
     )
-    done = run_python("-c", STAND_IN.replace("{reader}", reader), sample_index, CSPLADE_AUTOLOAD="0")
+    program = STAND_IN.replace("{reader}", reader).replace("{lists}", PREBUILT_LISTS)
+    done = run_python("-c", program, sample_index, CSPLADE_AUTOLOAD="0")
     assert done.returncode == 0, done.stderr[-2000:]
     hits, has_terms, is_hooked, is_patched = done.stdout.splitlines()
     assert len(set(hits.split())) == 5

@@ -27,9 +27,6 @@ for topics, encoder in zip(forms[::2], forms[1::2]):
     output = f"{topics}.{'file' if encoder.endswith('.jsonl') else 'model'}.txt"
     words = ["--index", index, "--topics", topics, "--encoder", encoder, "--output", output, "--hits", "5"]
     sys.argv = ["pyserini.search.lucene", *words]
-    sys.orig_argv[1:] = ["-m", *sys.argv]
-    from csplade_pyserini.registration import command_lines
-    command_lines.adapt_command_line(None)
     runpy.run_module("pyserini.search.lucene", run_name="__main__")
 """
 

@@ -4,7 +4,7 @@ import importlib
 import shutil
 
 import pytest
-from programs import SAMPLE, run_python
+from programs import PREBUILT_LISTS, SAMPLE, run_python
 
 from csplade_pyserini.autoload import PATCHED_MODULES
 from csplade_pyserini.collections.manifests import manifest_path
@@ -164,7 +164,9 @@ runpy.run_module("pyserini.search.lucene", run_name="__main__", alter_sys=True)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_register_does_by_hand_what_the_hook_does(when, sample_index, tmp_path):
     """Before Pyserini is imported and after it."""
-    result = run_python("-c", BY_HAND, sample_index, when, cwd=tmp_path, CSPLADE_AUTOLOAD="0")
+    result = run_python(
+        "-c", PREBUILT_LISTS + BY_HAND, sample_index, when, cwd=tmp_path, CSPLADE_AUTOLOAD="0"
+    )
     assert result.returncode == 2, result.stderr
     ours, terms, *methods, refused = result.stdout.splitlines()
     assert ours == "SparseEncoder"

@@ -4,12 +4,12 @@ They still open it, for its documents.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 from csplade_pyserini.collections.manifests import encoder_of, manifest_path, refuse_mismatch
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.tables import read_json
-from csplade_pyserini.registration.names import index_path
 from csplade_pyserini.registration.patches import Function, replaces
 from csplade_pyserini.registration.programs import one_sentence
 
@@ -40,7 +40,7 @@ class _WithoutSearch:
 
 def is_ours(index: str) -> bool:
     """Whether a manifest of ours lies beside an index, be it readable or not."""
-    file = manifest_path(index_path(index))
+    file = manifest_path(Path(index))
     if not file.is_file():
         return False
     try:
@@ -57,7 +57,7 @@ def refuse_bm25(index: str, encoder: str | None = None) -> None:
     """
     if os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1" or not is_ours(index):
         return
-    path = index_path(index)
+    path = Path(index)
     refuse_mismatch(path, None)
     maker = encoder_of(path)
     if maker is None:

@@ -1,4 +1,4 @@
-"""Names that Pyserini is given: of encoders of ours and of others, mistyped ones, and of indexes."""
+"""Names that Pyserini is given: of encoders of ours and of others, and mistyped ones."""
 
 import os
 from pathlib import Path
@@ -28,11 +28,3 @@ def means_ours(name: str) -> bool:
 def is_our_query_file(name: str) -> bool:
     """Whether a name is a query file that `encode_queries` wrote."""
     return name.endswith(".jsonl") and manifest_path(Path(name)).is_file()
-
-
-def index_path(index: str) -> Path:
-    """Path of an index beside which its manifest lies: as given, or where a link leads to."""
-    path = Path(index)
-    if manifest_path(path).is_file():
-        return path
-    return path.resolve()

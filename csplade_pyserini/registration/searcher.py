@@ -15,7 +15,7 @@ from csplade_pyserini.impacts import Vector
 from csplade_pyserini.lucene import classes
 from csplade_pyserini.lucene.matching import MAX_CLAUSES
 from csplade_pyserini.registration.encoders import encodes_as_ours, ours_behind, shared_encoder
-from csplade_pyserini.registration.names import index_path, is_our_query_file, means_ours
+from csplade_pyserini.registration.names import is_our_query_file, means_ours
 from csplade_pyserini.registration.patches import Function, replaces
 from csplade_pyserini.registration.programs import one_sentence
 
@@ -45,7 +45,7 @@ def init(stock: Function, self: Any, index_dir: str, query_encoder: Any, *args: 
     """Open a searcher. Refuses an index that has changed, or that another encoder made."""
     with one_sentence():
         identity = query_identity(query_encoder)
-        refuse_mismatch(index_path(index_dir), identity or stock_name(query_encoder))
+        refuse_mismatch(Path(index_dir), identity or stock_name(query_encoder))
     stock(self, index_dir, query_encoder, *args, **kwargs)
     if identity is None:
         return

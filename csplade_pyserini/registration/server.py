@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,6 @@ from csplade_pyserini.cards import is_card, is_hub_id, is_ours, parse_encoder_na
 from csplade_pyserini.collections.manifests import refuse_mismatch
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.registration.encoders import shared_encoder
-from csplade_pyserini.registration.names import index_path
 from csplade_pyserini.registration.patches import Function, after_loading, relies_on, replaces
 from csplade_pyserini.registration.programs import say
 from csplade_pyserini.registration.searcher import query_identity, stock_name
@@ -200,7 +200,7 @@ def _check_encoder(backend: Any, index_name: str, encoder: str | None) -> str | 
     name = encoder or local.encoder
     if not name:
         return encoder
-    refuse_mismatch(index_path(local.path), query_identity(name) or stock_name(name))
+    refuse_mismatch(Path(local.path), query_identity(name) or stock_name(name))
     if local.encoder and _is_same_encoder(name, local.encoder):
         return str(local.encoder)
     if local.encoder and query_identity(local.encoder) is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import NOBODY
 
 from csplade_pyserini.collections.manifests import QueriesManifest, encoder_of, manifest_path, write_manifest
 from csplade_pyserini.errors import InputError
@@ -172,18 +173,6 @@ def test_a_manifest_that_an_older_version_wrote_beside_a_link_is_still_found(tmp
     assert encoder_of(tmp_path / "link") == "words@1"
 
 
-@pytest.fixture
-def as_nobody(tmp_path) -> Iterator[None]:
-    """The rest of the test runs as a user who may write nothing of ours."""
-    if os.geteuid():
-        pytest.skip("needs another user: run it as root")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    os.seteuid(65534)
-    yield
-    os.seteuid(0)
-
-
 def test_a_lock_in_another_user_s_folder_says_whose_it_is(tmp_path, as_nobody):
     with pytest.raises(InputError) as error, sole_writer(tmp_path / "lock", "out"):
         pass
@@ -192,11 +181,7 @@ def test_a_lock_in_another_user_s_folder_says_whose_it_is(tmp_path, as_nobody):
         pass
 
 
-def test_a_lock_that_a_killed_process_of_another_user_left_is_free(tmp_path):
-    if os.geteuid():
-        pytest.skip("needs another user: run it as root")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+def test_a_lock_that_a_killed_process_of_another_user_left_is_free(shown, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     work.chmod(0o777)
@@ -209,7 +194,7 @@ def test_a_lock_that_a_killed_process_of_another_user_left_is_free(tmp_path):
     )
     assert killed.returncode == 9, killed.stderr
     assert (work / "lock").exists()
-    os.seteuid(65534)
+    os.seteuid(NOBODY)
     try:
         with sole_writer(work / "lock", "out"):
             pass

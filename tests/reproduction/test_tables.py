@@ -63,6 +63,18 @@ def test_trec_dl_takes_grade_2_for_relevant():
     }
 
 
+PYSERINI_NAMES = """
+import json
+from pyserini.search import _base as base
+
+if hasattr(base, "topics_mapping"):
+    names = [*base.topics_mapping], [*base.qrels_mapping]
+else:
+    names = [*base._get_topics_mapping()], [*base._get_qrels_mapping()]
+print(json.dumps(names))
+"""
+
+
 @pytest.mark.jvm
 def test_pyserini_knows_every_name_that_is_said_to_be_its():
     names = [
@@ -71,11 +83,9 @@ def test_pyserini_knows_every_name_that_is_said_to_be_its():
         for topics in collection.topics
         if topics.pyserini
     ]
-    program = (
-        "import json; from pyserini.search import _base as b; "
-        "print(json.dumps([[*b.topics_mapping], [*b.qrels_mapping]]))"
-    )
-    result = run_python("-c", program)
+    result = run_python("-c", PYSERINI_NAMES)
+    if "URLError" in result.stderr:
+        pytest.skip("Pyserini 2.4 fetches its names: run this where there is a network, or with Pyserini 2.3")
     assert result.returncode == 0, result.stderr
     topics, qrels = json.loads(result.stdout.splitlines()[-1])
     assert len(names) == 28

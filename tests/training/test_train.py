@@ -153,6 +153,7 @@ def test_merged_weights_and_the_kept_adapter_give_the_checkpoints_vectors(contra
 
 def test_merging_into_what_is_there_is_refused(contrasted):
     (contrasted / "taken").mkdir(exist_ok=True)
+    (contrasted / "taken" / "file").touch()
     with pytest.raises(InputError, match="taken exists: choose another output"):
         train("merge", contrasted / "configuration.toml", f'merge.output="{contrasted / "taken"}"')
 
