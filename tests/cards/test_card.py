@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csplade_pyserini.cards import EncoderCard, parse_card, read_card, to_toml, write_card
-from csplade_pyserini.cards.card import VECTOR_FIELDS, Attention, Weights
+from csplade_pyserini.cards.card import VECTOR_FIELDS, Attention, Pool, Weights
 from csplade_pyserini.errors import InputError
 
 FIELDS = {field.name: field for field in dataclasses.fields(EncoderCard)}
@@ -20,6 +20,8 @@ POSITIVE = st.floats(min_value=1e-12, max_value=1e12)
 VALUES = {
     "name": TEXT.filter(str.strip),
     "aliases": st.lists(TEXT, max_size=3).map(tuple),
+    "pool": st.sampled_from(get_args(Pool)),
+    "unpooled_terms": st.lists(TEXT, max_size=3).map(tuple),
     "weights": st.sampled_from(get_args(Weights)),
     "adapter": TEXT.filter(
         lambda text: not PurePath(text).is_absolute() and ".." not in PurePath(text).parts
@@ -46,6 +48,8 @@ CARDS = st.builds(EncoderCard, **{name: VALUES.get(name, TEXT) for name in FIELD
 OTHER = {
     "name": "b",
     "aliases": ("c",),
+    "pool": "words",
+    "unpooled_terms": ("!",),
     "weights": "hub",
     "layers": 4,
     "attention": "bidirectional",
