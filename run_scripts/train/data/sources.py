@@ -65,8 +65,10 @@ def _pairs(data: Path, name: str) -> Iterator[tuple[str, str]]:
 
 def medical_answers(data: Path) -> list[tuple[str, str]]:
     """Return MedQuAD's questions, each with its answer."""
-    return [(question.replace(" (are)", "").replace(" ?", "?"), answer)
-            for question, answer in _pairs(data, "medquad.jsonl.gz")]
+    return [
+        (question.replace(" (are)", "").replace(" ?", "?"), answer)
+        for question, answer in _pairs(data, "medquad.jsonl.gz")
+    ]
 
 
 def long_answers(data: Path) -> list[tuple[str, str]]:
