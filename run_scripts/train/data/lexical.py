@@ -1,63 +1,82 @@
-"""Lexical weights: BM25 for passages, a constant for queries."""
+"""Lexical weights: BM25 for passages, the rarity of its terms for a query."""
 
-import math
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import batched
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-LEXICAL_QUERY = 100
-"""Impact added to a mapped vector for each token of a query: the teacher knows little of rare words."""
-LEXICAL_DOCUMENT = 30
-"""Impact added for each unit of BM25 weight of a passage's token.
-
-Both factors are about the best of those tried on NFCorpus's dev split.
-"""
-LEXICAL_LENGTH = 400
-"""Number of tokens that are counted in a text."""
 K1 = 1.2
 """BM25's saturation of term frequency."""
 B = 0.75
 """BM25's length normalization."""
+COUNTED_TOKENS = 400
+"""Tokens of a passage that count for document frequencies and the mean length."""
+BATCH = 10_000
+"""Texts that are counted at once."""
 
 
-def lexical_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return the tokens with a letter or a digit, lower-cased as in training and encoding."""
-    tokens: list[str] = tokenizer.tokenize(f" {text.lower()}", add_special_tokens=False)
-    return [token for token in tokens[:LEXICAL_LENGTH] if any(map(str.isalnum, token.removeprefix("Ġ")))]
+class Lexical:
+    """Weights of a text's own terms, with statistics of all passages. (N, V) for N texts and V terms.
 
-
-def query_impacts(text: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Return the same impact for every token of a query."""
-    return dict.fromkeys(lexical_tokens(text, tokenizer), LEXICAL_QUERY)
-
-
-class Bm25:
-    """BM25 weights for the tokens of a passage, with statistics of all passages."""
+    A document's weight is BM25 times the root of idf, a query's the root of idf: their product is BM25.
+    """
 
     def __init__(self, passages: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self.frequency: Counter[str] = Counter()
-        self.passages = 0
-        tokens = 0
-        for text in tqdm(passages, desc="count tokens", unit="passage", mininterval=5):
-            found = lexical_tokens(text, tokenizer)
-            self.frequency.update(set(found))
-            self.passages += 1
-            tokens += len(found)
-        self.mean_length = tokens / max(1, self.passages)
+        terms = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        special = set(tokenizer.all_special_tokens)
+        self._counted = np.array([is_word(term) and term not in special for term in terms], dtype=np.float32)
+        frequency = np.zeros(len(terms))
+        number = 0
+        tokens = 0.0
+        for batch in batched(tqdm(passages, desc="count terms", unit="passage", mininterval=5), BATCH):
+            counts = self._counts(batch, COUNTED_TOKENS)
+            frequency += np.asarray((counts > 0).sum(axis=0)).ravel()
+            tokens += counts.sum()
+            number += len(batch)
+        self.mean_length = tokens / max(1, number)
+        idf = np.log(1 + (number - frequency + 0.5) / (frequency + 0.5))  # Lucene's
+        self.root_idf: NDArray[np.float32] = np.sqrt(idf).astype(np.float32)
 
-    def impacts(self, text: str) -> dict[str, int]:
-        """Return an impact for every token of a passage."""
-        counts = Counter(lexical_tokens(text, self.tokenizer))
-        norm = K1 * (1 - B + B * counts.total() / self.mean_length)
-        impacts = {}
-        for token, count in counts.items():
-            weight = self.rarity(token) * count * (K1 + 1) / (count + norm)
-            impacts[token] = round(LEXICAL_DOCUMENT * weight)
-        return impacts
+    def documents(self, texts: Sequence[str], length: int) -> csr_matrix:
+        """Return the weights (N, V) of passages, of which `length` tokens are read."""
+        counts = self._counts(texts, length)
+        lengths = np.asarray(counts.sum(axis=1)).ravel()
+        norm = K1 * (1 - B + B * lengths / self.mean_length)
+        counts.data *= (K1 + 1) / (counts.data + np.repeat(norm, np.diff(counts.indptr)))
+        return (counts @ diags(self.root_idf)).tocsr()
 
-    def rarity(self, token: str) -> float:
-        """Return Lucene's inverse document frequency."""
-        return math.log(1 + (self.passages - self.frequency[token] + 0.5) / (self.frequency[token] + 0.5))
+    def queries(self, texts: Sequence[str], length: int) -> csr_matrix:
+        """Return the weights (N, V) of queries, of which `length` tokens are read."""
+        counts = self._counts(texts, length)
+        counts.data[:] = 1
+        return (counts @ diags(self.root_idf)).tocsr()
+
+    def _counts(self, texts: Sequence[str], length: int) -> csr_matrix:
+        """Return how often each text has each term with a letter or a digit, (N, V)."""
+        rows = list(self._token_ids(texts, length))
+        starts = np.cumsum([0, *map(len, rows)])
+        columns = np.array([token_id for row in rows for token_id in row], dtype=np.int64)
+        ones = np.ones(len(columns), dtype=np.float32)
+        counts = csr_matrix((ones, columns, starts), shape=(len(rows), len(self._counted)))
+        counts.sum_duplicates()
+        counts = (counts @ diags(self._counted)).tocsr()
+        counts.eliminate_zeros()
+        return counts
+
+    def _token_ids(self, texts: Sequence[str], length: int) -> Iterator[list[int]]:
+        """Yield the token ids of each text, lower-cased and after a space, as in training."""
+        spaced = [f" {text.lower()}" for text in texts]
+        if spaced:
+            yield from self.tokenizer(
+                spaced, add_special_tokens=False, truncation=True, max_length=length
+            )["input_ids"]
+
+
+def is_word(term: str) -> bool:
+    """Whether a term has a letter or a digit. (The space's sign in byte-level terms, Ġ, is a letter.)"""
+    return any(map(str.isalnum, term.removeprefix("Ġ").removeprefix("##")))

@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from drafts import crop_pair
 from sources import (
     filings,
     lone_questions,
@@ -36,6 +35,7 @@ MEDICAL_SHARE = 0.4
 """Share of the medical questions that are queries. They would outweigh the others."""
 CROPPED = ("msmarco", "wikipedia", "clapnq")
 """Sources whose passages give a query each: a span of 3 to 8 words."""
+SPAN_WORDS = range(3, 9)
 CROPPED_WORDS = 20
 """Passages with more words than this are cropped."""
 
@@ -57,7 +57,7 @@ def read_queries(data: Path, passages: dict[str, str], seed: int) -> dict[str, s
     queries = dict(_questions(data, seed))
     for name, text in passages.items():
         if name.startswith(CROPPED) and len(text.split()) > CROPPED_WORDS:
-            queries[f"crop:{name}"], _ = crop_pair(text, random.Random(f"{seed}:crop:{name}"))
+            queries[f"crop:{name}"] = span(text, random.Random(f"{seed}:crop:{name}"))
     return {name: " ".join(text.split()) for name, text in queries.items() if text.strip()}
 
 
@@ -68,6 +68,14 @@ def stretch(text: str, rng: random.Random) -> str:
         start = rng.choice(range(0, len(words) - LEAST_WORDS, PASSAGE_WORDS))
         words = words[start : start + PASSAGE_WORDS]
     return " ".join(words)
+
+
+def span(text: str, rng: random.Random) -> str:
+    """Return a span of SPAN_WORDS words."""
+    words = text.split()
+    size = rng.choice(SPAN_WORDS)
+    start = rng.randint(0, max(0, len(words) - size))
+    return " ".join(words[start : start + size])
 
 
 def _whole_texts(data: Path, seed: int) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,14 @@
-"""Prepare the training data of csplade-tiny: texts, examples scored by a teacher, and a tokenizer.
+"""Prepare the training data of the small encoders.
 
-    python run_scripts/train/data/prepare.py pairs --data DATA --output WORK --teacher FOLDER
-    python run_scripts/train/data/prepare.py tokenizer --texts WORK/texts.jsonl --output TOKENIZER
-    python run_scripts/train/data/prepare.py map --vectors WORK/teacher --examples WORK/examples.jsonl \\
-        --teacher FOLDER --tokenizer TOKENIZER --output MAPPED
-    python run_scripts/train/data/prepare.py split --examples WORK/examples.jsonl --output WORK
+    python run_scripts/train/data/prepare.py collect --data DATA --output WORK
+    python run_scripts/train/data/prepare.py vocabulary --texts WORK/passages.jsonl WORK/queries.jsonl \\
+        --teacher FOLDER --output TOKENIZER
+    python run_scripts/train/data/prepare.py vectors --side document --texts WORK/passages.jsonl \\
+        --passages WORK/passages.jsonl --teacher FOLDER --tokenizer TOKENIZER --output WORK/documents
 
-DATA holds the development data that DATA/README.md describes. Queries, qrels and topics of development and
-test splits are never used. All random choices come from --seed. A file that is already there is kept.
+DATA holds the development data that DATA/README.md describes. No query, qrel or document of a test
+collection is read, except the texts of MS MARCO's pool. All random choices come from --seed. A file that is
+already there is kept: run again to resume.
 """
 
 import argparse
@@ -27,68 +28,51 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    pairs = commands.add_parser("pairs", help="write texts, training examples and the teacher's vectors")
-    pairs.add_argument("--data", type=Path, required=True, help="folder of the development data")
-    pairs.add_argument("--output", type=Path, required=True, help="folder to write")
-    pairs.add_argument(
-        "--teacher", type=Path, help="folder of a SPLADE BERT (default: no scores, and random negatives)"
-    )
-    pairs.add_argument("--seed", type=int, default=1)
-    pairs.set_defaults(run=run_pairs)
+    collect = commands.add_parser("collect", help="write texts, passages, queries and pairs of them")
+    collect.add_argument("--data", type=Path, required=True, help="folder of the development data")
+    collect.add_argument("--output", type=Path, required=True, help="folder to write")
+    collect.add_argument("--seed", type=int, default=1)
+    collect.set_defaults(run=run_collect)
 
-    tokenizer = commands.add_parser("tokenizer", help="train a tokenizer")
-    tokenizer.add_argument("--texts", type=Path, required=True, help="JSON Lines with contents")
-    tokenizer.add_argument("--output", type=Path, required=True, help="tokenizer folder to write")
-    tokenizer.add_argument("--vocabulary", type=int, default=16_384, help="entries (default: 16384)")
-    tokenizer.set_defaults(run=run_tokenizer)
+    vocabulary = commands.add_parser("vocabulary", help="cut the teacher's tokenizer to the terms in use")
+    vocabulary.add_argument("--texts", type=Path, nargs="+", required=True, help="JSON Lines with contents")
+    vocabulary.add_argument("--teacher", type=Path, required=True, help="folder of a SPLADE BERT")
+    vocabulary.add_argument("--output", type=Path, required=True, help="tokenizer folder to write")
+    vocabulary.add_argument("--terms", type=int, default=15_800, help="most used terms (default: 15800)")
+    vocabulary.set_defaults(run=run_vocabulary)
 
-    mapping = commands.add_parser("map", help="map the teacher's vectors to another tokenizer's tokens")
-    mapping.add_argument(
-        "--vectors", type=Path, required=True, help="folder of the teacher's vectors, queries/ and documents/"
+    vectors = commands.add_parser("vectors", help="write the vectors that the encoder learns")
+    vectors.add_argument("--side", choices=("query", "document"), required=True)
+    vectors.add_argument("--texts", type=Path, required=True, help="JSON Lines with contents")
+    vectors.add_argument("--passages", type=Path, required=True, help="passages, for BM25's statistics")
+    vectors.add_argument("--teacher", type=Path, required=True, help="folder of a SPLADE BERT")
+    vectors.add_argument(
+        "--tokenizer", type=Path, required=True, help="folder of a tokenizer, or a training configuration"
     )
-    mapping.add_argument("--examples", type=Path, required=True, help="examples that `pairs` wrote")
-    mapping.add_argument("--teacher", type=Path, required=True, help="teacher's folder, for its tokenizer")
-    mapping.add_argument(
-        "--tokenizer",
-        type=Path,
-        required=True,
-        help="folder of the other tokenizer, or a training configuration",
-    )
-    mapping.add_argument("--output", type=Path, required=True, help="folder to write")
-    mapping.set_defaults(run=run_map)
-
-    split = commands.add_parser("split", help="keep NFCorpus's examples and a share of the others")
-    split.add_argument("--examples", type=Path, required=True, help="examples that `pairs` wrote")
-    split.add_argument("--output", type=Path, required=True, help="folder of nfcorpus.jsonl and others.jsonl")
-    split.set_defaults(run=run_split)
+    vectors.add_argument("--output", type=Path, required=True, help="folder to write")
+    vectors.set_defaults(run=run_vectors)
     return parser.parse_args(argv)
 
 
-# Each command imports its own modules: only `pairs` needs scipy, and --help needs none.
+# Each command imports its own modules: not all need scipy or torch, and --help needs none.
 
 
-def run_pairs(args: argparse.Namespace) -> None:
-    from pairs import prepare_pairs
+def run_collect(args: argparse.Namespace) -> None:
+    from collect import collect
 
-    prepare_pairs(args.data, args.output, args.teacher, args.seed)
-
-
-def run_tokenizer(args: argparse.Namespace) -> None:
-    from tokenizer import prepare_tokenizer
-
-    prepare_tokenizer(args.texts, args.output, args.vocabulary)
+    collect(args.data, args.output, args.seed)
 
 
-def run_map(args: argparse.Namespace) -> None:
-    from mapping import map_vectors
+def run_vocabulary(args: argparse.Namespace) -> None:
+    from vocabulary import prepare_vocabulary
 
-    map_vectors(args.vectors, args.examples, args.teacher, args.tokenizer, args.output)
+    prepare_vocabulary(args.texts, args.teacher, args.output, args.terms)
 
 
-def run_split(args: argparse.Namespace) -> None:
-    from split import split_examples
+def run_vectors(args: argparse.Namespace) -> None:
+    from vectors import prepare_vectors
 
-    split_examples(args.examples, args.output)
+    prepare_vectors(args.side, args.texts, args.passages, args.teacher, args.tokenizer, args.output)
 
 
 if __name__ == "__main__":

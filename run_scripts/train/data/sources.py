@@ -2,46 +2,12 @@
 
 import csv
 import gzip
-import io
 import json
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-
-def nfcorpus_documents(data: Path) -> dict[str, tuple[str, str]]:
-    """Return the title and text of every NFCorpus document, by docid."""
-    documents = {}
-    for line in _nfcorpus(data, "corpus.jsonl"):
-        record = json.loads(line)
-        documents[record["_id"]] = (record["title"], record["text"])
-    return documents
-
-
-def nfcorpus_train(data: Path) -> dict[str, tuple[str, list[str]]]:
-    """Return the text and the relevant docids of every train query, by qid.
-
-    BEIR keeps the queries of all splits in one file. The train qrels say which ones are taken.
-    """
-    queries = {}
-    for line in _nfcorpus(data, "queries.jsonl"):
-        record = json.loads(line)
-        queries[record["_id"]] = record["text"]
-    judged: dict[str, tuple[str, list[str]]] = {}
-    for row in csv.DictReader(_nfcorpus(data, "qrels/train.tsv"), delimiter="\t"):
-        if int(row["score"]) > 0:
-            _, docids = judged.setdefault(row["query-id"], (queries[row["query-id"]], []))
-            docids.append(row["corpus-id"])
-    return judged
-
-
-def _nfcorpus(data: Path, member: str) -> Iterator[str]:
-    """Yield the lines of one file in BEIR's NFCorpus archive."""
-    archive = data / "ir_datasets" / "beir" / "nfcorpus" / "source.zip"
-    with zipfile.ZipFile(archive) as zipped, zipped.open(f"nfcorpus/{member}") as raw:
-        yield from io.TextIOWrapper(raw, encoding="utf-8")
 
 
 def msmarco_passages(data: Path) -> dict[str, str]:

@@ -1,25 +1,14 @@
-"""Passages for language modelling, from every source that has running text."""
+"""Paragraphs of running text."""
 
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sources import msmarco_passages, natural, nfcorpus_documents, wordnet_glosses
+from sources import natural
 
 PASSAGE_CHARACTERS = range(100, 1000)
 """Shorter paragraphs of running text are left out. Longer ones are split at their line ends."""
-
-
-def read_texts(data: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, passage) for every text in the development data."""
-    for name, text in msmarco_passages(data).items():
-        yield f"msmarco:{name}", text
-    for name, (title, text) in nfcorpus_documents(data).items():
-        yield f"nfcorpus:{name}", f"{title} {text}"
-    yield from running_text(data)
-    for number, (term, gloss) in enumerate(wordnet_glosses(data)):
-        yield f"wordnet:{number}", f"{term}: {gloss}"
 
 
 def running_text(data: Path) -> Iterator[tuple[str, str]]:
