@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import importlib
 import json
+import math
 import pickle
 import random
 import re
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +26,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from programs import run_program, run_python
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-from csplade_pyserini.cards import find_checkpoint
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.model import load_encoder
 from csplade_pyserini.reproduction.records import Record, write_record
 from csplade_pyserini.reproduction.steps import folder_name
 from csplade_pyserini.training.settings import read_settings
@@ -58,9 +61,9 @@ RUN_BY = {
     "run_scripts/ray_encode.py": "tests/test_scale_out.py",
     "run_scripts/slurm_encode.sbatch": "tests/test_scale_out.py",
     "run_scripts/train.sh": "test_train_small_runs_every_command",
-    "run_scripts/train/data/prepare.py": "test_prepare_makes_everything_that_training_needs",
+    "run_scripts/train/data/prepare.py": "test_collect_takes_every_source_and_pairs_every_text",
     "run_scripts/train/lexical_adapter.py": "tests/training/test_lexical_adapter.py",
-    "run_scripts/train/new_backbone.py": "test_a_new_backbone_is_a_checkpoint",
+    "run_scripts/train/new_backbone.py": "test_a_new_backbone_has_the_teachers_embeddings",
     "run_scripts/train_small.sh": "test_train_small_runs_every_command",
     "tools/compat.py": "test_compat_refuses_an_unknown_version",
     "tools/find_python.sh": "test_find_python_finds_one",
@@ -160,8 +163,14 @@ def names_of(requirements: str) -> set[str]:
 
 
 @pytest.fixture
-def load(monkeypatch) -> Iterator[Callable[[str], ModuleType]]:
+def load() -> Iterator[Callable[[str], ModuleType]]:
     """load("folder/script.py"): the script as a module, with its neighbours importable."""
+    with loader() as load_script:
+        yield load_script
+
+
+@contextmanager
+def loader() -> Iterator[Callable[[str], ModuleType]]:
     before = set(sys.modules)
 
     def load_script(name: str) -> ModuleType:
@@ -169,7 +178,8 @@ def load(monkeypatch) -> Iterator[Callable[[str], ModuleType]]:
         monkeypatch.syspath_prepend(str(file.parent))
         return importlib.import_module(file.stem)
 
-    yield load_script
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield load_script
     for name in set(sys.modules) - before:
         module_file = getattr(sys.modules[name], "__file__", None) or ""
         if any(module_file.startswith(f"{ROOT / folder}/") for folder in FOLDERS):
@@ -477,14 +487,29 @@ def test_beir_stops_at_a_set_that_failed(load, monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out == ""
 
 
-def test_a_new_backbone_is_a_checkpoint(load, capsys, tmp_path):
-    tokenizer = find_checkpoint("csplade-tiny").folder
-    words = ["--tokenizer", str(tokenizer), "--output", str(tmp_path / "new")]
-    assert load("run_scripts/train/new_backbone.py").main(words) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'new'}: 7,211,264 parameters, 16,384 terms\n"
-    assert {"card.toml", "config.json", "model.safetensors", "tokenizer.json"} <= {
-        file.name for file in (tmp_path / "new").iterdir()
-    }
+def new_backbone_words(teacher: Path, tokenizer: Path, output: Path) -> list[str]:
+    return ["--tokenizer", str(tokenizer), "--teacher", str(teacher), "--output", str(output)]
+
+
+def test_a_new_backbone_has_the_teachers_embeddings(
+    load, teacher, cut_tokenizer, capsys, tmp_path, monkeypatch
+):
+    script = load("run_scripts/train/new_backbone.py")
+    monkeypatch.setitem(script.SHAPE, "hidden_size", 16)
+    assert script.main(new_backbone_words(teacher, cut_tokenizer, tmp_path / "new")) == 0
+    assert capsys.readouterr().out.endswith(" 25 terms\n")
+    encoder = load_encoder(str(tmp_path / "new"))
+    whole = AutoTokenizer.from_pretrained(teacher)
+    rows = whole.convert_tokens_to_ids(encoder.terms)
+    embeddings = BertForMaskedLM.from_pretrained(teacher).get_input_embeddings().weight
+    assert torch.equal(encoder.model.get_input_embeddings().weight, embeddings[rows])
+
+
+def test_a_new_backbone_wants_a_teacher_of_its_size(load, teacher, cut_tokenizer, tmp_path):
+    words = new_backbone_words(teacher, cut_tokenizer, tmp_path / "new")
+    with pytest.raises(InputError, match="has hidden size 16; wanted 128"):
+        load("run_scripts/train/new_backbone.py").main(words)
+    assert not (tmp_path / "new").exists()
 
 
 def test_train_small_runs_every_command(load, tmp_path):
@@ -510,7 +535,7 @@ def test_train_small_runs_every_command(load, tmp_path):
     commands = [line.split() for line in (tmp_path / "commands").read_text().splitlines()]
     parse_args = load("run_scripts/train/data/prepare.py").parse_args
     prepared = [words[1:] for words in commands if words[0] == "run_scripts/train/data/prepare.py"]
-    assert [words[0] for words in prepared] == ["pairs", "split", "tokenizer", "map"]
+    assert [words[0] for words in prepared] == ["collect", "vocabulary", "vectors", "vectors"]
     for words in prepared:
         assert callable(parse_args(words).run)
     trained = [words[-1] for words in commands if "csplade_pyserini.train" in words]
@@ -548,21 +573,27 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     rng = random.Random(0)
     for name in (
-        "ir_datasets/beir/nfcorpus",
         "msmarco-dl",
+        "questions",
         "pairs/llamaindex_10k",
         "pairs/trecqa",
         "text/nltk",
         "text/wikitext-2",
     ):
         (folder / name).mkdir(parents=True)
-    write_nfcorpus(folder / "ir_datasets/beir/nfcorpus/source.zip", rng)
     write_gzip(
         folder / "msmarco-dl/collection.jsonl.gz",
         [{"id": str(number), "contents": passage(rng, 30)} for number in range(40)],
     )
     glosses = [{"query": rng.choice(WORDS), "pos": passage(rng, 8)} for _ in range(20)]
     write_gzip(folder / "pairs/wordnet_gloss_pairs.jsonl.gz", glosses)
+    for name in ("medquad", "clapnq-train", "xquad-en"):
+        pairs = [{"query": passage(rng, 5), "passage": passage(rng, 200)} for _ in range(4)]
+        write_gzip(folder / f"pairs/{name}.jsonl.gz", pairs)
+    articles = [{"title": passage(rng, 2), "text": passage(rng, 30)} for _ in range(4)]
+    write_gzip(folder / "text/wikipedia-passages.jsonl.gz", articles)
+    with gzip.open(folder / "questions/questions.tsv.gz", "wt", encoding="utf-8") as lines:
+        lines.writelines(f"triviaqa\t{passage(rng, 6)}\n" for _ in range(5))
     filings = {
         "corpus": {f"p{number}": passage(rng, 20) for number in range(6)},
         "queries": {f"q{number}": passage(rng, 5) for number in range(4)},
@@ -590,19 +621,6 @@ def data(tmp_path_factory) -> Path:
 def write_gzip(file: Path, records: list[dict[str, str]]) -> None:
     with gzip.open(file, "wt", encoding="utf-8") as lines:
         lines.writelines(json.dumps(record) + "\n" for record in records)
-
-
-def write_nfcorpus(file: Path, rng: random.Random) -> None:
-    """A test query has a qrel too, which must not be read."""
-    documents = [{"_id": f"d{n}", "title": passage(rng, 3), "text": passage(rng, 30)} for n in range(30)]
-    queries = [{"_id": f"q{n}", "text": passage(rng, 4)} for n in range(6)]
-    qrels = ["query-id\tcorpus-id\tscore"]
-    qrels += [f"q{n}\td{rng.randrange(30)}\t{grade}" for n in range(5) for grade in (2, 1, 1, 1, 1, 0)]
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("nfcorpus/corpus.jsonl", "".join(json.dumps(d) + "\n" for d in documents))
-        archive.writestr("nfcorpus/queries.jsonl", "".join(json.dumps(q) + "\n" for q in queries))
-        archive.writestr("nfcorpus/qrels/train.tsv", "\n".join(qrels) + "\n")
-        archive.writestr("nfcorpus/qrels/test.tsv", "query-id\tcorpus-id\tscore\nq5\td0\t2\n")
 
 
 @pytest.fixture(scope="module")
@@ -637,84 +655,159 @@ def records(file: Path) -> list[dict[str, Any]]:
 
 
 GOLD = {
-    "examples.jsonl": "f466da7fc7d5236f0f652ddfd6fce3c9849b92789d497c93df85a83f11f75e1f",
-    "texts.jsonl": "04eb4f915f6c8da8df9294660729a094c22b1a2c9e439ddd38d1cb7fc1ba2705",
+    "passages.jsonl": "a6d8eea658258d8e64160d4297348286d05ec6ba3ed3cd2a93c0ab8ace3ad388",
+    "queries.jsonl": "89655b8ce43299929afffe0f8f8d89274f86066965323590dbe2a736a1a21835",
+    "texts.jsonl": "0b54d7c8ccea82187bb1227267802562889d1d4208183207ca810284f4604e17",
+    "pairs.jsonl": "35097dd7755437ae1ca90f55734eef09dd226fe2228a10ea3a6e83a8a60dde13",
 }
-"""SHA-256 of the files that prepare_data.py wrote, before it was split into modules (commit e946906)."""
+"""SHA-256 of the files that `collect` makes of the DATA folder above with seed 1."""
+SOURCES = {
+    "msmarco", "medquad", "wikipedia", "clapnq", "xquad", "10k", "trecqa", "wikitext-2", "brown", "abc",
+    "inaugural", "state_union", "webtext", "wordnet",
+}  # fmt: skip
 
 
-def test_prepare_writes_the_bytes_that_it_always_wrote(load, data, tmp_path):
-    prepare = load("run_scripts/train/data/prepare.py").main
-    assert prepare(["pairs", "--data", str(data), "--output", str(tmp_path)]) == 0
-    assert {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in GOLD} == GOLD
+@pytest.fixture(scope="module")
+def collected(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("collected")
+    words = ["collect", "--data", str(data), "--output", str(folder)]
+    with loader() as load_script:
+        assert load_script("run_scripts/train/data/prepare.py").main(words) == 0
+    return folder
 
 
-def test_prepare_makes_everything_that_training_needs(load, data, teacher, tmp_path, capsys):
+def test_collect_writes_the_bytes_that_it_always_wrote(collected):
+    assert {name: hashlib.sha256((collected / name).read_bytes()).hexdigest() for name in GOLD} == GOLD
+
+
+def test_collect_takes_every_source_and_pairs_every_text(collected):
+    passages = {record["id"]: record["contents"] for record in records(collected / "passages.jsonl")}
+    queries = {record["id"]: record["contents"] for record in records(collected / "queries.jsonl")}
+    assert {name.split(":")[0] for name in passages} == SOURCES
+    assert {name.split(":")[0] for name in queries} == {
+        "medquad", "wikipedia", "clapnq", "xquad", "10k", "trecqa", "wordnet", "triviaqa", "crop",
+    }  # fmt: skip
+    assert len(set(passages.values())) == len(passages)
+    assert max(len(text.split()) for text in passages.values()) <= 140
+    texts = records(collected / "texts.jsonl")
+    assert {record["id"]: record["contents"] for record in texts} == passages
+    pairs = records(collected / "pairs.jsonl")
+    assert {pair["query_id"]: pair["query"] for pair in pairs} == queries
+    assert {p["docid"]: p["text"] for pair in pairs for p in pair["positive_passages"]} == passages
+
+
+@pytest.fixture(scope="module")
+def cut_tokenizer(collected, teacher, tmp_path_factory) -> Path:
+    """The teacher's tokenizer without its rarest words."""
+    output = tmp_path_factory.mktemp("cut") / "tokenizer"
+    words = ["vocabulary", "--texts", str(collected / "passages.jsonl"), "--teacher", str(teacher)]
+    with loader() as load_script:
+        prepare = load_script("run_scripts/train/data/prepare.py").main
+        assert prepare([*words, "--output", str(output), "--terms", "20"]) == 0
+    return output
+
+
+def test_the_cut_vocabulary_is_the_teachers_most_used_terms(collected, teacher, cut_tokenizer):
+    whole = AutoTokenizer.from_pretrained(teacher)
+    cut = AutoTokenizer.from_pretrained(cut_tokenizer)
+    uses = Counter(
+        token
+        for record in records(collected / "passages.jsonl")
+        for token in whole.tokenize(record["contents"])
+    )
+    most_used = {term for term, _ in uses.most_common(20)}
+    assert set(cut.get_vocab()) == most_used | set(whole.all_special_tokens)
+    assert cut.pad_token_id == 0
+    order = [whole.convert_tokens_to_ids(term) for term in cut.convert_ids_to_tokens(range(1, len(cut)))]
+    assert order == sorted(order)
+
+
+def make_vectors(load, side: str, texts: Path, collected: Path, teacher: Path, tokenizer: Path, output: Path):
+    words = ["vectors", "--side", side, "--texts", texts, "--passages", collected / "passages.jsonl"]
+    words += ["--teacher", teacher, "--tokenizer", tokenizer, "--output", output]
+    assert load("run_scripts/train/data/prepare.py").main([str(word) for word in words]) == 0
+    return {record["id"]: record["vector"] for file in output.iterdir() for record in records(file)}
+
+
+@pytest.mark.parametrize("side", ["document", "query"])
+def test_vectors_are_the_teachers_weights_plus_bm25(load, collected, teacher, tmp_path, side):
+    """With the teacher's own tokenizer: no mapping, and the sum is plain to see."""
     pytest.importorskip("scipy", reason="needs scipy: pip install 'csplade_pyserini[train]'")
-    prepare = load("run_scripts/train/data/prepare.py").main
-    pairs = ["pairs", "--data", str(data), "--output", str(tmp_path), "--teacher", str(teacher)]
-    examples = tmp_path / "examples.jsonl"
-    tokenizer = tmp_path / "tokenizer"
-    assert prepare(pairs) == 0
-    assert prepare(["split", "--examples", str(examples), "--output", str(tmp_path)]) == 0
-    texts = ["--texts", str(tmp_path / "texts.jsonl"), "--output", str(tokenizer), "--vocabulary", "400"]
-    assert prepare(["tokenizer", *texts]) == 0
-    mapping = ["map", "--vectors", str(tmp_path / "teacher"), "--examples", str(examples)]
-    mapping += [
-        "--teacher",
-        str(teacher),
-        "--tokenizer",
-        str(tokenizer),
-        "--output",
-        str(tmp_path / "mapped"),
+    names = {"document": "passages.jsonl", "query": "queries.jsonl"}
+    texts = tmp_path / "texts.jsonl"
+    chosen = records(collected / names[side])[:12]
+    texts.write_text("".join(json.dumps(record) + "\n" for record in chosen))
+    found = make_vectors(load, side, texts, collected, teacher, teacher, tmp_path / "vectors")
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    model = BertForMaskedLM.from_pretrained(teacher).eval()
+    known = set(tokenizer.get_vocab()).difference(tokenizer.all_special_tokens)
+    passages = [
+        [term for term in tokenizer.tokenize(record["contents"])[:400] if term in known]
+        for record in records(collected / "passages.jsonl")
     ]
-    assert prepare(mapping) == 0
-    capsys.readouterr()
-
-    made = records(examples)
-    sources = {record["query_id"].split(":")[0] for record in made}
-    assert sources == {"nfcorpus", "title", "crop", "term", "10k", "trecqa"}
-    assert "nfcorpus:q5" not in {record["query_id"] for record in made}, "a test query"
-    for record in made:
-        positives = {passage["text"] for passage in record["positive_passages"]}
-        assert positives
-        for passage in record["negative_passages"]:
-            assert passage["text"] not in positives
-            assert passage["score"] >= 0
-    assert {record["query_id"].split(":")[0] for record in records(tmp_path / "nfcorpus.jsonl")} == {
-        "nfcorpus"
-    }
-    others = [record for record in made if not record["query_id"].startswith("nfcorpus:")]
-    assert records(tmp_path / "others.jsonl") == others[::3]
-    assert_vectors(tmp_path / "teacher", AutoTokenizer.from_pretrained(teacher).get_vocab())
-    student = AutoTokenizer.from_pretrained(tokenizer)
-    assert len(student) <= 400
-    assert_vectors(tmp_path / "mapped", student.get_vocab())
-    queries = {record["query_id"] for record in made}
-    assert {record["id"] for record in records(tmp_path / "mapped/queries/vectors.jsonl")} == queries
-
-    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    assert prepare(pairs) == 0
-    assert prepare(mapping) == 0
-    assert capsys.readouterr().err.count(" is there, kept\n") == 6
-    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    frequency = Counter(term for terms in passages for term in set(terms))
+    mean_length = sum(map(len, passages)) / len(passages)
+    limit, factor, least = {"document": (144, 0.6, 0.5), "query": (32, 0.4, 0.3)}[side]
+    for record in chosen:
+        inputs = tokenizer(record["contents"], truncation=True, max_length=144, return_tensors="pt")
+        with torch.inference_mode():
+            weights = torch.log1p(model(**inputs).logits[0].amax(dim=0).relu())
+        expected = dict(
+            zip(tokenizer.convert_ids_to_tokens(range(len(weights))), weights.tolist(), strict=True)
+        )
+        expected = {term: weight for term, weight in expected.items() if weight >= 0.05}
+        counts = Counter(filter(known.__contains__, tokenizer.tokenize(record["contents"])[:limit]))
+        for term, count in counts.items():
+            idf = math.log(1 + (len(passages) - frequency[term] + 0.5) / (frequency[term] + 0.5))
+            norm = 1.2 * (0.25 + 0.75 * counts.total() / mean_length)
+            share = count * 2.2 / (count + norm) if side == "document" else 1
+            expected[term] = expected.get(term, 0) + factor * share * math.sqrt(idf)
+        for special in tokenizer.all_special_tokens:
+            expected.pop(special, None)
+        vector = found[record["id"]]
+        for term in expected.keys() | vector.keys():
+            weight = expected.get(term, 0)
+            if abs(weight - least) > 0.01:
+                wanted = 100 * weight if weight >= least else 0
+                assert vector.get(term, 0) == pytest.approx(wanted, abs=0.6), (record, term)
 
 
-def assert_vectors(folder: Path, vocabulary: dict[str, int]) -> None:
-    for kind in ("queries", "documents"):
-        found = records(folder / kind / "vectors.jsonl")
-        assert any(record["vector"] for record in found)
-        for record in found:
-            assert set(record["vector"]) <= set(vocabulary)
-            assert all(type(impact) is int and impact > 0 for impact in record["vector"].values())
+def test_a_word_that_was_cut_away_gives_its_weight_to_its_pieces(
+    load, collected, teacher, cut_tokenizer, tmp_path
+):
+    pytest.importorskip("scipy", reason="needs scipy: pip install 'csplade_pyserini[train]'")
+    whole = AutoTokenizer.from_pretrained(teacher).get_vocab()
+    cut = AutoTokenizer.from_pretrained(cut_tokenizer)
+    texts = collected / "queries.jsonl"
+    full = make_vectors(load, "query", texts, collected, teacher, teacher, tmp_path / "full")
+    shared = make_vectors(load, "query", texts, collected, teacher, cut_tokenizer, tmp_path / "shared")
+    assert any(set(vector) - set(cut.get_vocab()) for vector in full.values())
+    for name, vector in shared.items():
+        assert set(vector) <= set(cut.get_vocab())
+        assert all(type(impact) is int and impact > 0 for impact in vector.values())
+        # Lexical statistics are the same for a term that both have, so is its weight.
+        assert vector.items() >= {t: i for t, i in full[name].items() if t in cut.get_vocab()}.items(), name
+    assert set(cut.get_vocab()) < set(whole)
 
 
-def test_map_says_which_vectors_are_missing(load, teacher, tmp_path):
-    (tmp_path / "examples.jsonl").write_text("")
-    words = ["map", "--vectors", str(tmp_path / "none"), "--examples", str(tmp_path / "examples.jsonl")]
-    words += ["--teacher", str(teacher), "--tokenizer", str(teacher), "--output", str(tmp_path / "mapped")]
-    with pytest.raises(InputError, match="no teacher's vectors .*none/queries/vectors.jsonl"):
-        load("run_scripts/train/data/prepare.py").main(words)
+def test_vectors_over_another_tokenizer_go_word_by_word(load, collected, teacher, byte_tokenizer, tmp_path):
+    pytest.importorskip("scipy", reason="needs scipy: pip install 'csplade_pyserini[train]'")
+    student = tmp_path / "student"
+    byte_tokenizer.save_pretrained(student)
+    texts = collected / "queries.jsonl"
+    found = make_vectors(load, "query", texts, collected, teacher, student, tmp_path / "vectors")
+    assert any(found.values())
+    assert set().union(*found.values()) <= set(byte_tokenizer.get_vocab())
+    before = {file: file.read_bytes() for file in (tmp_path / "vectors").iterdir()}
+    make_vectors(load, "query", texts, collected, teacher, student, tmp_path / "vectors")
+    assert {file: file.read_bytes() for file in (tmp_path / "vectors").iterdir()} == before
+
+
+def test_prepare_says_what_it_cannot_read(load, teacher, tmp_path):
+    words = ["vectors", "--side", "query", "--texts", tmp_path / "none.jsonl", "--passages", "p.jsonl"]
+    words += ["--teacher", teacher, "--tokenizer", teacher, "--output", tmp_path / "out"]
+    with pytest.raises(InputError, match="cannot read .*none.jsonl: No such file"):
+        load("run_scripts/train/data/prepare.py").main([str(word) for word in words])
 
 
 # ---------------------------------------------------------------- tools

@@ -13,8 +13,9 @@ from passages import read_passages, read_queries
 def collect(data: Path, output: Path, seed: int) -> None:
     """Write texts.jsonl, passages.jsonl, queries.jsonl and pairs.jsonl.
 
-    texts.jsonl has the passages in random order, for language modelling. pairs.jsonl has every query and every passage, two by two at
-    random: training towards vectors takes them one by one, and needs no labels.
+    texts.jsonl has the passages in random order, for language modelling. pairs.jsonl
+    has every query and every passage, two by two at random: training towards vectors takes them one by one,
+    and needs no labels.
     """
     if absent(output / "passages.jsonl"):
         write_contents(output / "passages.jsonl", read_passages(data, seed).items())

@@ -72,9 +72,9 @@ class Lexical:
         """Yield the token ids of each text, lower-cased and after a space, as in training."""
         spaced = [f" {text.lower()}" for text in texts]
         if spaced:
-            yield from self.tokenizer(
-                spaced, add_special_tokens=False, truncation=True, max_length=length
-            )["input_ids"]
+            yield from self.tokenizer(spaced, add_special_tokens=False, truncation=True, max_length=length)[
+                "input_ids"
+            ]
 
 
 def is_word(term: str) -> bool:

@@ -90,7 +90,9 @@ def _whole_texts(data: Path, seed: int) -> Iterator[tuple[str, str]]:
     yield from _numbered("trecqa", sentences)
     yield from running_text(data)
     glosses = wordnet_glosses(data)
-    for number in sorted(random.Random(f"{seed}:glosses").sample(range(len(glosses)), GLOSSES)):
+    for number in sorted(
+        random.Random(f"{seed}:glosses").sample(range(len(glosses)), min(GLOSSES, len(glosses)))
+    ):
         term, gloss = glosses[number]
         yield f"wordnet:{number}", f"{term}: {gloss}"
 
@@ -107,7 +109,9 @@ def _questions(data: Path, seed: int) -> Iterator[tuple[str, str]]:
     yield from _named("10k", filings(data)["queries"])
     yield from _named("trecqa", {name: question for name, question, _, _ in trecqa_questions(data)})
     glosses = wordnet_glosses(data)
-    for number in sorted(random.Random(f"{seed}:terms").sample(range(len(glosses)), GLOSS_TERMS)):
+    for number in sorted(
+        random.Random(f"{seed}:terms").sample(range(len(glosses)), min(GLOSS_TERMS, len(glosses)))
+    ):
         yield f"wordnet:{number}", glosses[number][0]
     for number, (source, question) in enumerate(lone_questions(data)):
         yield f"{source}:{number}", question

@@ -4,7 +4,6 @@ import csv
 import gzip
 import json
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -53,7 +53,8 @@ def prepare_vectors(
     """Write the vectors of the texts in a JSON Lines file. Raises InputError if a part is missing."""
     parts = list(batched(read_contents(texts), PART_TEXTS))
     files = [output / f"part-{number:02}.jsonl" for number in range(len(parts))]
-    if not any([absent(file) for file in files]):
+    missing = [file for file in files if absent(file)]
+    if not missing:
         return
     tokenizer = read_tokenizer(tokenizer_source)
     vocabulary = tokenizer.get_vocab()
@@ -65,7 +66,7 @@ def prepare_vectors(
     lexical = Lexical((contents for _, contents in read_contents(passages)), tokenizer)
     mixture = MIXTURES[side]
     for file, part in zip(files, parts, strict=True):
-        if file.exists():
+        if file not in missing:
             continue
         contents = [text for _, text in part]
         own = lexical.documents if side == "document" else lexical.queries
