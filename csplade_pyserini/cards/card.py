@@ -18,6 +18,8 @@ Attention = Literal["causal", "bidirectional"]
 Side = Literal["query", "document"]
 Weights = Literal["folder", "hub"]
 Pool = Literal["tokens", "words"]
+Queries = Literal["model", "lookup", "encoder"]
+"""How queries are made: by the model, by a table of token weights, or by another encoder."""
 
 
 class SideSettings(NamedTuple):
@@ -84,6 +86,12 @@ class EncoderCard:
     unpooled_terms: tuple[str, ...] = ()
     """Tokens that never count, such as punctuation. A text that has no other tokens counts them all."""
 
+    # How queries are made. Documents, and so indexes, do not depend on it.
+    query: Queries = "model"
+    """`lookup`: by the table of token weights beside the card (train lookup); no model is loaded."""
+    query_encoder: str = ""
+    """Encoder over the same vocabulary that makes the queries: a smaller one, by any name."""
+
     quantize_head: bool = False
     """Quantize the LM head too, if weights are quantized. Embeddings never are."""
 
@@ -101,6 +109,19 @@ class EncoderCard:
     def side(self, side: Side) -> SideSettings:
         """Settings of queries or of documents."""
         return SideSettings(*(getattr(self, f"{side}_{key}") for key in SideSettings._fields))
+
+    @property
+    def queries(self) -> Queries:
+        """How queries are made: as `query` says, unless `query_encoder` names another encoder."""
+        if self.query_encoder and self.query == "model":
+            return "encoder"
+        return self.query
+
+    def as_read(self, text: str, side: Side) -> str:
+        """Return a text as the tokenizer reads it: with its prefix, in lower case if the card says so."""
+        if self.lowercase:
+            text = text.lower()
+        return self.side(side).prefix + text
 
     @property
     def copies(self) -> int:
@@ -187,5 +208,11 @@ def _check_values(card: EncoderCard, origin: str) -> None:
         raise InputError(
             f"{origin}: base_file is {card.base_file!r}; wanted the name of a file in the base's folder"
         )
+    if card.query == "lookup" and card.query_encoder:
+        raise InputError(
+            f"{origin}: query is 'lookup' and query_encoder is {card.query_encoder!r}; wanted one of the two"
+        )
+    if card.query == "encoder" and not card.query_encoder:
+        raise InputError(f"{origin}: query is 'encoder'; wanted the encoder's name as query_encoder, too")
     if not card.name.strip():
         raise InputError(f"{origin}: name is {card.name!r}; wanted a name")

@@ -9,7 +9,6 @@ sides differ: prefix, length, top terms.
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from csplade_pyserini.cards import Checkpoint, EncoderCard, Side, find_checkpoint
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.impacts import Vector, empty_term, to_terms, to_vector
+from csplade_pyserini.interface import AttributedText, QuerySide
 from csplade_pyserini.model import backbone
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.batching import (
@@ -51,22 +51,7 @@ _Entries = tuple[Sequence[Tensor], Sequence[Tensor]]
 """Token ids and impacts of each text of a batch, on the CPU."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttributedText:
-    """A text, its tokens, its vector, and the token behind each term's weight."""
-
-    text: str
-    """Text as the tokenizer read it, prefix included."""
-    tokens: tuple[str, ...]
-    """Raw tokenizer strings, cut at the card's length."""
-    spans: tuple[tuple[int, int], ...]
-    """Span of characters of `text` for each token; empty for BOS and EOS."""
-    vector: Vector
-    positions: dict[str, int]
-    """Index of the token with the largest logit, for each term of `vector`."""
-
-
-class SparseEncoder:
+class SparseEncoder(QuerySide):
     """A backbone with its tokenizer and card. Make one with `load_encoder`."""
 
     def __init__(
@@ -111,13 +96,20 @@ class SparseEncoder:
         rows = self.tokenize(texts, side="document")
         return self.encode_tokenized(rows, side="document", batch_tokens=batch_tokens)
 
-    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
+    def encode_queries(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_tokens: int | TokenBudget | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[Vector]:
         """Vector of each query, in as few forward passes as `batch_tokens` allows.
 
-        batch_tokens: padded tokens in a forward pass; None: the device's default.
+        batch_tokens: padded tokens in a forward pass; None: the device's default. progress: called after
+        each batch with its number of queries.
         """
         rows = self.tokenize(texts, side="query")
-        return self.encode_tokenized(rows, side="query", batch_tokens=batch_tokens)
+        return self.encode_tokenized(rows, side="query", batch_tokens=batch_tokens, progress=progress)
 
     def encode_tokenized(
         self,
@@ -150,6 +142,10 @@ class SparseEncoder:
             print(f"batches of at most {tokens} tokens are fastest here", file=sys.stderr)
         return TokenBudget(int(tokens or usual_batch_tokens(self.model.device)))
 
+    def query_budget(self, tokens: int | str | None) -> TokenBudget:
+        """Make a budget of so many tokens for batches of queries, as token_budget does."""
+        return self.token_budget(tokens, side="query")
+
     def batch_tokens(self, *, side: Side = "document") -> int:
         """Tokens in the batches that this device encodes fastest: --batch-tokens auto.
 
@@ -158,13 +154,6 @@ class SparseEncoder:
         limit = self.card.side(side).max_length
         tokens = fastest_budget(lambda rows: _entries(self._impacts(rows, side)), limit, len(self.terms))
         return self.card.copies * tokens
-
-    def encode(self, query: str, **_: object) -> Vector:
-        """Vector of one query: Pyserini's query-encoder interface.
-
-        Pyserini's lengths are ignored; the card has its own.
-        """
-        return self.encode_queries([query])[0]
 
     def attribute(self, text: str, *, side: Side) -> AttributedText:
         """Vector of a text, with the token behind each of its terms.
@@ -291,10 +280,11 @@ def load_encoder(
     max_length: int | None = None,
     top_terms: int | None = None,
 ) -> SparseEncoder:
-    """Load the encoder `NAME[:key=value,...]`: a card, an alias, a checkpoint folder or a hub id.
+    """Load the model of the encoder `NAME[:key=value,...]`: a card, a checkpoint folder or a hub id.
 
-    Keyword arguments win over options in the name. Raises InputError on an unknown name, missing or broken
-    weights, a wrong card, or an unavailable device.
+    Its queries are those of the model, too, whatever its card says. Keyword arguments win over options in
+    the name. Raises InputError on an unknown name, missing or broken weights, a wrong card, or an unavailable
+    device.
     """
     overrides = {
         "device": device,
@@ -307,7 +297,7 @@ def load_encoder(
 
 
 def build_encoder(checkpoint: Checkpoint) -> SparseEncoder:
-    """Load a checkpoint's weights and tokenizer. Raises InputError."""
+    """Load a checkpoint's weights and tokenizer. Its queries are those of the model. Raises InputError."""
     options = checkpoint.options
     device = _device(options.device)
     quantization = options.quantization or "none"

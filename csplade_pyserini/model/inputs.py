@@ -45,7 +45,7 @@ def tokenize(
     head = _added_ids(card.add_bos, tokenizer.bos_token_id, "bos", card)
     tail = _added_ids(card.add_eos, tokenizer.eos_token_id, "eos", card)
     texts = [text.strip() for text in texts]
-    filled = [_as_read(text, side, card) for text in texts if text]
+    filled = [card.as_read(text, side) for text in texts if text]
     inner = iter(_token_ids(filled, tokenizer))
     rows: list[list[int]] = []
     for text in texts:
@@ -66,7 +66,7 @@ def token_spans(
     [row] = tokenize([text], side=side, card=card, tokenizer=tokenizer)
     if not row:
         return "", []
-    read = _as_read(text.strip(), side, card)
+    read = card.as_read(text.strip(), side)
     encoding = tokenizer(read, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     count = len(row) - card.add_bos - card.add_eos
     inner = [(int(start), int(end)) for start, end in encoding["offset_mapping"][:count]]
@@ -127,13 +127,6 @@ def pooled_tokens(card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabul
             )
         pooled[pieces] = False
     return pooled
-
-
-def _as_read(text: str, side: Side, card: EncoderCard) -> str:
-    """Return a text as the tokenizer reads it: with its prefix, in lower case if the card says so."""
-    if card.lowercase:
-        text = text.lower()
-    return card.side(side).prefix + text
 
 
 def _token_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
