@@ -67,9 +67,11 @@ def ours_behind(encoder: Any) -> QuerySide | None:
     Only the type counts: a user's own encoder may have methods of the same names.
     """
     adopted = getattr(encoder, "__dict__", {}).get(_ADOPTED)
-    for candidate in (encoder, adopted):
-        if isinstance(candidate, QuerySide):
-            return candidate
+    candidates: tuple[Any, ...] = (encoder, adopted)
+    for candidate in candidates:
+        if issubclass(type(candidate), QuerySide):
+            ours: QuerySide = candidate
+            return ours
     return None
 
 

@@ -42,6 +42,7 @@ VALUES = {
     "query_top_terms": st.integers(0, 10_000),
     "document_top_terms": st.integers(0, 10_000),
     "paper_scores": st.dictionaries(TEXT, NUMBER, max_size=3),
+    "query": st.just("model"),
 }
 CARDS = st.builds(EncoderCard, **{name: VALUES.get(name, TEXT) for name in FIELDS})
 
@@ -65,6 +66,7 @@ OTHER = {
     "document_max_length": 7,
     "query_top_terms": 7,
     "document_top_terms": 7,
+    "query": "lookup",
     "paper_scores": {"beir/scifact nDCG@10": 71.2},
 }
 """For every field a value that is not its default; texts become 'x'."""
