@@ -16,6 +16,7 @@ from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.head import activate, trainable_peaks
 from csplade_pyserini.model.inputs import pad, pooled_tokens, tokenize
 from csplade_pyserini.model.states import last_hidden_states
+from csplade_pyserini.query_sides.lookup import LookupEncoder
 from csplade_pyserini.training import losses
 from csplade_pyserini.training.checkpoints import Student, load_student
 from csplade_pyserini.training.examples import Example, ExampleDataset, key, plain_file
@@ -23,7 +24,11 @@ from csplade_pyserini.training.gather import gather, process_rank
 from csplade_pyserini.training.runs import Run, train
 from csplade_pyserini.training.settings import ContrastSettings
 from csplade_pyserini.training.teachers import TeacherVectors
+from csplade_pyserini.training.token_weights import TokenWeights, start_weights
 from csplade_pyserini.training.watch import Activity
+
+_IDF_EXAMPLES = 10_000
+"""Most examples whose passages a table's idf is counted over."""
 
 
 class ContrastiveModel(nn.Module):
@@ -37,6 +42,7 @@ class ContrastiveModel(nn.Module):
         self.student = student
         self.backbone = student.model
         self.settings = settings
+        self.lookup = student.lookup
         self.activity = Activity()
 
     def forward(self, queries: dict[str, Tensor], passages: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -47,18 +53,23 @@ class ContrastiveModel(nn.Module):
         terms = None
         if self.settings.sampled_terms:
             terms = self._sampled_terms(queries, passages)
-        query_peaks = self._peaks(queries, terms)  # (Q, V)
+        query_peaks = None
+        if self.lookup is not None:
+            query_weights = self.lookup(queries["ids"], queries["attention_mask"])  # (Q, V)
+        else:
+            query_peaks = self._peaks(queries, terms)  # (Q, V)
+            query_weights = self._weights(query_peaks, self.settings.query_window)
         passage_peaks = self._peaks(passages, terms)  # (Q * N, V)
-        query_weights = self._weights(query_peaks, self.settings.query_window)
         passage_weights = self._weights(passage_peaks, self.settings.document_window)
         all_queries = gather(query_weights)
         all_passages = gather(passage_weights)
         parts = self._retrieval_losses(queries, passages, query_weights, passage_weights, all_passages)
         if self.settings.vector_weight:
-            query_error = self._vector_error(queries, query_peaks, query_weights)
-            parts["vector"] = query_error + self._vector_error(passages, passage_peaks, passage_weights)
+            parts["vector"] = self._vector_error(passages, passage_peaks, passage_weights)
+            if query_peaks is not None:
+                parts["vector"] = parts["vector"] + self._vector_error(queries, query_peaks, query_weights)
         parts["query_flops"] = losses.flops(all_queries)
-        parts["document_flops"] = losses.flops(all_passages)
+        parts["document_flops"] = losses.flops(all_passages, self._penalties())
         self.activity.add(all_queries, all_passages, parts)
         factors = self._factors()
         weighted = [factors[name] * part for name, part in parts.items() if factors[name]]
@@ -67,6 +78,12 @@ class ContrastiveModel(nn.Module):
     def take(self) -> dict[str, float]:
         """Mean losses and activity since the last call."""
         return self.activity.take()
+
+    def _penalties(self) -> Tensor | None:
+        """(V,) factors of the documents' FLOPS by term; None if all count alike."""
+        if self.lookup is None or not self.settings.idf_flops:
+            return None
+        return self.lookup.penalties()
 
     def _factors(self) -> dict[str, float]:
         """Factor of each part of the loss at this step."""
@@ -168,11 +185,13 @@ class ContrastCollator:
         card: EncoderCard,
         tokenizer: PreTrainedTokenizerBase,
         teachers: Mapping[Side, TeacherVectors],
+        lookup: LookupEncoder | None = None,
     ) -> None:
-        """teachers: one per side, or none."""
+        """teachers: one per side, or none. lookup: tokenizes the queries, unless the model makes them."""
         self.card = card
         self.tokenizer = tokenizer
         self.teachers = teachers
+        self.lookup = lookup
         self._pooled = pooled_tokens(card, tokenizer, len(tokenizer))
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, dict[str, Tensor]]:
@@ -190,8 +209,12 @@ class ContrastCollator:
         return {"queries": queries, "passages": documents}
 
     def _batch(self, texts: Sequence[str], ids: Sequence[str], side: Side) -> dict[str, Tensor]:
-        rows = tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
-        batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"), pooled=self._pooled)
+        if side == "query" and self.lookup is not None:
+            rows = self.lookup.token_ids(texts)
+            batch = pad(rows, echo=False, device=torch.device("cpu"))
+        else:
+            rows = tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
+            batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"), pooled=self._pooled)
         tensors = {"ids": batch.ids, "attention_mask": batch.attention_mask, "pool_mask": batch.pool_mask}
         tensors["keys"] = torch.tensor([key(name) for name in ids])
         if side in self.teachers:
@@ -213,10 +236,37 @@ def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
         examples = ExampleDataset(files, negatives=settings.negatives, scored=scored, seed=settings.seed)
         student = load_student(card, settings)
         set_attention(student.decoder, card.attention)
+        training_card = _training_card(card, settings)
+        lookup = None
+        if settings.query_side == "lookup":
+            weights = _token_weights(student, training_card, settings, examples)
+            student = _with_lookup(student, weights)
+            lookup = LookupEncoder(training_card, weights.table)
         teachers = _read_teachers(card, settings, student)
-        collate = ContrastCollator(_training_card(card, settings), student.tokenizer, teachers)
+        collate = ContrastCollator(training_card, student.tokenizer, teachers, lookup)
         train(run, ContrastiveModel(student, settings), student, examples, collate)
     return run.output
+
+
+def _with_lookup(student: Student, weights: TokenWeights) -> Student:
+    """Give the student token weights that make its queries."""
+    card = dataclasses.replace(student.card, query="lookup", query_encoder="")
+    return dataclasses.replace(student, card=card, lookup=weights)
+
+
+def _token_weights(
+    student: Student, card: EncoderCard, settings: ContrastSettings, examples: ExampleDataset
+) -> TokenWeights:
+    """Token weights as the settings say: a table's, or idf over the examples' passages. Raises InputError."""
+    seen = (examples[index] for index in range(min(len(examples), _IDF_EXAMPLES)))
+    return start_weights(
+        settings.lookup_table,
+        (passage.text for example in seen for passage in example.passages),
+        card,
+        student.tokenizer,
+        student.decoder.get_output_embeddings().weight.shape[0],
+        trained=settings.train_table,
+    )
 
 
 def _read_teachers(
@@ -226,7 +276,9 @@ def _read_teachers(
     if not settings.vector_weight:
         return {}
     vocabulary = student.decoder.get_output_embeddings().weight.shape[0]
-    folders: dict[Side, str] = {"query": settings.teacher_queries, "document": settings.teacher_documents}
+    folders: dict[Side, str] = {"document": settings.teacher_documents}
+    if student.lookup is None:
+        folders["query"] = settings.teacher_queries
     return {
         side: TeacherVectors(Path(folder), student.tokenizer, vocabulary, card.impact_scale)
         for side, folder in folders.items()

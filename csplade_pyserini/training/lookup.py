@@ -56,7 +56,7 @@ _ALSO = 50
 """Documents that a lookup by idf ranks highest, for each query."""
 _RANDOM = 25
 """Other documents for each query, drawn at random."""
-_STAY = 0.05
+_STAY = 0.01
 """Pull of each weight towards its start, so that a token of few queries keeps its idf."""
 _TEMPERATURE = 0.5
 """Temperature of both distributions of the objective `kl`, in standard deviations of a query's scores."""

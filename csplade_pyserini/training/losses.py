@@ -164,12 +164,15 @@ def info_nce(
     return F.cross_entropy(scores, targets)
 
 
-def flops(weights: Tensor) -> Tensor:
+def flops(weights: Tensor, penalties: Tensor | None = None) -> Tensor:
     """FLOPS regulariser: sum over terms of the squared mean weight (Paria et al., arXiv 2004.05665).
 
-    weights (B, V).
+    weights (B, V). penalties (V,): factor of each term's part; None: 1.
     """
-    return weights.mean(dim=0).square().sum()
+    parts = weights.mean(dim=0).square()
+    if penalties is not None:
+        parts = parts * penalties
+    return parts.sum()
 
 
 def ramp(step: int, ramp_steps: int) -> float:
