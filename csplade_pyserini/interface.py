@@ -1,4 +1,4 @@
-"""What search, explanation and the verbs ask of an encoder, however it makes its queries. No torch."""
+"""Interface of encoders to search, explanation and the verbs, however queries are made. No torch."""
 
 import abc
 from collections.abc import Callable, Sequence

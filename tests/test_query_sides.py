@@ -185,7 +185,8 @@ def test_train_lookup_makes_a_table_that_agrees_better_than_idf(sample_vectors, 
     folder = tmp_path / "table"
     done = run_python(
         "-m", "csplade_pyserini.train", "lookup", "--encoder", "csplade-tiny",
-        "--texts", SAMPLE / "corpus.jsonl", "--vectors", sample_vectors, "--most-queries", "200", "--output", folder,
+        "--texts", SAMPLE / "corpus.jsonl", "--vectors", sample_vectors,
+        "--most-queries", "200", "--output", folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     facts = read_table(folder / "lookup.safetensors").facts

@@ -116,7 +116,7 @@ class QueriesManifest:
     queries: int
     empties: int
     made_by: str = ""
-    """What made the queries if the encoder's model did not: its table, or another encoder."""
+    """Maker of the queries if that is not the encoder's model: its table, or another encoder."""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 

@@ -34,7 +34,7 @@ class AsymmetricEncoder(QuerySide):
         """find_documents: finds the checkpoint that encodes documents; raises InputError without weights."""
         self.card = card
         self.queries = queries
-        """What makes the queries."""
+        """Maker of the queries."""
         self.identity = identity
         self._find_documents = find_documents
 

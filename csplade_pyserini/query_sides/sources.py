@@ -1,4 +1,4 @@
-"""What makes the queries of an encoder's name, before anything is loaded."""
+"""Sources of queries: the query side that an encoder's name means, before anything is loaded."""
 
 import functools
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class QuerySource:
 
     @property
     def maker(self) -> str:
-        """What makes the queries, for manifests: empty for the model itself."""
+        """Maker of the queries, for manifests: empty for the model itself."""
         if self.table is not None:
             return f"lookup {file_hash(self.table)[:_DIGITS]}"
         if self.other is not None:

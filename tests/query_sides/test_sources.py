@@ -1,4 +1,4 @@
-"""What makes the queries of a name: the model, a table, or another encoder; and both sides fit together."""
+"""The query side of a name: the model, a table, or another encoder; and both sides fit together."""
 
 import json
 import shutil
