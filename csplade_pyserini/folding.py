@@ -101,6 +101,12 @@ def readable_fold(term: str) -> str:
     return term.removeprefix(CONTINUATION) or term
 
 
+def byte_characters(content: bytes) -> str:
+    """Return a token's string in a byte-level vocabulary: one character for each byte."""
+    characters = {byte: character for character, byte in _bytes_by_character().items()}
+    return "".join(characters[byte] for byte in content)
+
+
 def _has_words(text: str) -> bool:
     """Whether a text begins with a letter or digit of a script that puts spaces between words."""
     return text[0].isalnum() and not unicodedata.name(text[0], "").startswith(_SCRIPTS_WITHOUT_SPACES)

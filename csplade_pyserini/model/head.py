@@ -356,7 +356,7 @@ def _heaviest_of_positions(
     columns = max(1, min(head.shape[0], slice_bytes // (_POSITIONS * hidden.element_size())))
     kept = [
         _heaviest(some, head, bias, terms, columns)
-        for some in states.split(max(1, slice_bytes // (columns * hidden.element_size())))
+        for some in torch.split(states, max(1, slice_bytes // (columns * hidden.element_size())))
     ]
     values, entries = (torch.cat(parts).view(batch, -1) for parts in zip(*kept, strict=True))
     positions = pooled.repeat_interleave(values.shape[1] // length, dim=1)
