@@ -126,11 +126,11 @@ def _text_of(token: str, mark: str) -> _Text:
     """Return a token's text, in a vocabulary with this mark."""
     if mark == SENTENCE_SPACE:
         return _without_space(token.replace(SENTENCE_SPACE, " "))
-    if mark != BYTE_SPACE:
+    if mark == CONTINUATION:
         return _Text(token.lower(), False)
     known = _bytes_by_character()
-    if not all(character in known for character in token):
-        return _Text(token.lower(), False)
+    if mark != BYTE_SPACE or not all(character in known for character in token):
+        return _without_space(token)
     content = bytes(known[character] for character in token)
     try:
         return _without_space(content.decode())
