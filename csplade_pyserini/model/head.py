@@ -63,8 +63,8 @@ class Terms:
 
     def places(self, winners: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
         """Positions and vocabulary entries of winners (N,), as _Peaks writes them, of terms (N,)."""
-        positions = winners.long().div(self.most_tokens, rounding_mode="floor")
-        return positions, self._entries[terms, winners.long() % self.most_tokens]
+        entries = self._entries[terms, winners.remainder(self.most_tokens).long()]
+        return winners.div(self.most_tokens, rounding_mode="floor"), entries
 
     def to(self, device: torch.device) -> "Terms":
         """Return the same terms on a device."""
