@@ -392,7 +392,7 @@ class LargeTensors(TorchDispatchMode):
 
 
 def test_folding_makes_no_large_tensor_more_than_the_plain_head():
-    """With as many terms as entries, where every copy would show. Few terms have a gradient, as in training."""
+    """With as many terms as entries, where every copy would show, and few gradients, as in training."""
     hidden, mask, head = random_case()
     upstream = (torch.rand(B, V, generator=torch.Generator().manual_seed(5)) < 0.05).float()
     counts = []
