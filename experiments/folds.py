@@ -63,6 +63,11 @@ class Fold(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    encoder: Any = Trained(args.encoder) if args.encoder else Untrained(args.vocabulary)
+    if not args.collection:
+        for name, fold in encoder.folds.items():
+            print(f"{encoder.name} {name}: {len(fold.terms):,} terms")
+        return 0
     prepare_java()
     [collection] = find_collections(args.collection)
     topic_set = collection.topics[0]
@@ -71,7 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     corpus = open_corpus(str(inputs.corpus / "docs.jsonl"))
     documents = {document.docid: document.text for document in corpus.documents()}
     topics = read_topics(str(inputs.topics_file(topic_set)))
-    encoder: Any = Trained(args.encoder) if args.encoder else Untrained(args.vocabulary)
     of_documents = encoder.vectors(documents, "document")
     of_queries = encoder.vectors(topics, "query")
     metrics = topic_set.metrics
@@ -96,8 +100,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--encoder", help="encoder without folds")
     which.add_argument("--vocabulary", metavar="NAME=FILE", help="token list of a tokenizer, without a model")
-    parser.add_argument("--collection", required=True, metavar="NAME", help="a collection of `reproduce`")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    parser.add_argument(
+        "--collection",
+        metavar="NAME",
+        help="a collection that `reproduce` takes; without it, the vocabulary's terms are counted, no more",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", default=Path("runs/folds"))
     return parser.parse_args(argv)
 
 

@@ -92,8 +92,8 @@ def streamed_peaks(
 ) -> Tensor:
     """Largest logit of every vocabulary entry over a text's tokens: (B, V), in hidden's dtype.
 
-    hidden (B, L, H): last hidden states. mask (B, L): True at tokens that are pooled. head (V, H).
-    bias (V). terms: the result is that of each term, (B, T). A row of the mask without a True gives -inf
+    hidden (B, L, H): last hidden states. mask (B, L): True at tokens that are pooled. head (V, H). bias (V).
+    With terms, the result has one column for each, (B, T). A row of the mask without a True gives -inf
     throughout, and so does a term that no position keeps.
     """
     mask = mask.bool()

@@ -48,7 +48,7 @@ class ContrastiveModel(nn.Module):
 
         Each query has N passages in a row, its positive first.
         """
-        if self._terms is not None:
+        if self._terms is not None and self._terms.folds.device != queries["ids"].device:
             self._terms = self._terms.to(queries["ids"].device)
         terms = None
         if self.settings.sampled_terms:
