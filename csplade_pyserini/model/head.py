@@ -165,9 +165,9 @@ def trainable_peaks(
         dtype = torch.get_autocast_dtype(device)
         hidden = hidden.to(dtype)
         head = head.to(dtype)
-        if bias is not None:
-            bias = bias.to(dtype)
     if terms is not None:
+        if bias is not None:
+            bias = bias.to(hidden.dtype)
         folded: Tensor = _TrainablePeaks.apply(hidden, mask.bool(), head, bias, terms, slice_bytes)
         return folded
     peaks: Tensor = _TrainablePeaks.apply(hidden, mask.bool(), head, None, None, slice_bytes)
