@@ -1,6 +1,6 @@
 """The encoder: texts to weights over the vocabulary, and weights to impacts.
 
-    weights = log1p(relu(scale * max over the text's tokens of the LM-head logits))
+    weights = log1p(relu(scale * max over the text's tokens of the LM-head logits - shift))
 
 One model and one formula serve queries and documents (arXiv 2504.10816, eq. 1). The card says how the two
 sides differ: prefix, length, top terms.
@@ -16,7 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from csplade_pyserini.cards import Checkpoint, EncoderCard, Side, find_checkpoint
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.impacts import Vector, empty_term, to_terms, to_vector
+from csplade_pyserini.folding import readable_fold
+from csplade_pyserini.impacts import Vector, empty_term, to_vector
 from csplade_pyserini.interface import AttributedText, QuerySide
 from csplade_pyserini.model import backbone
 from csplade_pyserini.model.attention import set_attention
@@ -30,6 +31,7 @@ from csplade_pyserini.model.batching import (
 from csplade_pyserini.model.head import activate, peaks_and_positions, streamed_peaks
 from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
 from csplade_pyserini.model.states import last_hidden_states
+from csplade_pyserini.model.vocabulary import Vocabulary
 
 _DEFAULT_DTYPES = {"cuda": "float16"}
 """Default dtypes by device; float32 on others. bfloat16 changes eight times as many impacts as float16
@@ -71,22 +73,31 @@ class SparseEncoder(QuerySide):
         self._head = model.get_output_embeddings()
         _check_head(model, self._head)  # first, as states that are not finite look like a wrong attention
         set_attention(model, card.attention)
-        self.terms = vocabulary_terms(tokenizer, self._head.weight.shape[0])
-        """Lucene term of each vocabulary id; None if the tokenizer has no such id."""
+        vocabulary = Vocabulary(card, tokenizer, self._head.weight.shape[0])
+        self.terms = vocabulary.terms
+        """Lucene term of each column of the weights; None if the tokenizer has no such id."""
+        self.token_terms = vocabulary.token_terms
+        """Lucene term of each vocabulary id: `terms`, unless tokens are folded; None if it is no term."""
         self.empty_term = empty_term(self.terms)
-        self._is_term = torch.tensor([term is not None for term in self.terms])
-        if card.exclude_special_tokens:
-            self._is_term[[i for i in tokenizer.all_special_ids if i < len(self.terms)]] = False
-        self._is_term = self._is_term.to(model.device)
-        self._pooled = pooled_tokens(card, tokenizer, len(self.terms))
+        self._is_term = vocabulary.is_term.to(model.device)
+        self._pooled = pooled_tokens(card, tokenizer, len(self.token_terms))
+        self._head_terms = vocabulary.head_terms
+        if self._head_terms is not None:
+            self._head_terms = self._head_terms.to(model.device)
+        self._folded: frozenset[str | None] = frozenset()
+        if card.fold != "none":
+            self._folded = frozenset(vocabulary.terms)
 
     def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
         """Token ids of each text as the card says (prefix, truncation, BOS, EOS), before echo."""
         return tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
 
     def weights(self, texts: Sequence[str], *, side: Side = "document") -> Tensor:
-        """(B, V) float32 weights, all >= 0, in one forward pass; an empty text has the zero vector."""
-        return self._weights(self.tokenize(texts, side=side))
+        """(B, T) float32 weights, all >= 0, in one forward pass; an empty text has the zero vector.
+
+        T: number of `terms`, the vocabulary's entries or its folds.
+        """
+        return self._weights(self.tokenize(texts, side=side), side)
 
     def encode_documents(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
         """Vector `{term: impact}` of each text, heaviest term first; impacts are ints >= 1.
@@ -166,7 +177,7 @@ class SparseEncoder(QuerySide):
         seen, spans = token_spans(text, side=side, card=self.card, tokenizer=self.tokenizer)
         positions = {}
         if row:
-            peaks = self._peak_positions(row)
+            peaks = self._peak_positions(row, side)
             positions = {term: peak for term, peak in zip(self.terms, peaks, strict=True) if term in vector}
         tokens = tuple(self.tokenizer.convert_ids_to_tokens(row))
         return AttributedText(
@@ -175,6 +186,8 @@ class SparseEncoder(QuerySide):
 
     def readable(self, term: str) -> str:
         """Return a term as people read it: `Ġmanhattan` as ` manhattan`. For display only."""
+        if term in self._folded:
+            return readable_fold(term)
         return str(self.tokenizer.convert_tokens_to_string([term])) or term
 
     def _encoded_batches(
@@ -206,37 +219,43 @@ class SparseEncoder(QuerySide):
             yield ready
 
     @torch.inference_mode()
-    def _weights(self, rows: Sequence[list[int]]) -> Tensor:
+    def _weights(self, rows: Sequence[list[int]], side: Side) -> Tensor:
         if not any(rows):
             return torch.zeros(len(rows), len(self.terms))
-        peaks = self._peaks(self._padded(rows))
-        weights = activate(peaks, self.card.logit_scale)
+        peaks = self._peaks(self._padded(rows, side))
+        weights = activate(peaks, self.card.logit_scale, self.card.logit_shift)
         return weights.mul_(self._is_term)
 
-    def _padded(self, rows: Sequence[list[int]]) -> Batch:
-        return pad(rows, echo=self.card.echo, device=self.model.device, pooled=self._pooled)
+    def _padded(self, rows: Sequence[list[int]], side: Side) -> Batch:
+        return pad(rows, echo=self.card.echo, device=self.model.device, pooled=self._pooled, side=side)
 
     def _peaks(self, batch: Batch) -> Tensor:
-        return streamed_peaks(self._states(batch), batch.pool_mask, self._head.weight, bias=self._head.bias)
+        head = self._head
+        return streamed_peaks(
+            self._states(batch), batch.pool_mask, head.weight, bias=head.bias, terms=self._head_terms
+        )
 
     def _states(self, batch: Batch) -> Tensor:
         return last_hidden_states(self.model, batch.ids, batch.attention_mask)
 
     @torch.inference_mode()
-    def _peak_positions(self, row: list[int]) -> list[int]:
-        """Position of each vocabulary id's largest logit in a row, from 0.
+    def _peak_positions(self, row: list[int], side: Side) -> list[int]:
+        """Position of each term's largest logit in a row, from 0.
 
         With echo, only the second copy counts.
         """
-        batch = self._padded([row])
-        _, positions = peaks_and_positions(self._states(batch), batch.pool_mask, self._head.weight)
+        batch = self._padded([row], side)
+        head = self._head
+        _, positions = peaks_and_positions(
+            self._states(batch), batch.pool_mask, head.weight, bias=head.bias, terms=self._head_terms
+        )
         first = (self.card.copies - 1) * len(row)
         return [position - first for position in positions[0].tolist()]
 
     @torch.inference_mode()
     def _impacts(self, rows: Sequence[list[int]], side: Side) -> Tensor:
         """(B, V) int32 impacts of the heaviest terms."""
-        weights = self._weights(rows)
+        weights = self._weights(rows, side)
         is_finite = weights.isfinite().all(dim=1, keepdim=True)
         top = self.card.side(side).top_terms
         if 0 < top < weights.shape[1]:
@@ -312,15 +331,6 @@ def default_dtype(device: str, quantization: str = "none") -> str:
     """Dtype that a model is loaded in on a type of device, unless the encoder's name says another."""
     default = _DEFAULT_DTYPES.get(device, "float32")
     return _QUANTIZED_DTYPES.get((device, quantization), default)
-
-
-def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str | None]:
-    """Lucene term of every id below `vocabulary`; None if the tokenizer has none (Qwen pads its head)."""
-    tokens: list[str | None] = [None] * vocabulary
-    for token, token_id in tokenizer.get_vocab().items():
-        if token_id < vocabulary:
-            tokens[token_id] = token
-    return to_terms(tokens)
 
 
 def _keep_top(weights: Tensor, top: int) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from csplade_pyserini.cards import EncoderCard, Side
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.lines import lone_surrogates
+from csplade_pyserini.folding import readable_fold
 from csplade_pyserini.impacts import Vector
 from csplade_pyserini.interface import AttributedText, QuerySide
 from csplade_pyserini.query_sides.table import LookupTable
@@ -82,6 +83,8 @@ class LookupEncoder(QuerySide):
 
     def readable(self, term: str) -> str:
         """Return a term as people read it: `Ġmanhattan` as ` manhattan`. For display only."""
+        if self.card.fold != "none":
+            return readable_fold(term)
         decoder = self._tokenizer.decoder
         if decoder is None:
             return term

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from csplade_pyserini.cards import EncoderCard, Side
+from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.attention import set_attention
-from csplade_pyserini.model.head import activate, trainable_peaks
+from csplade_pyserini.model.head import activate, shifted, trainable_peaks
 from csplade_pyserini.model.inputs import pad, pooled_tokens, tokenize
 from csplade_pyserini.model.states import last_hidden_states
+from csplade_pyserini.model.vocabulary import head_terms
 from csplade_pyserini.query_sides.lookup import LookupEncoder
 from csplade_pyserini.training import losses
 from csplade_pyserini.training.checkpoints import Student, load_student
@@ -44,22 +46,26 @@ class ContrastiveModel(nn.Module):
         self.settings = settings
         self.lookup = student.lookup
         self.activity = Activity()
+        self._vocabulary = student.decoder.get_output_embeddings().weight.shape[0]
+        self._terms = head_terms(student.card, student.tokenizer, self._vocabulary)
 
     def forward(self, queries: dict[str, Tensor], passages: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss of one batch of ContrastCollator: {"loss": scalar}.
 
         Each query has N passages in a row, its positive first.
         """
+        if self._terms is not None and self._terms.folds.device != queries["ids"].device:
+            self._terms = self._terms.to(queries["ids"].device)
         terms = None
         if self.settings.sampled_terms:
             terms = self._sampled_terms(queries, passages)
         query_peaks = None
         if self.lookup is not None:
-            query_weights = self.lookup(queries["ids"], queries["attention_mask"])  # (Q, V)
+            query_weights = self.lookup(queries["ids"], queries["attention_mask"])  # (Q, T)
         else:
-            query_peaks = self._peaks(queries, terms)  # (Q, V)
+            query_peaks = self._peaks(queries, terms)  # (Q, T)
             query_weights = self._weights(query_peaks, self.settings.query_window)
-        passage_peaks = self._peaks(passages, terms)  # (Q * N, V)
+        passage_peaks = self._peaks(passages, terms)  # (Q * N, T)
         passage_weights = self._weights(passage_peaks, self.settings.document_window)
         all_queries = gather(query_weights)
         all_passages = gather(passage_weights)
@@ -99,37 +105,53 @@ class ContrastiveModel(nn.Module):
         }
 
     def _sampled_terms(self, *batches: dict[str, Tensor]) -> Tensor | None:
-        """Sorted ids of the batches' terms and of random others; None for the whole vocabulary.
+        """Sorted numbers of the batches' terms and of random others; None for all terms.
 
         The batches' terms are those of their texts and of their teacher's vectors.
         """
-        vocabulary = self.student.decoder.get_output_embeddings().weight.shape[0]
-        chance = self.settings.sampled_terms / vocabulary
-        chosen: Tensor = torch.rand(vocabulary, device=batches[0]["ids"].device) < chance
+        count = self._vocabulary
+        if self._terms is not None:
+            count = self._terms.count
+        chance = self.settings.sampled_terms / count
+        chosen: Tensor = torch.rand(count, device=batches[0]["ids"].device) < chance
         for batch in batches:
-            for known in (batch["ids"], batch.get("teacher_terms")):
+            ids = batch["ids"].flatten()
+            if self._terms is not None:
+                ids = self._terms.folds[ids]
+                ids = ids[ids < count]
+            for known in (ids, batch.get("teacher_terms")):
                 if known is not None:
-                    chosen[known.flatten()] = True
+                    chosen[known] = True
         if chosen.all():
             return None
         return chosen.nonzero().squeeze(1)
 
     def _peaks(self, batch: dict[str, Tensor], terms: Tensor | None) -> Tensor:
-        """Largest logits (B, V); -inf for terms that are not among `terms`, unless that is None."""
+        """Largest logits (B, T); -inf for terms that are not among `terms`, unless that is None."""
         decoder = self.student.decoder
         states = last_hidden_states(decoder, batch["ids"], batch["attention_mask"])
         head = decoder.get_output_embeddings()
-        bias = head.bias
+        mask = batch["pool_mask"]
         if terms is None:
-            return trainable_peaks(states, batch["pool_mask"], head.weight, bias=bias)
+            return trainable_peaks(states, mask, head.weight, bias=head.bias, terms=self._terms)
+        count = self._vocabulary
+        entries = terms
+        head_terms = None
+        if self._terms is not None:
+            count = self._terms.count
+            chosen = torch.zeros(count, dtype=torch.bool, device=terms.device)
+            chosen[terms] = True
+            entries, head_terms = self._terms.only(chosen)
+        bias = head.bias
         if bias is not None:
-            bias = bias[terms]
-        peaks = trainable_peaks(states, batch["pool_mask"], head.weight[terms], bias=bias)
-        return peaks.new_full((len(peaks), len(head.weight)), float("-inf")).index_copy(1, terms, peaks)
+            bias = bias[entries]
+        peaks = trainable_peaks(states, mask, head.weight[entries], bias=bias, terms=head_terms)
+        return peaks.new_full((len(peaks), count), float("-inf")).index_copy(1, terms, peaks)
 
     def _weights(self, peaks: Tensor, window: int) -> Tensor:
-        """Weights of peaks, (B, V); in the first steps only the `window` heaviest of each row."""
-        weights = activate(peaks, self.student.card.logit_scale)
+        """Weights of peaks, (B, T); in the first steps only the `window` heaviest of each row."""
+        card = self.student.card
+        weights = activate(peaks, card.logit_scale, card.logit_shift)
         if self.step < self.settings.window_steps:
             return losses.keep_heaviest(weights, window)
         return weights
@@ -173,8 +195,9 @@ class ContrastiveModel(nn.Module):
 
     def _vector_error(self, batch: dict[str, Tensor], peaks: Tensor, weights: Tensor) -> Tensor:
         """Error of weights against those of the teacher, a scalar."""
-        scaled = peaks * self.student.card.logit_scale
-        return losses.vector_error(scaled, weights, _dense(batch, weights))
+        card = self.student.card
+        reached = shifted(peaks, card.logit_scale, card.logit_shift)
+        return losses.vector_error(reached, weights, _dense(batch, weights))
 
 
 class ContrastCollator:
@@ -214,7 +237,7 @@ class ContrastCollator:
             batch = pad(rows, echo=False, device=torch.device("cpu"))
         else:
             rows = tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
-            batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"), pooled=self._pooled)
+            batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"), pooled=self._pooled, side=side)
         tensors = {"ids": batch.ids, "attention_mask": batch.attention_mask, "pool_mask": batch.pool_mask}
         tensors["keys"] = torch.tensor([key(name) for name in ids])
         if side in self.teachers:
@@ -227,6 +250,16 @@ def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
 
     Raises InputError on bad input, CheckError if the ReLU dies.
     """
+    if settings.sampled_terms and card.position_top_terms:
+        raise InputError(
+            f"sampled_terms is {settings.sampled_terms} and position_top_terms of the card is "
+            f"{card.position_top_terms}: the heaviest terms of a position are found among all; set one to 0"
+        )
+    if settings.query_side == "lookup" and card.fold != "none":
+        raise InputError(
+            f"query_side is 'lookup' and fold of the card is {card.fold!r}: a table is trained for tokens, not "
+            "for folds; train without fold, or make the table afterwards with train lookup"
+        )
     with Run(card, settings) as run:
         if run.done:
             return run.output
@@ -280,7 +313,7 @@ def _read_teachers(
     if student.lookup is None:
         folders["query"] = settings.teacher_queries
     return {
-        side: TeacherVectors(Path(folder), student.tokenizer, vocabulary, card.impact_scale)
+        side: TeacherVectors(Path(folder), student.tokenizer, vocabulary, card.impact_scale, card=card)
         for side, folder in folders.items()
     }
 

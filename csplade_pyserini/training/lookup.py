@@ -161,7 +161,7 @@ def write_lookup(table: LookupTable, folder: Path, encoder: str, card: EncoderCa
 
 def token_terms(encoder: SparseEncoder) -> list[str]:
     """Lucene term of each token id; empty where there is none, or none that counts."""
-    terms = [term or "" for term in encoder.terms]
+    terms = [term or "" for term in encoder.token_terms]
     if encoder.card.exclude_special_tokens:
         for token_id in encoder.tokenizer.all_special_ids:
             terms[token_id] = ""

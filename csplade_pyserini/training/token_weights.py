@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from csplade_pyserini.cards import TABLE_FILE, Checkpoint, EncoderCard
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model.encoder import vocabulary_terms
 from csplade_pyserini.model.inputs import tokenize
+from csplade_pyserini.model.vocabulary import vocabulary_terms
 from csplade_pyserini.query_sides.lookup import open_tokenizer
 from csplade_pyserini.query_sides.table import LookupTable, read_table, write_table
 
