@@ -257,8 +257,8 @@ def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
         )
     if settings.query_side == "lookup" and card.fold != "none":
         raise InputError(
-            f"query_side is 'lookup' and fold of the card is {card.fold!r}: a table is trained for tokens, not "
-            "for folds; train without fold, or make the table afterwards with train lookup"
+            f"query_side is 'lookup' and fold of the card is {card.fold!r}: a table is trained for tokens, "
+            "not for folds; train without fold, or make the table afterwards with train lookup"
         )
     with Run(card, settings) as run:
         if run.done:
