@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from lookup_tables import change_card, table_for
+from tiny_models import TEXTS
 
 from csplade_pyserini import load_encoder
 from csplade_pyserini.cards import (
@@ -25,6 +26,7 @@ from csplade_pyserini.collections.manifests import (
 from csplade_pyserini.encode import make_job, parse_args
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import SparseEncoder
+from csplade_pyserini.model import load_encoder as load_model
 from csplade_pyserini.query_sides import AsymmetricEncoder, find_queries
 from csplade_pyserini.query_sides.table import write_table
 
@@ -243,9 +245,23 @@ def test_an_index_accepts_the_query_encoder_that_a_shipped_card_was_given_later(
 
 
 def test_fold_on_one_side_only_is_an_error(documents_folder, small_folder):
-    if not hasattr(EncoderCard(name="a"), "fold"):
-        pytest.skip("cards have no key fold yet")
     change_card(documents_folder, query_encoder=str(small_folder))
     change_card(small_folder, fold="case")
     with pytest.raises(InputError, match="fold is 'none' for documents and 'case' for queries"):
         load_encoder(str(documents_folder))
+
+
+def test_a_table_of_folded_tokens_has_the_terms_of_the_documents(documents_folder):
+    pytest.importorskip("scipy", reason="needs scipy: pip install 'csplade_pyserini[train]'")
+    from csplade_pyserini.training.lookup import LookupSettings, fit_lookup
+
+    change_card(documents_folder, fold="case")
+    corpus = documents_folder.parent / "corpus.txt"
+    corpus.write_text("".join(f"{text}\n" for text in TEXTS))
+    fit_lookup(LookupSettings(encoder=str(documents_folder), texts=(str(corpus),), output=documents_folder))
+    queries = load_encoder(f"{documents_folder}:query=lookup")
+    documents = load_model(str(documents_folder))
+    [upper, lower] = queries.encode_queries(["Chest PAIN", "chest pain"])
+    assert set(upper) <= set(documents.terms)
+    assert set(lower) <= set(documents.terms)
+    assert queries.readable("##ade") == "ade"
