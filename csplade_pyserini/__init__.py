@@ -5,7 +5,7 @@ Importing this package loads neither torch, transformers, Pyserini nor a JVM.
 
 TYPE_CHECKING = False  # importing typing would cost more than the whole hook
 if TYPE_CHECKING:
-    from csplade_pyserini.model import load_encoder
+    from csplade_pyserini.query_sides import load_encoder
     from csplade_pyserini.registration import register
 
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __all__ = ["__version__", "load_encoder", "register"]
 
 def __getattr__(name: str) -> object:
     if name == "load_encoder":
-        from csplade_pyserini.model import load_encoder
+        from csplade_pyserini.query_sides import load_encoder
 
         return load_encoder
     if name == "register":

@@ -12,6 +12,7 @@ from typing import NoReturn
 from csplade_pyserini.cards import QUANTIZATIONS, Checkpoint, find_checkpoint
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.lines import lone_surrogates
+from csplade_pyserini.query_sides import QuerySource, find_queries
 
 VERBS = {
     "encode": "Encode a corpus into a JsonVectorCollection. Run the same command again to resume.",
@@ -160,6 +161,19 @@ def find_encoder(args: argparse.Namespace) -> Checkpoint:
     )
     checkpoint.check_sources()
     return checkpoint
+
+
+def find_query_side(args: argparse.Namespace) -> QuerySource:
+    """Find what makes the queries that --encoder, --device, --quantization and --max-length name together.
+
+    Raises InputError on an unknown name, and on weights or a table that are missing or would not be read.
+    """
+    source = find_queries(
+        args.encoder, device=args.device, max_length=args.max_length, quantization=args.quantization
+    )
+    if source.kind == "model" and source.checkpoint is not None:
+        source.checkpoint.check_sources()
+    return source
 
 
 def positive(text: str) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from csplade_pyserini.cards import find_checkpoint, shipped_cards, weights_state
 from csplade_pyserini.command_line import add_encoder_argument, run, verb_parser
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.query_sides import find_queries
 
 DEFAULT_ENCODER = "csplade-tiny"
 KNOWN_PYSERINI = "2.4.0"
@@ -198,6 +199,7 @@ def check_encoder(name: str) -> str:
     """Check that the weights of the self-test's encoder are here, and that all of them would be read."""
     checkpoint = find_checkpoint(name)
     checkpoint.check_sources()
+    find_queries(name)  # a missing table is this line's finding
     return f"{checkpoint.identity} {checkpoint.source}"
 
 
@@ -207,7 +209,7 @@ def check_run(name: str) -> str:
 
     start = time.monotonic()
     with contextlib.redirect_stderr(io.StringIO()):
-        proved = run_self_test(find_checkpoint(name))
+        proved = run_self_test(find_checkpoint(name), find_queries(name))
     return f"{proved} ({time.monotonic() - start:.0f} s)"
 
 

@@ -18,16 +18,17 @@ from csplade_pyserini.collections.vectors import query_line
 from csplade_pyserini.command_line import (
     add_batch_arguments,
     add_encoder_argument,
-    find_encoder,
+    find_query_side,
     run,
     verb_parser,
 )
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.impacts import Vector
+from csplade_pyserini.query_sides import build_queries
 
 if TYPE_CHECKING:
-    from csplade_pyserini.model import SparseEncoder
+    from csplade_pyserini.interface import QuerySide
 
 WINDOW = 1_024
 """Queries tokenized and sorted by length together."""
@@ -36,14 +37,12 @@ SHOWN = 12
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    checkpoint = find_encoder(args)
+    source = find_query_side(args)
     topics = read_topics(args.topics)
     # Pyserini looks vectors up by stripped text, so two qids with one text share a line.
     texts = list(dict.fromkeys(text.strip() for text in topics.values()))
 
-    from csplade_pyserini.model import build_encoder
-
-    encoder = build_encoder(checkpoint)
+    encoder = build_queries(source)
     empties = 0
     with whole_file(args.output) as file:
         for text, vector in encoded(encoder, texts, args.batch_tokens):
@@ -52,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.show:
                 print(terms_line(text, vector, encoder.readable))
     manifest = QueriesManifest(
-        encoder=encoder.identity,
+        encoder=source.identity,
+        made_by=source.maker,
         topics=args.topics,
         queries=len(texts),
         empties=empties,
@@ -64,14 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def encoded(
-    encoder: "SparseEncoder", texts: Sequence[str], batch_tokens: int | str | None
+    encoder: "QuerySide", texts: Sequence[str], batch_tokens: int | str | None
 ) -> Iterator[tuple[str, Vector]]:
     """Each text with its vector, in order, in windows of similar length."""
-    budget = encoder.token_budget(batch_tokens, side="query")
+    budget = encoder.query_budget(batch_tokens)
     with tqdm(total=len(texts), desc="encoding", unit="query") as bar:
         for window in itertools.batched(texts, WINDOW):
-            rows = encoder.tokenize(window, side="query")
-            vectors = encoder.encode_tokenized(rows, side="query", batch_tokens=budget, progress=bar.update)
+            vectors = encoder.encode_queries(window, batch_tokens=budget, progress=bar.update)
             yield from zip(window, vectors, strict=True)
 
 

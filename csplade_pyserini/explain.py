@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from csplade_pyserini.cards import Checkpoint, find_checkpoint, same_encoder
+from csplade_pyserini.cards import same_encoder
 from csplade_pyserini.collections.corpus import Corpus, open_corpus
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.command_line import (
@@ -26,6 +26,7 @@ from csplade_pyserini.command_line import (
 )
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.lucene.matching import ImpactIndex
+from csplade_pyserini.query_sides import QuerySource, build_queries, find_queries
 
 TERMS = 20
 """Terms listed for each hit by default."""
@@ -33,8 +34,8 @@ TERMS = 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    checkpoint = find_encoder_of(args.encoder, args.index)
-    refuse_mismatch(args.index, checkpoint.identity)
+    source = find_encoder_of(args.encoder, args.index)
+    refuse_mismatch(args.index, source.identity, name=source.name)
     index = ImpactIndex(args.index)
     corpus = None
     if args.corpus:
@@ -43,10 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from csplade_pyserini.explanation import explain_hits
     from csplade_pyserini.explanation.listing import explanation_lines
     from csplade_pyserini.explanation.page import write_explanation
-    from csplade_pyserini.model import build_encoder
 
     explanation = explain_hits(
-        build_encoder(checkpoint),
+        build_queries(source),
         index,
         args.query,
         hits=args.hits,
@@ -100,19 +100,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_encoder_of(name: str | None, index: Path) -> Checkpoint:
+def find_encoder_of(name: str | None, index: Path) -> QuerySource:
     """Find the encoder of that name, or the one that an index's manifest names.
 
     Raises InputError if neither says.
     """
     if name is not None:
-        return find_checkpoint(name)
+        return find_queries(name)
     identity = encoder_of(index)
     if identity is None:
         raise InputError(f"{index} has no manifest that names its encoder: --encoder names it")
     card_name, _, _ = identity.partition("@")
     try:
-        return find_checkpoint(card_name)
+        return find_queries(card_name)
     except InputError as error:
         raise InputError(
             f"{index} was encoded by {identity}, which is no card's: --encoder names its folder ({error})"

@@ -5,7 +5,7 @@ most 255 UTF-16 units; everything here keeps that law. No torch, no Java.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 Vector = dict[str, int]
 """Impacts by term, heaviest first; impacts are plain ints, at least 1."""
@@ -25,7 +25,19 @@ def to_term(token: str) -> str:
     term = "".join(map(_to_visible, token)) or "\\empty"
     if len(term.encode("utf-16-le")) // 2 <= LUCENE_MAX_TERM_LENGTH:
         return term
-    return f"{term[:_KEPT_HEAD]}\\{hashlib.sha256(token.encode()).hexdigest()[:16]}"
+    return _with_hash(term, token)
+
+
+def distinct_term(term: str, text: str, taken: Container[str]) -> str:
+    """Return a term that is not among those taken: itself, or its head and a hash of its text."""
+    while term in taken:
+        text = f"{text} "
+        term = _with_hash(term, text)
+    return term
+
+
+def _with_hash(term: str, text: str) -> str:
+    return f"{term[:_KEPT_HEAD]}\\{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _to_visible(character: str) -> str:

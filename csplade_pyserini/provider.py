@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from csplade_pyserini.cards import is_ours
 
 if TYPE_CHECKING:
-    from csplade_pyserini.model import SparseEncoder
+    from csplade_pyserini.interface import QuerySide
     from csplade_pyserini.registration.encoders import DocumentSide
 
 
@@ -17,7 +17,7 @@ def accepts(name: str) -> bool:
     return is_ours(name)
 
 
-def query_encoder(name: str, device: str | None = None) -> "SparseEncoder":
+def query_encoder(name: str, device: str | None = None) -> "QuerySide":
     """Return the encoder of a name for queries, loaded once per process. Raises InputError."""
     from csplade_pyserini.registration.encoders import shared_encoder
 

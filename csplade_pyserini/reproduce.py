@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from csplade_pyserini.cards import (
-    Checkpoint,
     canonical_name,
     find_card,
     find_checkpoint,
@@ -25,6 +24,7 @@ from csplade_pyserini.cards import (
 from csplade_pyserini.command_line import add_encoder_argument, positive, run, verb_parser
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.java import prepare_java
+from csplade_pyserini.query_sides import QuerySource, find_queries
 from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         dry_run(args)
         return 0
-    find_checkpoint(args.encoder).check_sources()  # missing weights end this before any work
+    find_checkpoint(args.encoder).check_sources()  # missing weights end this before any work, as does a
+    find_queries(args.encoder)  # missing table
     prepare_java()
     expected = read_expected(args.expected)
     failed: list[str] = []
@@ -130,8 +131,9 @@ def reproduce(
             f"{args.encoder} on {collection.name} is run as {encoder!r}, as its published scores are made so",
             file=sys.stderr,
         )
-    checkpoint = find_checkpoint(encoder)
-    systems = systems_of(args, encoder, collection, inputs, checkpoint.identity)
+    identity = find_checkpoint(encoder).identity
+    source = find_queries(encoder)
+    systems = systems_of(args, encoder, collection, inputs, identity, source.maker)
     inputs.write(collection)
     records = [run_system(system, collection, inputs) for system in systems]
     report = inputs.folder / f"report.{folder_name(args.encoder)}.html"
@@ -139,7 +141,7 @@ def reproduce(
     print_table(collection, records)
     failed = check(collection, records, expected)
     if args.show_topics:
-        show_topics(checkpoint, inputs, collection, systems[-1], args.show_topics)
+        show_topics(source, inputs, collection, systems[-1], args.show_topics)
     return failed
 
 
@@ -152,16 +154,24 @@ def options_of(
 
 
 def systems_of(
-    args: argparse.Namespace, encoder: str, collection: TestCollection, inputs: Inputs, identity: str = ""
+    args: argparse.Namespace,
+    encoder: str,
+    collection: TestCollection,
+    inputs: Inputs,
+    identity: str = "",
+    queries: str = "",
 ) -> list[System]:
     """Make the systems: BM25, then the encoder.
 
     encoder: its name with the options for this test collection. identity: the encoder's, empty in a dry run.
+    queries: what makes its queries; empty if its model does.
     """
     bm25_folder = inputs.folder / "bm25"
     folder = inputs.folder / folder_name(args.encoder)
     bm25 = bm25_system(inputs, bm25_folder, collection, args.threads)
-    ours = encoder_system(encoder, inputs, folder, collection, args.threads, identity=identity)
+    ours = encoder_system(
+        encoder, inputs, folder, collection, args.threads, identity=identity, queries=queries
+    )
     return [bm25, dataclasses.replace(ours, name=args.encoder)]
 
 
@@ -253,14 +263,14 @@ def check(collection: TestCollection, records: Sequence[Record], expected: Seque
 
 
 def show_topics(
-    checkpoint: Checkpoint, inputs: Inputs, collection: TestCollection, system: System, count: int
+    source: QuerySource, inputs: Inputs, collection: TestCollection, system: System, count: int
 ) -> None:
     """Print the top hits of the first topics, with the terms that matched."""
     from csplade_pyserini.explanation.matches import print_matches
 
     topics = collection.topics[0]
     print_matches(
-        checkpoint,
+        source,
         topics=inputs.topics_file(topics),
         corpus=inputs.corpus,
         run=system.run(collection.key(topics)),

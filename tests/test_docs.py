@@ -29,11 +29,12 @@ ELSEWHERE = {
 """Commands by pattern, and what runs them instead: they never end, need the hub, or are the whole of CI."""
 
 REPLACED = [
+    (r"--encoder csplade-8b-lookup", "--encoder csplade-tiny"),  # tests/test_query_sides.py runs lookups
     (r"--encoder (csplade-bi-8b|csplade-8b|laconic-1b|lion-sp-1b)", "--encoder csplade-tiny"),
     (r"(run_scripts/(?:beir|msmarco-v1-passage)\.sh) (?:csplade-bi-8b|lion-sp-1b)", r"\1 csplade-tiny"),
     (r"--encoder runs/train/csplade-bi-1b/merged", "--encoder csplade-tiny"),
     (
-        r"^python (.*experiments/(?:dtypes|impacts|quantization|bench/train_head)\.py)(.*)$",
+        r"^python (.*experiments/(?:dtypes|folds|impacts|quantization|query_sides|bench/\w+)\.py)(.*)$",
         r"python parse.py \1\2",
     ),
     (r"^python -m csplade_pyserini\.train (.*)$", r"python parse.py csplade_pyserini.train \1"),

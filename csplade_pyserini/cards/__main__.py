@@ -65,7 +65,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def print_terms(args: argparse.Namespace) -> None:
     """Print the heaviest terms of --encode's text."""
     from csplade_pyserini.explanation.listing import vector_lines
-    from csplade_pyserini.model import load_encoder
+    from csplade_pyserini.query_sides import load_encoder
 
     encoder = load_encoder(args.encoder)
     text = encoder.attribute(args.encode, side=args.side)

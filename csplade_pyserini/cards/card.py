@@ -18,6 +18,9 @@ Attention = Literal["causal", "bidirectional"]
 Side = Literal["query", "document"]
 Weights = Literal["folder", "hub"]
 Pool = Literal["tokens", "words"]
+Fold = Literal["none", "case"]
+Queries = Literal["model", "lookup", "encoder"]
+"""How queries are made: by the model, by a table of token weights, or by another encoder."""
 
 
 class SideSettings(NamedTuple):
@@ -61,6 +64,8 @@ class EncoderCard:
     attention: Attention = "causal"
     echo: bool = False
     logit_scale: float = 1.0
+    logit_shift: float = 0.0
+    """Subtracted from the scaled logits before the ReLU; at least 0."""
     lowercase: bool = False
     """Lower-case texts before tokenizing: for a cased vocabulary and little training."""
     add_bos: bool = False
@@ -77,12 +82,24 @@ class EncoderCard:
     document_top_terms: int = 0
     """Number of terms kept, heaviest first; 0 keeps all."""
     exclude_special_tokens: bool = False
+    fold: Fold = "none"
+    """`case`: tokens that differ in case or in the space before them are one term, with their maximum."""
+    position_top_terms: int = 0
+    """Number of terms that each position keeps before the maximum, heaviest first; 0 keeps all."""
 
     # Tokens whose logits are left out of the maximum. The model still attends to them.
     pool: Pool = "tokens"
     """`words`: the first token of each word counts, not its `##` pieces (WordPiece only)."""
     unpooled_terms: tuple[str, ...] = ()
     """Tokens that never count, such as punctuation. A text that has no other tokens counts them all."""
+    pool_prefix: bool = True
+    """Whether the tokens of the prefix count."""
+
+    # How queries are made. Documents, and so indexes, do not depend on it.
+    query: Queries = "model"
+    """`lookup`: by the table of token weights beside the card (train lookup); no model is loaded."""
+    query_encoder: str = ""
+    """Encoder over the same vocabulary that makes the queries: a smaller one, by any name."""
 
     quantize_head: bool = False
     """Quantize the LM head too, if weights are quantized. Embeddings never are."""
@@ -103,6 +120,19 @@ class EncoderCard:
         return SideSettings(*(getattr(self, f"{side}_{key}") for key in SideSettings._fields))
 
     @property
+    def queries(self) -> Queries:
+        """How queries are made: as `query` says, unless `query_encoder` names another encoder."""
+        if self.query_encoder and self.query == "model":
+            return "encoder"
+        return self.query
+
+    def as_read(self, text: str, side: Side) -> str:
+        """Return a text as the tokenizer reads it: with its prefix, in lower case if the card says so."""
+        if self.lowercase:
+            text = text.lower()
+        return self.side(side).prefix + text
+
+    @property
     def copies(self) -> int:
         """Number of times that the model reads a text: 2 with echo."""
         return 1 + self.echo
@@ -112,11 +142,13 @@ VECTOR_FIELDS = (
     "base", "base_file", "layers", "adapter", "revision", "tokenizer", "attention", "echo", "logit_scale",
     "lowercase", "add_bos", "add_eos", "query_prefix", "document_prefix", "query_max_length",
     "document_max_length", "impact_scale", "query_top_terms", "document_top_terms",
-    "exclude_special_tokens", "quantize_head", "pool", "unpooled_terms",
+    "exclude_special_tokens", "quantize_head", "pool", "unpooled_terms", "pool_prefix",
+    "fold", "logit_shift", "position_top_terms",
 )  # fmt: skip
 """Fields of a card that change a vector."""
 _ADDED_LATER = {
     "layers": 0, "lowercase": False, "quantize_head": False, "pool": "tokens", "unpooled_terms": (),
+    "pool_prefix": True, "fold": "none", "logit_shift": 0.0, "position_top_terms": 0,
 }  # fmt: skip
 """Fields left out of the hash while they have these defaults: older manifests keep naming the same card."""
 
@@ -126,6 +158,8 @@ _AT_LEAST: dict[str, float] = {
     "document_max_length": 1,
     "query_top_terms": 0,
     "document_top_terms": 0,
+    "position_top_terms": 0,
+    "logit_shift": 0,
 }
 
 
@@ -187,5 +221,11 @@ def _check_values(card: EncoderCard, origin: str) -> None:
         raise InputError(
             f"{origin}: base_file is {card.base_file!r}; wanted the name of a file in the base's folder"
         )
+    if card.query == "lookup" and card.query_encoder:
+        raise InputError(
+            f"{origin}: query is 'lookup' and query_encoder is {card.query_encoder!r}; wanted one of the two"
+        )
+    if card.query == "encoder" and not card.query_encoder:
+        raise InputError(f"{origin}: query is 'encoder'; wanted the encoder's name as query_encoder, too")
     if not card.name.strip():
         raise InputError(f"{origin}: name is {card.name!r}; wanted a name")

@@ -20,7 +20,7 @@ from csplade_pyserini.cards.names import (
     is_hub_id,
     parse_encoder_name,
 )
-from csplade_pyserini.cards.sources import PACKAGE_PREFIX, Sources, find_sources, has_weights
+from csplade_pyserini.cards.sources import PACKAGE_PREFIX, TABLE_FILE, Sources, find_sources, has_weights
 from csplade_pyserini.errors import InputError
 
 _END_BYTES = 2**20
@@ -138,6 +138,7 @@ class Checkpoint:
         files: list[Path] = []
         if self.folder is not None:
             files = sorted(self.folder.glob("*.safetensors"))
+            files = [file for file in files if file.name != TABLE_FILE]
         for path in files:
             size = path.stat().st_size
             digest.update(f"{path.name} {size}".encode())
@@ -184,6 +185,35 @@ def weight_folders(card: EncoderCard) -> list[Path]:
     if home is not None:
         folders.insert(0, home / "encoders" / card.name)
     return folders
+
+
+def find_table(name: str) -> Path | None:
+    """Find the table of token weights of a name without options: beside its weights, or in its repository.
+
+    None if there is none. The weights themselves may be missing.
+    """
+    for folder in table_folders(name):
+        table = Path(folder) / TABLE_FILE
+        if table.is_file():
+            return table
+    if is_card(name) or os.path.isdir(name) or not is_hub_id(name):
+        return None
+    cached = hub.cached_card(name, TABLE_FILE)
+    if cached is not None:
+        return cached
+    try:
+        if hub.has_file(name, TABLE_FILE, anonymous=False):
+            return hub.download(name, TABLE_FILE)
+    except hub.NoAnswerError:
+        pass
+    return None
+
+
+def table_folders(name: str) -> list[str]:
+    """Folders where the table of a name without options is looked for, in order."""
+    if is_card(name):
+        return [str(folder) for folder in weight_folders(find_stored_card(name))]
+    return [name]
 
 
 def _checkpoint(name: str) -> Checkpoint:

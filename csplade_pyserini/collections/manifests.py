@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from csplade_pyserini.cards import same_encoder
+from csplade_pyserini.cards import (
+    canonical_name,
+    find_checkpoint,
+    find_stored_card,
+    is_card,
+    same_encoder,
+)
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.notes import say_once
 from csplade_pyserini.files.stamps import file_hash
@@ -71,6 +77,11 @@ class CollectionManifest:
         """Number of postings: terms of all documents together."""
         return sum(file.terms for file in self.files)
 
+    @property
+    def query_encoder(self) -> str:
+        """Name of the encoder that makes queries for these documents, as the card names it; else empty."""
+        return str(self.card.get("query_encoder", ""))
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexManifest:
@@ -90,6 +101,8 @@ class IndexManifest:
     """Sum of all impacts; 0 if it was not counted."""
     commit: str = ""
     """Hash by index_commit; empty in older manifests."""
+    query_encoder: str = ""
+    """Name of the encoder that makes queries for these documents, as the collection's card names it."""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -102,6 +115,8 @@ class QueriesManifest:
     topics: str
     queries: int
     empties: int
+    made_by: str = ""
+    """Maker of the queries if that is not the encoder's model: its table, or another encoder."""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -174,10 +189,11 @@ def encoder_of(path: Path) -> str | None:
     return _read(path)["encoder"] or None
 
 
-def refuse_mismatch(index: Path, query_encoder: str | None) -> None:
+def refuse_mismatch(index: Path, query_encoder: str | None, *, name: str = "") -> None:
     """Raise InputError if an index has changed, or if another encoder made it than the queries.
 
-    query_encoder: an identity. Unknown encoders are accepted, and so is an index without a manifest.
+    query_encoder: an identity; name: how the user named that encoder. The one that the card of the index's
+    encoder names as `query_encoder` is accepted. Unknown encoders are, and so is an index without a manifest.
     """
     if not manifest_path(index).is_file() or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
         return
@@ -190,11 +206,33 @@ def refuse_mismatch(index: Path, query_encoder: str | None) -> None:
             f"(CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
         )
     index_encoder = table["encoder"]
-    if query_encoder and index_encoder and not same_encoder(index_encoder, query_encoder):
-        raise InputError(
-            f"the index {index} was encoded by {index_encoder}, the queries by {query_encoder}: "
-            f"their scores would mean nothing (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
-        )
+    if not query_encoder or not index_encoder or same_encoder(index_encoder, query_encoder):
+        return
+    allowed = {_card_query_encoder(index_encoder), str(table.get("query_encoder") or "")} - {""}
+    if allowed & {name, query_encoder.partition("@")[0]}:
+        return
+    also = ""
+    if allowed:
+        also = f"; queries by {' or '.join(sorted(allowed))} are accepted, too"
+    raise InputError(
+        f"the index {index} was encoded by {index_encoder}, the queries by {query_encoder}: "
+        f"their scores would mean nothing{also} (CSPLADE_ALLOW_MISMATCH=1 to mean it)"
+    )
+
+
+def _card_query_encoder(encoder: str) -> str:
+    """Name of the query encoder in the card of an identity, if that is a card's here; else empty.
+
+    The manifest does not say when the card was given its query encoder.
+    """
+    card_name, _, _ = encoder.partition("@")
+    if not is_card(card_name):
+        return ""
+    try:
+        card = find_checkpoint(card_name).stored_card
+    except InputError:
+        card = find_stored_card(card_name)
+    return canonical_name(card.query_encoder)
 
 
 def index_commit(index: Path) -> str:

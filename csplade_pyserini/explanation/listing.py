@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from csplade_pyserini.explanation.shares import ExplainedHit, Explanation, TermShare, is_expansion, shown_term
-from csplade_pyserini.model import AttributedText
+from csplade_pyserini.interface import AttributedText
 
 EXPANSION = "+"
 """Mark before a term that is no word of the text."""

@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Callable, Container
 from pathlib import Path
 
-from csplade_pyserini.cards import Checkpoint
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.topics import read_topics
 from csplade_pyserini.collections.vectors import read_records
 from csplade_pyserini.files.lines import read_lines
 from csplade_pyserini.impacts import Vector, dot
+from csplade_pyserini.query_sides import QuerySource, build_queries
 
 HITS = 3
 """Hits shown of a topic."""
@@ -19,20 +19,18 @@ TEXT_WIDTH = 90
 
 
 def print_matches(
-    checkpoint: Checkpoint, *, topics: Path, corpus: Path, run: Path, vectors: Path, count: int
+    source: QuerySource, *, topics: Path, corpus: Path, run: Path, vectors: Path, count: int
 ) -> None:
     """Print the top hits of the first `count` topics, with their best terms.
 
     run: a TREC run over `vectors`, the collection of the corpus.
     """
-    from csplade_pyserini.model import build_encoder
-
     chosen = dict(itertools.islice(read_topics(str(topics)).items(), count))
     hits = top_hits(run, chosen)
     docids = set(itertools.chain.from_iterable(hits.values()))
     texts = _texts_of(corpus, docids)
     documents = _vectors_of(vectors, docids)
-    encoder = build_encoder(checkpoint)
+    encoder = build_queries(source)
     queries = encoder.encode_queries(list(chosen.values()))
     for (qid, text), query in zip(chosen.items(), queries, strict=True):
         print(f"\ntopic {qid}: {text}")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from csplade_pyserini.explanation.shares import ExplainedHit, Explanation, TermShare
 from csplade_pyserini.files.pages import escaped, write_page
-from csplade_pyserini.model import AttributedText
+from csplade_pyserini.interface import AttributedText
 
 BARS = 12
 """Terms shown at once; the others unfold on a click."""

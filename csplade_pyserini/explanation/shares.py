@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from csplade_pyserini.errors import CheckError
+from csplade_pyserini.interface import AttributedText, QuerySide
 from csplade_pyserini.lucene.matching import ImpactIndex, Match, equals_score
-from csplade_pyserini.model import AttributedText, SparseEncoder
 
 TOLERATED_IMPACT = 1
 """Difference that rounding on another device explains. More means another text."""
@@ -70,7 +70,7 @@ class Explanation:
 
 
 def explain_hits(
-    encoder: SparseEncoder,
+    encoder: QuerySide,
     index: ImpactIndex,
     query: str,
     *,
@@ -118,14 +118,14 @@ def _surface(term: str, readable: Callable[[str], str]) -> str:
     return shown_term(term, readable).casefold()
 
 
-def _attributed_document(encoder: SparseEncoder, text: str) -> AttributedText | None:
+def _attributed_document(encoder: QuerySide, text: str) -> AttributedText | None:
     if not text:
         return None
     return encoder.attribute(text, side="document")
 
 
 def _explain(
-    encoder: SparseEncoder,
+    encoder: QuerySide,
     query: AttributedText,
     match: Match,
     document: AttributedText | None,

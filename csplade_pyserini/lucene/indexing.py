@@ -149,8 +149,10 @@ def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) ->
     else:
         counts = _from_postings(job, identity, manifest)
     encoder = ""
+    query_encoder = ""
     if manifest:
         encoder = manifest.encoder
+        query_encoder = manifest.query_encoder
         _check_counts(job, counts, manifest)
     built = IndexManifest(
         encoder=encoder,
@@ -161,6 +163,7 @@ def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) ->
         impacts=counts.impacts,
         bytes=size_in_bytes(job.built),
         commit=index_commit(job.built),
+        query_encoder=query_encoder,
         seconds=round(time.monotonic() - start, 1),
         versions=versions(),
     )

@@ -2,15 +2,11 @@
 
 from csplade_pyserini.cards import Side
 from csplade_pyserini.impacts import Vector
+from csplade_pyserini.interface import AttributedText
 from csplade_pyserini.optimized import make_no_docstrings
 
 make_no_docstrings()  # before transformers' models are imported
 
-from csplade_pyserini.model.encoder import (  # noqa: E402
-    AttributedText,
-    SparseEncoder,
-    build_encoder,
-    load_encoder,
-)
+from csplade_pyserini.model.encoder import SparseEncoder, build_encoder, load_encoder  # noqa: E402
 
 __all__ = ["AttributedText", "Side", "SparseEncoder", "Vector", "build_encoder", "load_encoder"]

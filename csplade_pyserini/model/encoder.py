@@ -1,6 +1,6 @@
 """The encoder: texts to weights over the vocabulary, and weights to impacts.
 
-    weights = log1p(relu(scale * max over the text's tokens of the LM-head logits))
+    weights = log1p(relu(scale * max over the text's tokens of the LM-head logits - shift))
 
 One model and one formula serve queries and documents (arXiv 2504.10816, eq. 1). The card says how the two
 sides differ: prefix, length, top terms.
@@ -9,7 +9,6 @@ sides differ: prefix, length, top terms.
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from csplade_pyserini.cards import Checkpoint, EncoderCard, Side, find_checkpoint
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.impacts import Vector, empty_term, to_terms, to_vector
+from csplade_pyserini.folding import readable_fold
+from csplade_pyserini.impacts import Vector, empty_term, to_vector
+from csplade_pyserini.interface import AttributedText, QuerySide
 from csplade_pyserini.model import backbone
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.batching import (
@@ -30,6 +31,7 @@ from csplade_pyserini.model.batching import (
 from csplade_pyserini.model.head import activate, peaks_and_positions, streamed_peaks
 from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
 from csplade_pyserini.model.states import last_hidden_states
+from csplade_pyserini.model.vocabulary import Vocabulary
 
 _DEFAULT_DTYPES = {"cuda": "float16"}
 """Default dtypes by device; float32 on others. bfloat16 changes eight times as many impacts as float16
@@ -51,22 +53,7 @@ _Entries = tuple[Sequence[Tensor], Sequence[Tensor]]
 """Token ids and impacts of each text of a batch, on the CPU."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttributedText:
-    """A text, its tokens, its vector, and the token behind each term's weight."""
-
-    text: str
-    """Text as the tokenizer read it, prefix included."""
-    tokens: tuple[str, ...]
-    """Raw tokenizer strings, cut at the card's length."""
-    spans: tuple[tuple[int, int], ...]
-    """Span of characters of `text` for each token; empty for BOS and EOS."""
-    vector: Vector
-    positions: dict[str, int]
-    """Index of the token with the largest logit, for each term of `vector`."""
-
-
-class SparseEncoder:
+class SparseEncoder(QuerySide):
     """A backbone with its tokenizer and card. Make one with `load_encoder`."""
 
     def __init__(
@@ -86,22 +73,31 @@ class SparseEncoder:
         self._head = model.get_output_embeddings()
         _check_head(model, self._head)  # first, as states that are not finite look like a wrong attention
         set_attention(model, card.attention)
-        self.terms = vocabulary_terms(tokenizer, self._head.weight.shape[0])
-        """Lucene term of each vocabulary id; None if the tokenizer has no such id."""
+        vocabulary = Vocabulary(card, tokenizer, self._head.weight.shape[0])
+        self.terms = vocabulary.terms
+        """Lucene term of each column of the weights; None if the tokenizer has no such id."""
+        self.token_terms = vocabulary.token_terms
+        """Lucene term of each vocabulary id: `terms`, unless tokens are folded; None if it is no term."""
         self.empty_term = empty_term(self.terms)
-        self._is_term = torch.tensor([term is not None for term in self.terms])
-        if card.exclude_special_tokens:
-            self._is_term[[i for i in tokenizer.all_special_ids if i < len(self.terms)]] = False
-        self._is_term = self._is_term.to(model.device)
-        self._pooled = pooled_tokens(card, tokenizer, len(self.terms))
+        self._is_term = vocabulary.is_term.to(model.device)
+        self._pooled = pooled_tokens(card, tokenizer, len(self.token_terms))
+        self._head_terms = vocabulary.head_terms
+        if self._head_terms is not None:
+            self._head_terms = self._head_terms.to(model.device)
+        self._folded: frozenset[str | None] = frozenset()
+        if card.fold != "none":
+            self._folded = frozenset(vocabulary.terms)
 
     def tokenize(self, texts: Sequence[str], *, side: Side) -> list[list[int]]:
         """Token ids of each text as the card says (prefix, truncation, BOS, EOS), before echo."""
         return tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
 
     def weights(self, texts: Sequence[str], *, side: Side = "document") -> Tensor:
-        """(B, V) float32 weights, all >= 0, in one forward pass; an empty text has the zero vector."""
-        return self._weights(self.tokenize(texts, side=side))
+        """(B, T) float32 weights, all >= 0, in one forward pass; an empty text has the zero vector.
+
+        T: number of `terms`, the vocabulary's entries or its folds.
+        """
+        return self._weights(self.tokenize(texts, side=side), side)
 
     def encode_documents(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
         """Vector `{term: impact}` of each text, heaviest term first; impacts are ints >= 1.
@@ -111,13 +107,20 @@ class SparseEncoder:
         rows = self.tokenize(texts, side="document")
         return self.encode_tokenized(rows, side="document", batch_tokens=batch_tokens)
 
-    def encode_queries(self, texts: Sequence[str], *, batch_tokens: int | None = None) -> list[Vector]:
+    def encode_queries(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_tokens: int | TokenBudget | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[Vector]:
         """Vector of each query, in as few forward passes as `batch_tokens` allows.
 
-        batch_tokens: padded tokens in a forward pass; None: the device's default.
+        batch_tokens: padded tokens in a forward pass; None: the device's default. progress: called after
+        each batch with its number of queries.
         """
         rows = self.tokenize(texts, side="query")
-        return self.encode_tokenized(rows, side="query", batch_tokens=batch_tokens)
+        return self.encode_tokenized(rows, side="query", batch_tokens=batch_tokens, progress=progress)
 
     def encode_tokenized(
         self,
@@ -150,6 +153,10 @@ class SparseEncoder:
             print(f"batches of at most {tokens} tokens are fastest here", file=sys.stderr)
         return TokenBudget(int(tokens or usual_batch_tokens(self.model.device)))
 
+    def query_budget(self, tokens: int | str | None) -> TokenBudget:
+        """Make a budget of so many tokens for batches of queries, as token_budget does."""
+        return self.token_budget(tokens, side="query")
+
     def batch_tokens(self, *, side: Side = "document") -> int:
         """Tokens in the batches that this device encodes fastest: --batch-tokens auto.
 
@@ -158,13 +165,6 @@ class SparseEncoder:
         limit = self.card.side(side).max_length
         tokens = fastest_budget(lambda rows: _entries(self._impacts(rows, side)), limit, len(self.terms))
         return self.card.copies * tokens
-
-    def encode(self, query: str, **_: object) -> Vector:
-        """Vector of one query: Pyserini's query-encoder interface.
-
-        Pyserini's lengths are ignored; the card has its own.
-        """
-        return self.encode_queries([query])[0]
 
     def attribute(self, text: str, *, side: Side) -> AttributedText:
         """Vector of a text, with the token behind each of its terms.
@@ -177,7 +177,7 @@ class SparseEncoder:
         seen, spans = token_spans(text, side=side, card=self.card, tokenizer=self.tokenizer)
         positions = {}
         if row:
-            peaks = self._peak_positions(row)
+            peaks = self._peak_positions(row, side)
             positions = {term: peak for term, peak in zip(self.terms, peaks, strict=True) if term in vector}
         tokens = tuple(self.tokenizer.convert_ids_to_tokens(row))
         return AttributedText(
@@ -186,6 +186,8 @@ class SparseEncoder:
 
     def readable(self, term: str) -> str:
         """Return a term as people read it: `Ġmanhattan` as ` manhattan`. For display only."""
+        if term in self._folded:
+            return readable_fold(term)
         return str(self.tokenizer.convert_tokens_to_string([term])) or term
 
     def _encoded_batches(
@@ -217,37 +219,43 @@ class SparseEncoder:
             yield ready
 
     @torch.inference_mode()
-    def _weights(self, rows: Sequence[list[int]]) -> Tensor:
+    def _weights(self, rows: Sequence[list[int]], side: Side) -> Tensor:
         if not any(rows):
             return torch.zeros(len(rows), len(self.terms))
-        peaks = self._peaks(self._padded(rows))
-        weights = activate(peaks, self.card.logit_scale)
+        peaks = self._peaks(self._padded(rows, side))
+        weights = activate(peaks, self.card.logit_scale, self.card.logit_shift)
         return weights.mul_(self._is_term)
 
-    def _padded(self, rows: Sequence[list[int]]) -> Batch:
-        return pad(rows, echo=self.card.echo, device=self.model.device, pooled=self._pooled)
+    def _padded(self, rows: Sequence[list[int]], side: Side) -> Batch:
+        return pad(rows, echo=self.card.echo, device=self.model.device, pooled=self._pooled, side=side)
 
     def _peaks(self, batch: Batch) -> Tensor:
-        return streamed_peaks(self._states(batch), batch.pool_mask, self._head.weight, bias=self._head.bias)
+        head = self._head
+        return streamed_peaks(
+            self._states(batch), batch.pool_mask, head.weight, bias=head.bias, terms=self._head_terms
+        )
 
     def _states(self, batch: Batch) -> Tensor:
         return last_hidden_states(self.model, batch.ids, batch.attention_mask)
 
     @torch.inference_mode()
-    def _peak_positions(self, row: list[int]) -> list[int]:
-        """Position of each vocabulary id's largest logit in a row, from 0.
+    def _peak_positions(self, row: list[int], side: Side) -> list[int]:
+        """Position of each term's largest logit in a row, from 0.
 
         With echo, only the second copy counts.
         """
-        batch = self._padded([row])
-        _, positions = peaks_and_positions(self._states(batch), batch.pool_mask, self._head.weight)
+        batch = self._padded([row], side)
+        head = self._head
+        _, positions = peaks_and_positions(
+            self._states(batch), batch.pool_mask, head.weight, bias=head.bias, terms=self._head_terms
+        )
         first = (self.card.copies - 1) * len(row)
         return [position - first for position in positions[0].tolist()]
 
     @torch.inference_mode()
     def _impacts(self, rows: Sequence[list[int]], side: Side) -> Tensor:
         """(B, V) int32 impacts of the heaviest terms."""
-        weights = self._weights(rows)
+        weights = self._weights(rows, side)
         is_finite = weights.isfinite().all(dim=1, keepdim=True)
         top = self.card.side(side).top_terms
         if 0 < top < weights.shape[1]:
@@ -291,10 +299,11 @@ def load_encoder(
     max_length: int | None = None,
     top_terms: int | None = None,
 ) -> SparseEncoder:
-    """Load the encoder `NAME[:key=value,...]`: a card, an alias, a checkpoint folder or a hub id.
+    """Load the model of the encoder `NAME[:key=value,...]`: a card, a checkpoint folder or a hub id.
 
-    Keyword arguments win over options in the name. Raises InputError on an unknown name, missing or broken
-    weights, a wrong card, or an unavailable device.
+    Its queries are those of the model, too, whatever its card says. Keyword arguments win over options in
+    the name. Raises InputError on an unknown name, missing or broken weights, a wrong card, or an unavailable
+    device.
     """
     overrides = {
         "device": device,
@@ -307,7 +316,7 @@ def load_encoder(
 
 
 def build_encoder(checkpoint: Checkpoint) -> SparseEncoder:
-    """Load a checkpoint's weights and tokenizer. Raises InputError."""
+    """Load a checkpoint's weights and tokenizer. Its queries are those of the model. Raises InputError."""
     options = checkpoint.options
     device = _device(options.device)
     quantization = options.quantization or "none"
@@ -322,15 +331,6 @@ def default_dtype(device: str, quantization: str = "none") -> str:
     """Dtype that a model is loaded in on a type of device, unless the encoder's name says another."""
     default = _DEFAULT_DTYPES.get(device, "float32")
     return _QUANTIZED_DTYPES.get((device, quantization), default)
-
-
-def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> list[str | None]:
-    """Lucene term of every id below `vocabulary`; None if the tokenizer has none (Qwen pads its head)."""
-    tokens: list[str | None] = [None] * vocabulary
-    for token, token_id in tokenizer.get_vocab().items():
-        if token_id < vocabulary:
-            tokens[token_id] = token
-    return to_terms(tokens)
 
 
 def _keep_top(weights: Tensor, top: int) -> Tensor:

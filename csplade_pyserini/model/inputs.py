@@ -6,8 +6,10 @@ Echo repeats the unpadded tokens, so a vector never depends on its batch. (The a
 repeats the padded batch, which puts the padding of the first copy between the copies.)
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +18,23 @@ from transformers import PreTrainedTokenizerBase
 from csplade_pyserini.cards import EncoderCard, Side
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.lines import lone_surrogates
+from csplade_pyserini.folding import CONTINUATION
 
-CONTINUATION = "##"
-"""Start of a WordPiece token that goes on with a word."""
+
+class Pooled(NamedTuple):
+    """The tokens whose logits count, if a card leaves some out."""
+
+    tokens: Tensor | None
+    """(V,) True at token ids that count; None if all do."""
+    prefix: dict[Side, list[int]]
+    """Token ids before a text that do not count: those of the side's prefix."""
+    skipped: int
+    """Number of tokens before the prefix: 1 for BOS."""
+
+    def prefix_length(self, row: list[int], side: Side) -> int:
+        """Number of tokens of a row that are the prefix's alone; one that it shares with the text is not."""
+        found = zip(row[self.skipped :], self.prefix[side], strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], found))
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ def tokenize(
     head = _added_ids(card.add_bos, tokenizer.bos_token_id, "bos", card)
     tail = _added_ids(card.add_eos, tokenizer.eos_token_id, "eos", card)
     texts = [text.strip() for text in texts]
-    filled = [_as_read(text, side, card) for text in texts if text]
+    filled = [card.as_read(text, side) for text in texts if text]
     inner = iter(_token_ids(filled, tokenizer))
     rows: list[list[int]] = []
     for text in texts:
@@ -66,7 +82,7 @@ def token_spans(
     [row] = tokenize([text], side=side, card=card, tokenizer=tokenizer)
     if not row:
         return "", []
-    read = _as_read(text.strip(), side, card)
+    read = card.as_read(text.strip(), side)
     encoding = tokenizer(read, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     count = len(row) - card.add_bos - card.add_eos
     inner = [(int(start), int(end)) for start, end in encoding["offset_mapping"][:count]]
@@ -82,11 +98,12 @@ def pad(
     echo: bool,
     device: torch.device,
     pad_id: int = 0,
-    pooled: Tensor | None = None,
+    pooled: Pooled | None = None,
+    side: Side = "document",
 ) -> Batch:
     """Make one batch of rows of token ids, padded on the right.
 
-    pad_id: any valid id; the model never sees it. pooled: as pooled_tokens makes it.
+    pad_id: any valid id; the model never sees it. pooled: as pooled_tokens makes it, for rows of one side.
     """
     copies = 1 + echo
     lengths = torch.tensor([len(row) for row in rows])
@@ -98,19 +115,37 @@ def pad(
     attention_mask = position < copies * lengths[:, None]
     pool_mask = attention_mask & (position >= (copies - 1) * lengths[:, None])
     if pooled is not None:
-        chosen = pool_mask & pooled[ids]
+        chosen = pool_mask.clone()
+        if pooled.tokens is not None:
+            chosen &= pooled.tokens[ids]
+        for kept, row in zip(chosen, rows, strict=True):
+            first = (copies - 1) * len(row) + pooled.skipped
+            kept[first : first + pooled.prefix_length(row, side)] = False
         pool_mask = torch.where(chosen.any(dim=1, keepdim=True), chosen, pool_mask)
     return Batch(ids.to(device), attention_mask.long().to(device), pool_mask.to(device))
 
 
-def pooled_tokens(card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor | None:
-    """(V,) True at token ids whose logits count; None if all do, as in the paper.
+def pooled_tokens(card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Pooled | None:
+    """Tokens whose logits count; None if all do, as in the paper.
 
     Raises InputError on an unpooled term that the tokenizer does not have, and on `pool = "words"` for a
     tokenizer without word pieces.
     """
-    if card.pool == "tokens" and not card.unpooled_terms:
+    tokens = None
+    if card.pool == "words" or card.unpooled_terms:
+        tokens = _pooled_ids(card, tokenizer, vocabulary)
+    prefix: dict[Side, list[int]] = {"query": [], "document": []}
+    if not card.pool_prefix:
+        sides = list(prefix)
+        rows = _token_ids([card.side(side).prefix for side in sides], tokenizer)
+        prefix = dict(zip(sides, rows, strict=True))
+    if tokens is None and not any(prefix.values()):
         return None
+    return Pooled(tokens, prefix, int(card.add_bos))
+
+
+def _pooled_ids(card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor:
+    """(V,) True at token ids that are pooled. Raises InputError, as pooled_tokens does."""
     token_ids = tokenizer.get_vocab()
     pooled = torch.ones(vocabulary, dtype=torch.bool)
     for term in card.unpooled_terms:
@@ -127,13 +162,6 @@ def pooled_tokens(card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabul
             )
         pooled[pieces] = False
     return pooled
-
-
-def _as_read(text: str, side: Side, card: EncoderCard) -> str:
-    """Return a text as the tokenizer reads it: with its prefix, in lower case if the card says so."""
-    if card.lowercase:
-        text = text.lower()
-    return card.side(side).prefix + text
 
 
 def _token_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from csplade_pyserini.cards import canonical_name
 from csplade_pyserini.impacts import Vector
+from csplade_pyserini.interface import QuerySide
 from csplade_pyserini.optimized import make_no_docstrings
 from csplade_pyserini.registration.names import means_ours
 from csplade_pyserini.registration.patches import Function, after_loading, relies_on
@@ -19,6 +20,9 @@ from csplade_pyserini.registration.programs import one_sentence, say
 
 if TYPE_CHECKING:
     from csplade_pyserini.model import SparseEncoder
+    from csplade_pyserini.query_sides import AsymmetricEncoder
+
+    OurEncoder = SparseEncoder | AsymmetricEncoder
 
 _NAME_ARGUMENTS = ("model_name", "model_name_or_path", "encoder_dir")
 """Arguments by which Pyserini's encoder classes take a name."""
@@ -35,7 +39,7 @@ transformers changes globals of its own meanwhile, and two loads at once leave t
 """
 
 
-def shared_encoder(name: str, device: str | None = None) -> "SparseEncoder":
+def shared_encoder(name: str, device: str | None = None) -> "OurEncoder":
     """Return the encoder of a name, loaded once per process: an 8B model outlives many searchers."""
     with one_sentence():
         name = canonical_name(name)
@@ -44,8 +48,8 @@ def shared_encoder(name: str, device: str | None = None) -> "SparseEncoder":
 
 
 @functools.lru_cache(maxsize=2)
-def _load_encoder(name: str, device: str | None) -> "SparseEncoder":
-    from csplade_pyserini.model import load_encoder
+def _load_encoder(name: str, device: str | None) -> "OurEncoder":
+    from csplade_pyserini.query_sides import load_encoder
 
     with _loading:
         return load_encoder(name, device=device)
@@ -57,27 +61,25 @@ def prepare_transformers(_: ModuleType) -> None:
     make_no_docstrings()
 
 
-def ours_behind(encoder: Any) -> "SparseEncoder | None":
+def ours_behind(encoder: Any) -> QuerySide | None:
     """Return the encoder of ours that a query encoder is, or is made over; None for any other object.
 
     Only the type counts: a user's own encoder may have methods of the same names.
     """
-    from csplade_pyserini.model import SparseEncoder
-
     adopted = getattr(encoder, "__dict__", {}).get(_ADOPTED)
-    for candidate in (encoder, adopted):
-        if issubclass(type(candidate), SparseEncoder):
-            return candidate
+    candidates: tuple[Any, ...] = (encoder, adopted)
+    for candidate in candidates:
+        if issubclass(type(candidate), QuerySide):
+            ours: QuerySide = candidate
+            return ours
     return None
 
 
 def encodes_as_ours(encoder: Any) -> bool:
     """Whether an object's `encode` is ours, and no method that a user's class has in its place."""
-    from csplade_pyserini.model import SparseEncoder
-
     encode = getattr(type(encoder), "encode", None)
     is_own = "encode" in getattr(encoder, "__dict__", {})
-    return not is_own and (encode is SparseEncoder.encode or hasattr(encode, _TAUGHT))
+    return not is_own and (encode is QuerySide.encode or hasattr(encode, _TAUGHT))
 
 
 relies_on("pyserini.encode._base", "QueryEncoder.__init__", "QueryEncoder.encode", "DocumentEncoder.encode")

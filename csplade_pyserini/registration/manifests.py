@@ -139,6 +139,7 @@ def stamp_index(collection: Path, index: Path) -> str:
         postings=manifest.terms,
         bytes=size_in_bytes(index),
         commit=index_commit(index),
+        query_encoder=manifest.query_encoder,
         seconds=0.0,
         versions=versions(),
     )

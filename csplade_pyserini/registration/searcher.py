@@ -9,11 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from csplade_pyserini.cards import find_checkpoint
+from csplade_pyserini.cards import canonical_name, is_ours, parse_encoder_name
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.impacts import Vector
 from csplade_pyserini.lucene import classes
 from csplade_pyserini.lucene.matching import MAX_CLAUSES
+from csplade_pyserini.query_sides import find_queries
 from csplade_pyserini.registration.encoders import encodes_as_ours, ours_behind, shared_encoder
 from csplade_pyserini.registration.names import is_our_query_file, means_ours
 from csplade_pyserini.registration.patches import Function, replaces
@@ -45,7 +46,9 @@ def init(stock: Function, self: Any, index_dir: str, query_encoder: Any, *args: 
     """Open a searcher. Refuses an index that has changed, or that another encoder made."""
     with one_sentence():
         identity = query_identity(query_encoder)
-        refuse_mismatch(Path(index_dir), identity or stock_name(query_encoder))
+        refuse_mismatch(
+            Path(index_dir), identity or stock_name(query_encoder), name=name_of_ours(query_encoder)
+        )
     stock(self, index_dir, query_encoder, *args, **kwargs)
     if identity is None:
         return
@@ -96,10 +99,18 @@ def query_identity(query_encoder: Any) -> str | None:
         encoder = ours_behind(query_encoder)
         return encoder.identity if encoder else None
     if means_ours(query_encoder):
-        return find_checkpoint(query_encoder).identity
+        return find_queries(query_encoder).identity
     if is_our_query_file(query_encoder):
         return encoder_of(Path(query_encoder))
     return None
+
+
+def name_of_ours(query_encoder: Any) -> str:
+    """Name of an encoder of ours without options; empty for a file, an object or another encoder."""
+    if not isinstance(query_encoder, str) or not is_ours(query_encoder):
+        return ""
+    name, _ = parse_encoder_name(canonical_name(query_encoder))
+    return name
 
 
 def stock_name(query_encoder: Any) -> str | None:

@@ -19,7 +19,7 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.registration.encoders import shared_encoder
 from csplade_pyserini.registration.patches import Function, after_loading, relies_on, replaces
 from csplade_pyserini.registration.programs import say
-from csplade_pyserini.registration.searcher import query_identity, stock_name
+from csplade_pyserini.registration.searcher import name_of_ours, query_identity, stock_name
 
 MODULE = "pyserini.server.backend"
 _STORES = "_csplade_doc_stores"
@@ -200,7 +200,7 @@ def _check_encoder(backend: Any, index_name: str, encoder: str | None) -> str | 
     name = encoder or local.encoder
     if not name:
         return encoder
-    refuse_mismatch(Path(local.path), query_identity(name) or stock_name(name))
+    refuse_mismatch(Path(local.path), query_identity(name) or stock_name(name), name=name_of_ours(name))
     if local.encoder and _is_same_encoder(name, local.encoder):
         return str(local.encoder)
     if local.encoder and query_identity(local.encoder) is not None:

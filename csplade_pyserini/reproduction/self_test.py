@@ -10,7 +10,9 @@ from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.encoding import EncodingJob, encode_corpus
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.impacts import Vector, dot
+from csplade_pyserini.interface import QuerySide
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
+from csplade_pyserini.query_sides import QuerySource, build_queries
 
 if TYPE_CHECKING:
     from csplade_pyserini.model import SparseEncoder
@@ -25,19 +27,24 @@ DOCUMENTS = {
 QUERIES = ("heart attack symptoms", "how do solar panels work")
 
 
-def run_self_test(checkpoint: Checkpoint) -> str:
+def run_self_test(checkpoint: Checkpoint, source: QuerySource) -> str:
     """Encode, index and search DOCUMENTS in a temporary folder; return one sentence on the result.
+
+    source: what makes the encoder's queries.
 
     Raises CheckError if Pyserini's scores are not the inner products of the impacts, and any error of a step.
     """
     from csplade_pyserini.model import build_encoder
 
     encoder = build_encoder(checkpoint)
+    queries: QuerySide = encoder
+    if source.kind != "model":
+        queries = build_queries(source)
     with tempfile.TemporaryDirectory(prefix="csplade-self-test-") as name:
         folder = Path(name)
         encode_corpus(_make_job(checkpoint, encoder, folder))
         built = build_index(IndexJob(collection=folder / "vectors", index=folder / "index", threads=1))
-        _compare_scores(encoder, folder / "index")
+        _compare_scores(encoder, queries, folder / "index")
     return (
         f"{built.documents} documents encoded by {checkpoint.card.name}, indexed and searched; "
         f"scores are the inner products"
@@ -59,14 +66,14 @@ def _make_job(checkpoint: Checkpoint, encoder: "SparseEncoder", folder: Path) ->
     )
 
 
-def _compare_scores(encoder: "SparseEncoder", index: Path) -> None:
+def _compare_scores(encoder: "SparseEncoder", queries: QuerySide, index: Path) -> None:
     """Search the index by Pyserini. Raises CheckError on a score that is not the inner product."""
     from pyserini.search.lucene import LuceneImpactSearcher
 
-    searcher = LuceneImpactSearcher(str(index), encoder)
+    searcher = LuceneImpactSearcher(str(index), queries)
     vectors = dict(zip(DOCUMENTS, encoder.encode_documents(list(DOCUMENTS.values())), strict=True))
     for query in QUERIES:
-        wanted = _scores(encoder.encode_queries([query])[0], vectors)
+        wanted = _scores(queries.encode_queries([query])[0], vectors)
         found = {hit.docid: round(hit.score) for hit in searcher.search(query, len(DOCUMENTS))}
         if found != wanted:
             raise CheckError(f"Pyserini scores {query!r} as {found}, the inner products are {wanted}")

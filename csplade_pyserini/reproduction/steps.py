@@ -100,22 +100,26 @@ def encoder_system(
     threads: int,
     *,
     identity: str = "",
+    queries: str = "",
 ) -> System:
     """Make the steps of one of our encoders; identity: the encoder's, empty in a dry run.
+
+    queries: what makes its queries; empty if its model does.
 
     Queries are encoded in batches, then the stock command searches with them. With Pyserini's names the stock
     command encodes them itself, by the plugin alone.
     """
     searches: dict[str, tuple[Step, ...]] = {}
+    query_side = f"{identity} {queries}".strip()
     for topics in collection.topics:
         key = collection.key(topics)
         if inputs.pyserini_names:
             how = ("--encoder", encoder)
-            searches[key] = (_search(inputs, topics, folder, collection, threads, *how, identity=identity),)
+            searches[key] = (_search(inputs, topics, folder, collection, threads, *how, identity=query_side),)
             continue
-        queries = _encode_queries(encoder, inputs, topics, folder, identity)
-        by_file = ("--impact", "--encoder", queries.output)
-        searches[key] = (queries, _search(inputs, topics, folder, collection, threads, *by_file))
+        encode = _encode_queries(encoder, inputs, topics, folder, query_side)
+        by_file = ("--impact", "--encoder", encode.output)
+        searches[key] = (encode, _search(inputs, topics, folder, collection, threads, *by_file))
     return System(encoder, folder, _encode_and_index(encoder, inputs, folder, threads, identity), searches)
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from csplade_pyserini.cards import (
     ADAPTER_FILE,
     CARD_FILE,
+    TABLE_FILE,
     Checkpoint,
     EncoderCard,
     find_checkpoint,
@@ -20,6 +21,7 @@ from csplade_pyserini.cards import (
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import backbone
 from csplade_pyserini.training.settings import PhaseSettings
+from csplade_pyserini.training.token_weights import UNFINISHED, TokenWeights
 
 _BASE_KEYS = ("base", "base_file", "layers")
 """Keys of a card that name the base of an adapter."""
@@ -36,6 +38,8 @@ class Student:
     tokenizer: PreTrainedTokenizerBase
     card: EncoderCard
     """Card of the trained checkpoint: the configuration's, with the base that an adapter needs."""
+    lookup: TokenWeights | None = None
+    """Weights of the queries' tokens, if a lookup makes the queries."""
 
     @property
     def decoder(self) -> Any:
@@ -101,12 +105,16 @@ def save_checkpoint(student: Student, folder: Path, state: Mapping[str, Tensor] 
     if not (student.is_adapter and student.card.base):
         student.tokenizer.save_pretrained(folder)
     write_card(student.card, folder / CARD_FILE)
+    if student.lookup is not None:
+        student.lookup.save(folder, UNFINISHED)
 
 
 def load_weights(student: Student, folder: Path) -> None:
     """Load a saved checkpoint's weights, to resume a run. Raises InputError if they do not fit."""
     from safetensors.torch import load_file
 
+    if student.lookup is not None:
+        student.lookup.load(folder)
     if student.is_adapter:
         from peft import set_peft_model_state_dict
 
@@ -114,7 +122,8 @@ def load_weights(student: Student, folder: Path) -> None:
     else:
         state: dict[str, Tensor] = {}
         for file in sorted(folder.glob("*.safetensors")):
-            state |= load_file(file)
+            if file.name != TABLE_FILE:
+                state |= load_file(file)
         report = student.model.load_state_dict(state, strict=False)
     unknown = report.unexpected_keys
     if unknown:

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from csplade_pyserini.cards import EncoderCard, Side
+from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.attention import set_attention
-from csplade_pyserini.model.head import activate, trainable_peaks
+from csplade_pyserini.model.head import activate, shifted, trainable_peaks
 from csplade_pyserini.model.inputs import pad, pooled_tokens, tokenize
 from csplade_pyserini.model.states import last_hidden_states
+from csplade_pyserini.model.vocabulary import head_terms
+from csplade_pyserini.query_sides.lookup import LookupEncoder
 from csplade_pyserini.training import losses
 from csplade_pyserini.training.checkpoints import Student, load_student
 from csplade_pyserini.training.examples import Example, ExampleDataset, key, plain_file
@@ -23,7 +26,11 @@ from csplade_pyserini.training.gather import gather, process_rank
 from csplade_pyserini.training.runs import Run, train
 from csplade_pyserini.training.settings import ContrastSettings
 from csplade_pyserini.training.teachers import TeacherVectors
+from csplade_pyserini.training.token_weights import TokenWeights, start_weights
 from csplade_pyserini.training.watch import Activity
+
+_IDF_EXAMPLES = 10_000
+"""Most examples whose passages a table's idf is counted over."""
 
 
 class ContrastiveModel(nn.Module):
@@ -37,28 +44,38 @@ class ContrastiveModel(nn.Module):
         self.student = student
         self.backbone = student.model
         self.settings = settings
+        self.lookup = student.lookup
         self.activity = Activity()
+        self._vocabulary = student.decoder.get_output_embeddings().weight.shape[0]
+        self._terms = head_terms(student.card, student.tokenizer, self._vocabulary)
 
     def forward(self, queries: dict[str, Tensor], passages: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss of one batch of ContrastCollator: {"loss": scalar}.
 
         Each query has N passages in a row, its positive first.
         """
+        if self._terms is not None and self._terms.folds.device != queries["ids"].device:
+            self._terms = self._terms.to(queries["ids"].device)
         terms = None
         if self.settings.sampled_terms:
             terms = self._sampled_terms(queries, passages)
-        query_peaks = self._peaks(queries, terms)  # (Q, V)
-        passage_peaks = self._peaks(passages, terms)  # (Q * N, V)
-        query_weights = self._weights(query_peaks, self.settings.query_window)
+        query_peaks = None
+        if self.lookup is not None:
+            query_weights = self.lookup(queries["ids"], queries["attention_mask"])  # (Q, T)
+        else:
+            query_peaks = self._peaks(queries, terms)  # (Q, T)
+            query_weights = self._weights(query_peaks, self.settings.query_window)
+        passage_peaks = self._peaks(passages, terms)  # (Q * N, T)
         passage_weights = self._weights(passage_peaks, self.settings.document_window)
         all_queries = gather(query_weights)
         all_passages = gather(passage_weights)
         parts = self._retrieval_losses(queries, passages, query_weights, passage_weights, all_passages)
         if self.settings.vector_weight:
-            query_error = self._vector_error(queries, query_peaks, query_weights)
-            parts["vector"] = query_error + self._vector_error(passages, passage_peaks, passage_weights)
+            parts["vector"] = self._vector_error(passages, passage_peaks, passage_weights)
+            if query_peaks is not None:
+                parts["vector"] = parts["vector"] + self._vector_error(queries, query_peaks, query_weights)
         parts["query_flops"] = losses.flops(all_queries)
-        parts["document_flops"] = losses.flops(all_passages)
+        parts["document_flops"] = losses.flops(all_passages, self._penalties())
         self.activity.add(all_queries, all_passages, parts)
         factors = self._factors()
         weighted = [factors[name] * part for name, part in parts.items() if factors[name]]
@@ -67,6 +84,12 @@ class ContrastiveModel(nn.Module):
     def take(self) -> dict[str, float]:
         """Mean losses and activity since the last call."""
         return self.activity.take()
+
+    def _penalties(self) -> Tensor | None:
+        """(V,) factors of the documents' FLOPS by term; None if all count alike."""
+        if self.lookup is None or not self.settings.idf_flops:
+            return None
+        return self.lookup.penalties()
 
     def _factors(self) -> dict[str, float]:
         """Factor of each part of the loss at this step."""
@@ -82,37 +105,53 @@ class ContrastiveModel(nn.Module):
         }
 
     def _sampled_terms(self, *batches: dict[str, Tensor]) -> Tensor | None:
-        """Sorted ids of the batches' terms and of random others; None for the whole vocabulary.
+        """Sorted numbers of the batches' terms and of random others; None for all terms.
 
         The batches' terms are those of their texts and of their teacher's vectors.
         """
-        vocabulary = self.student.decoder.get_output_embeddings().weight.shape[0]
-        chance = self.settings.sampled_terms / vocabulary
-        chosen: Tensor = torch.rand(vocabulary, device=batches[0]["ids"].device) < chance
+        count = self._vocabulary
+        if self._terms is not None:
+            count = self._terms.count
+        chance = self.settings.sampled_terms / count
+        chosen: Tensor = torch.rand(count, device=batches[0]["ids"].device) < chance
         for batch in batches:
-            for known in (batch["ids"], batch.get("teacher_terms")):
+            ids = batch["ids"].flatten()
+            if self._terms is not None:
+                ids = self._terms.folds[ids]
+                ids = ids[ids < count]
+            for known in (ids, batch.get("teacher_terms")):
                 if known is not None:
-                    chosen[known.flatten()] = True
+                    chosen[known] = True
         if chosen.all():
             return None
         return chosen.nonzero().squeeze(1)
 
     def _peaks(self, batch: dict[str, Tensor], terms: Tensor | None) -> Tensor:
-        """Largest logits (B, V); -inf for terms that are not among `terms`, unless that is None."""
+        """Largest logits (B, T); -inf for terms that are not among `terms`, unless that is None."""
         decoder = self.student.decoder
         states = last_hidden_states(decoder, batch["ids"], batch["attention_mask"])
         head = decoder.get_output_embeddings()
-        bias = head.bias
+        mask = batch["pool_mask"]
         if terms is None:
-            return trainable_peaks(states, batch["pool_mask"], head.weight, bias=bias)
+            return trainable_peaks(states, mask, head.weight, bias=head.bias, terms=self._terms)
+        count = self._vocabulary
+        entries = terms
+        head_terms = None
+        if self._terms is not None:
+            count = self._terms.count
+            chosen = torch.zeros(count, dtype=torch.bool, device=terms.device)
+            chosen[terms] = True
+            entries, head_terms = self._terms.only(chosen)
+        bias = head.bias
         if bias is not None:
-            bias = bias[terms]
-        peaks = trainable_peaks(states, batch["pool_mask"], head.weight[terms], bias=bias)
-        return peaks.new_full((len(peaks), len(head.weight)), float("-inf")).index_copy(1, terms, peaks)
+            bias = bias[entries]
+        peaks = trainable_peaks(states, mask, head.weight[entries], bias=bias, terms=head_terms)
+        return peaks.new_full((len(peaks), count), float("-inf")).index_copy(1, terms, peaks)
 
     def _weights(self, peaks: Tensor, window: int) -> Tensor:
-        """Weights of peaks, (B, V); in the first steps only the `window` heaviest of each row."""
-        weights = activate(peaks, self.student.card.logit_scale)
+        """Weights of peaks, (B, T); in the first steps only the `window` heaviest of each row."""
+        card = self.student.card
+        weights = activate(peaks, card.logit_scale, card.logit_shift)
         if self.step < self.settings.window_steps:
             return losses.keep_heaviest(weights, window)
         return weights
@@ -156,8 +195,9 @@ class ContrastiveModel(nn.Module):
 
     def _vector_error(self, batch: dict[str, Tensor], peaks: Tensor, weights: Tensor) -> Tensor:
         """Error of weights against those of the teacher, a scalar."""
-        scaled = peaks * self.student.card.logit_scale
-        return losses.vector_error(scaled, weights, _dense(batch, weights))
+        card = self.student.card
+        reached = shifted(peaks, card.logit_scale, card.logit_shift)
+        return losses.vector_error(reached, weights, _dense(batch, weights))
 
 
 class ContrastCollator:
@@ -168,11 +208,13 @@ class ContrastCollator:
         card: EncoderCard,
         tokenizer: PreTrainedTokenizerBase,
         teachers: Mapping[Side, TeacherVectors],
+        lookup: LookupEncoder | None = None,
     ) -> None:
-        """teachers: one per side, or none."""
+        """teachers: one per side, or none. lookup: tokenizes the queries, unless the model makes them."""
         self.card = card
         self.tokenizer = tokenizer
         self.teachers = teachers
+        self.lookup = lookup
         self._pooled = pooled_tokens(card, tokenizer, len(tokenizer))
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, dict[str, Tensor]]:
@@ -190,8 +232,12 @@ class ContrastCollator:
         return {"queries": queries, "passages": documents}
 
     def _batch(self, texts: Sequence[str], ids: Sequence[str], side: Side) -> dict[str, Tensor]:
-        rows = tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
-        batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"), pooled=self._pooled)
+        if side == "query" and self.lookup is not None:
+            rows = self.lookup.token_ids(texts)
+            batch = pad(rows, echo=False, device=torch.device("cpu"))
+        else:
+            rows = tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
+            batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"), pooled=self._pooled, side=side)
         tensors = {"ids": batch.ids, "attention_mask": batch.attention_mask, "pool_mask": batch.pool_mask}
         tensors["keys"] = torch.tensor([key(name) for name in ids])
         if side in self.teachers:
@@ -204,6 +250,16 @@ def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
 
     Raises InputError on bad input, CheckError if the ReLU dies.
     """
+    if settings.sampled_terms and card.position_top_terms:
+        raise InputError(
+            f"sampled_terms is {settings.sampled_terms} and position_top_terms of the card is "
+            f"{card.position_top_terms}: the heaviest terms of a position are found among all; set one to 0"
+        )
+    if settings.query_side == "lookup" and card.fold != "none":
+        raise InputError(
+            f"query_side is 'lookup' and fold of the card is {card.fold!r}: a table is trained for tokens, "
+            "not for folds; train without fold, or make the table afterwards with train lookup"
+        )
     with Run(card, settings) as run:
         if run.done:
             return run.output
@@ -213,10 +269,37 @@ def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
         examples = ExampleDataset(files, negatives=settings.negatives, scored=scored, seed=settings.seed)
         student = load_student(card, settings)
         set_attention(student.decoder, card.attention)
+        training_card = _training_card(card, settings)
+        lookup = None
+        if settings.query_side == "lookup":
+            weights = _token_weights(student, training_card, settings, examples)
+            student = _with_lookup(student, weights)
+            lookup = LookupEncoder(training_card, weights.table)
         teachers = _read_teachers(card, settings, student)
-        collate = ContrastCollator(_training_card(card, settings), student.tokenizer, teachers)
+        collate = ContrastCollator(training_card, student.tokenizer, teachers, lookup)
         train(run, ContrastiveModel(student, settings), student, examples, collate)
     return run.output
+
+
+def _with_lookup(student: Student, weights: TokenWeights) -> Student:
+    """Give the student token weights that make its queries."""
+    card = dataclasses.replace(student.card, query="lookup", query_encoder="")
+    return dataclasses.replace(student, card=card, lookup=weights)
+
+
+def _token_weights(
+    student: Student, card: EncoderCard, settings: ContrastSettings, examples: ExampleDataset
+) -> TokenWeights:
+    """Token weights as the settings say: a table's, or idf over the examples' passages. Raises InputError."""
+    seen = (examples[index] for index in range(min(len(examples), _IDF_EXAMPLES)))
+    return start_weights(
+        settings.lookup_table,
+        (passage.text for example in seen for passage in example.passages),
+        card,
+        student.tokenizer,
+        student.decoder.get_output_embeddings().weight.shape[0],
+        trained=settings.train_table,
+    )
 
 
 def _read_teachers(
@@ -226,9 +309,11 @@ def _read_teachers(
     if not settings.vector_weight:
         return {}
     vocabulary = student.decoder.get_output_embeddings().weight.shape[0]
-    folders: dict[Side, str] = {"query": settings.teacher_queries, "document": settings.teacher_documents}
+    folders: dict[Side, str] = {"document": settings.teacher_documents}
+    if student.lookup is None:
+        folders["query"] = settings.teacher_queries
     return {
-        side: TeacherVectors(Path(folder), student.tokenizer, vocabulary, card.impact_scale)
+        side: TeacherVectors(Path(folder), student.tokenizer, vocabulary, card.impact_scale, card=card)
         for side, folder in folders.items()
     }
 

@@ -164,12 +164,15 @@ def info_nce(
     return F.cross_entropy(scores, targets)
 
 
-def flops(weights: Tensor) -> Tensor:
+def flops(weights: Tensor, penalties: Tensor | None = None) -> Tensor:
     """FLOPS regulariser: sum over terms of the squared mean weight (Paria et al., arXiv 2004.05665).
 
-    weights (B, V).
+    weights (B, V). penalties (V,): factor of each term's part; None: 1.
     """
-    return weights.mean(dim=0).square().sum()
+    parts = weights.mean(dim=0).square()
+    if penalties is not None:
+        parts = parts * penalties
+    return parts.sum()
 
 
 def ramp(step: int, ramp_steps: int) -> float:
@@ -201,9 +204,11 @@ def vector_error(peaks: Tensor, weights: Tensor, teacher: Tensor) -> Tensor:
     """Squared error against a teacher's weights: sum over terms, mean over texts. All are (B, V).
 
     If the teacher is active, a negative peak counts as -log1p(-peak). That gives a slope to terms that the
-    ReLU has switched off; the student's weight is 0 there and has none.
+    ReLU has switched off; the student's weight is 0 there and has none. Peaks are as the ReLU gets them; a
+    term that no position keeps has -inf and no slope.
     """
-    reached = torch.where((teacher > 0) & (peaks < 0), -torch.log1p(-peaks.clamp(max=0)), weights)
+    is_off = (teacher > 0) & (peaks < 0) & peaks.isfinite()
+    reached = torch.where(is_off, -torch.log1p(-peaks.clamp(max=0)), weights)
     return (reached - teacher).square().sum(dim=1).mean()
 
 

@@ -1,16 +1,27 @@
 """Trained checkpoints to shipped ones: whole weights, or an adapter beside a card that names its base."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import torch
 
-from csplade_pyserini.cards import ADAPTER_FILE, CARD_FILE, EncoderCard, find_checkpoint, write_card
+from csplade_pyserini.cards import (
+    ADAPTER_FILE,
+    CARD_FILE,
+    TABLE_FILE,
+    Checkpoint,
+    EncoderCard,
+    find_checkpoint,
+    write_card,
+)
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import is_empty_folder, whole_folder
 from csplade_pyserini.model import backbone
+from csplade_pyserini.query_sides.table import copy_table
 from csplade_pyserini.training.checkpoints import Student, save_checkpoint, whole_card, with_base
 from csplade_pyserini.training.settings import MergeSettings
+from csplade_pyserini.training.token_weights import trained_identity
 
 _ADAPTER_CONFIG = "adapter_config.json"
 
@@ -30,13 +41,28 @@ def merge(card: EncoderCard, settings: MergeSettings) -> Path:
             raise InputError(f"{settings.start} has no adapter to keep: merge with keep_adapter = false")
         with whole_folder(output) as partial:
             _copy_adapter(checkpoint.folder, partial, dtype, checkpoint.card.base)
-            write_card(with_base(card, checkpoint.card), partial / CARD_FILE)
+            written = with_base(card, checkpoint.card)
+            write_card(written, partial / CARD_FILE)
+            _keep_table(checkpoint, partial, written)
         return output
     model = backbone.load_model(checkpoint, dtype=torch.float32, device=torch.device("cpu")).to(dtype)
     student = Student(model, backbone.load_tokenizer(checkpoint), whole_card(card))
     with whole_folder(output) as partial:
         save_checkpoint(student, partial)
+        _keep_table(checkpoint, partial, student.card)
     return output
+
+
+def _keep_table(start: Checkpoint, folder: Path, card: EncoderCard) -> None:
+    """Copy the table that the start's queries are made by, as that of the encoder in a folder."""
+    if start.stored_card.query != "lookup" or start.folder is None:
+        return
+    table = start.folder / TABLE_FILE
+    if not table.is_file():
+        raise InputError(f"the card of {start.folder} says query = 'lookup', but there is no {table}")
+    card = dataclasses.replace(card, query="lookup", query_encoder="")
+    write_card(card, folder / CARD_FILE)
+    copy_table(table, folder / TABLE_FILE, encoder=trained_identity(card, folder))
 
 
 def _copy_adapter(source: Path, target: Path, dtype: torch.dtype, base: str) -> None:

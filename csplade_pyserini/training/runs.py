@@ -25,6 +25,7 @@ from csplade_pyserini.files.tables import read_json
 from csplade_pyserini.files.whole import is_empty_folder, real_path, whole_file, whole_folder
 from csplade_pyserini.training.checkpoints import Student, load_weights, save_checkpoint
 from csplade_pyserini.training.settings import AdaptSettings, ContrastSettings, PhaseSettings, as_table
+from csplade_pyserini.training.token_weights import trained_identity
 from csplade_pyserini.training.watch import check_alive
 
 try:
@@ -107,6 +108,8 @@ class Run:
         """Write the output, whole. Only one process does so."""
         with whole_folder(self.output) as partial:
             save_checkpoint(student, partial, state)
+            if student.lookup is not None:  # its documents are whole now, so it is theirs
+                student.lookup.save(partial, trained_identity(student.card, partial))
             with whole_file(partial / RECORD) as file:
                 json.dump(self.record | {"versions": versions(), "log": history}, file, indent=1)
         self.say(f"{self.output}: done")
@@ -150,6 +153,8 @@ def train(
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LogLines())
     trainer.add_callback(Clock(model, dataset))
+    if trainer.is_fsdp_enabled and getattr(run.settings, "train_table", False):
+        raise InputError("train_table is true, but FSDP would cut the table apart; train it without FSDP")
     last = get_last_checkpoint(str(run.folder))
     if last:
         run.say(f"going on from {last}")

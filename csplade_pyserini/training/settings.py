@@ -20,6 +20,7 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.tables import parse_table, read_toml
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+QuerySide = Literal["model", "lookup"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +113,14 @@ class ContrastSettings(PhaseSettings):
     teacher_queries: str = ""
     teacher_documents: str = ""
     """Collections of the teacher's vectors, by query_id and docid, in this encoder's terms."""
+    query_side: QuerySide = "model"
+    """`lookup`: queries are looked up in a table, and the documents learn all the expansion."""
+    lookup_table: str = ""
+    """Table to start from, a file or a folder with one; empty is the idf of the data's passages."""
+    train_table: bool = False
+    """Train the table along; otherwise it stays as it starts."""
+    idf_flops: bool = False
+    """Divide FLOPS of documents by each term's weight in the table, so that rare terms are spared."""
     window_steps: int = 0
     """First steps, in which only the heaviest terms count: a remedy for dense first vectors (PROSPER)."""
     query_window: int = 256
@@ -248,11 +257,23 @@ def _check_phase(settings: PhaseSettings, origin: str) -> None:
 
 def _check_contrast(settings: ContrastSettings, origin: str) -> None:
     """Check that each loss has what it needs. Raises InputError."""
-    if settings.vector_weight and not (settings.teacher_queries and settings.teacher_documents):
+    by_lookup = settings.query_side == "lookup"
+    has_queries = bool(settings.teacher_queries) or by_lookup
+    if settings.vector_weight and not (has_queries and settings.teacher_documents):
         raise InputError(
             f"{origin}: vector_weight is {settings.vector_weight}, "
             f"which needs teacher_queries and teacher_documents"
         )
+    if by_lookup and settings.query_regulariser:
+        raise InputError(
+            f"{origin}: query_regulariser is {settings.query_regulariser}, but query_side is 'lookup': "
+            f"a query has the terms of its own tokens; wanted 0"
+        )
+    for key in ("lookup_table", "train_table", "idf_flops"):
+        if getattr(settings, key) and not by_lookup:
+            raise InputError(
+                f"{origin}: {key} is {getattr(settings, key)!r}, which needs query_side = 'lookup'"
+            )
     for key in _NEED_NEGATIVES:
         if getattr(settings, key) and not settings.negatives:
             raise InputError(

@@ -11,29 +11,46 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest
 from csplade_pyserini.collections.vectors import VectorRecord
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.lines import is_jsonl, numbered_lines, parse_record
 from csplade_pyserini.impacts import empty_term
-from csplade_pyserini.model.encoder import vocabulary_terms
+from csplade_pyserini.model.vocabulary import Vocabulary
+
+_PLAIN = EncoderCard(name="student")
 
 
 class TeacherVectors:
     """Vectors by id, as arrays: about 8 bytes a term."""
 
     def __init__(
-        self, folder: Path, tokenizer: PreTrainedTokenizerBase, vocabulary: int, impact_scale: float
+        self,
+        folder: Path,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary: int,
+        impact_scale: float,
+        *,
+        card: EncoderCard = _PLAIN,
     ) -> None:
         """impact_scale: impact of a weight of 1, unless a manifest beside the folder says it.
 
-        Raises InputError on a bad record, and on a term that the student's vocabulary does not have.
+        card: the student's. Raises InputError on a bad record, on a term that the student does not have, and
+        if the terms of only one side are folded.
         """
         self.folder = folder
         if manifest_path(folder).is_file():
-            impact_scale = read_collection_manifest(folder).card["impact_scale"]
-        terms = vocabulary_terms(tokenizer, vocabulary)
-        term_ids = {term: token_id for token_id, term in enumerate(terms) if term is not None}
+            teacher = read_collection_manifest(folder).card
+            impact_scale = teacher["impact_scale"]
+            fold = teacher.get("fold", _PLAIN.fold)
+            if fold != card.fold:
+                raise InputError(
+                    f"the teacher's vectors {folder} have fold = {fold!r}, the student's card has "
+                    f"{card.fold!r}: their terms differ; encode them by a teacher that folds as the student"
+                )
+        terms = Vocabulary(card, tokenizer, vocabulary).terms
+        term_ids = {term: number for number, term in enumerate(terms) if term is not None}
         empty = empty_term(terms)
         self._vectors: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for docid, vector, place in _records(folder):

@@ -56,14 +56,15 @@ def pack(names: Sequence[str], file: Path, *, card: EncoderCard, tokenizer: PreT
     the card's documents, uncut. Raises InputError on a bad line.
     """
     whole = dataclasses.replace(card, document_max_length=2**31, add_eos=tokenizer.eos_token_id is not None)
-    texts = iter(tqdm(_texts(names), desc="tokenizing", unit="text"))
+    texts = iter(tqdm(read_texts(names), desc="tokenizing", unit="text"))
     with whole_file(file, "wb") as sink:
         while batch := list(itertools.islice(texts, _TEXTS_AT_ONCE)):
             rows = tokenize(batch, side="document", card=whole, tokenizer=tokenizer)
             np.fromiter(itertools.chain.from_iterable(rows), dtype=np.uint32).tofile(sink)
 
 
-def _texts(names: Sequence[str]) -> Iterator[str]:
+def read_texts(names: Sequence[str]) -> Iterator[str]:
+    """Texts of `FILE.txt(.gz)` (one per line), JSONL corpora, or `ir_datasets:ID`. Raises InputError."""
     for name in names:
         if name.endswith(TEXT_ENDINGS):
             if not Path(name).is_file():

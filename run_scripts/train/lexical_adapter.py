@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs, states = module_inputs(model, rows[:FITTED], last, model.base_model.norm)
     tokens = torch.cat(rows[:FITTED])
     rarity = inverse_frequencies(rows, len(model.lm_head.weight))
-    wanted = token_states(model, rarity, card.logit_scale)[tokens]
+    wanted = token_states(model, rarity, card.logit_scale, card.logit_shift)[tokens]
     change = regress(inputs, wanted - states, RIDGE)
     add_change(last, change.T)
     error = (states + inputs @ change - wanted).norm() / wanted.norm()
@@ -167,7 +167,7 @@ def keep_input(found: list[Tensor]) -> Callable[[Any, tuple[Tensor, ...]], None]
     return hook
 
 
-def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
+def token_states(model: Any, rarity: Tensor, logit_scale: float, logit_shift: float = 0.0) -> Tensor:
     """Return the states (V, H) that the tokens should have before the final norm.
 
     All are as long as the norm makes them.
@@ -177,7 +177,7 @@ def token_states(model: Any, rarity: Tensor, logit_scale: float) -> Tensor:
     gram = ridged(read, HEAD_RIDGE)
     off = torch.linalg.solve(gram, -THRESHOLD * read.sum(dim=0))
     on = torch.linalg.solve(gram, read.T).T
-    own = torch.expm1(WEIGHT_PER_IDF * rarity) / logit_scale
+    own = (torch.expm1(WEIGHT_PER_IDF * rarity) + logit_shift) / logit_scale
     states = off + on * ((own + THRESHOLD) / (on * read).sum(dim=1))[:, None]
     states *= (0.98 * length / states.norm(dim=1)).clamp(max=1)[:, None]
     hidden = torch.linalg.eigh(gram).eigenvectors[:, 0]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csplade_pyserini.cards import EncoderCard, parse_card, read_card, to_toml, write_card
-from csplade_pyserini.cards.card import VECTOR_FIELDS, Attention, Pool, Weights
+from csplade_pyserini.cards.card import _ADDED_LATER, VECTOR_FIELDS, Attention, Fold, Pool, Weights
 from csplade_pyserini.errors import InputError
 
 FIELDS = {field.name: field for field in dataclasses.fields(EncoderCard)}
@@ -22,6 +22,10 @@ VALUES = {
     "aliases": st.lists(TEXT, max_size=3).map(tuple),
     "pool": st.sampled_from(get_args(Pool)),
     "unpooled_terms": st.lists(TEXT, max_size=3).map(tuple),
+    "pool_prefix": st.booleans(),
+    "fold": st.sampled_from(get_args(Fold)),
+    "logit_shift": st.floats(min_value=0, max_value=1e12),
+    "position_top_terms": st.integers(0, 10_000),
     "weights": st.sampled_from(get_args(Weights)),
     "adapter": TEXT.filter(
         lambda text: not PurePath(text).is_absolute() and ".." not in PurePath(text).parts
@@ -42,6 +46,7 @@ VALUES = {
     "query_top_terms": st.integers(0, 10_000),
     "document_top_terms": st.integers(0, 10_000),
     "paper_scores": st.dictionaries(TEXT, NUMBER, max_size=3),
+    "query": st.just("model"),
 }
 CARDS = st.builds(EncoderCard, **{name: VALUES.get(name, TEXT) for name in FIELDS})
 
@@ -50,6 +55,10 @@ OTHER = {
     "aliases": ("c",),
     "pool": "words",
     "unpooled_terms": ("!",),
+    "pool_prefix": False,
+    "fold": "case",
+    "logit_shift": 15.0,
+    "position_top_terms": 12,
     "weights": "hub",
     "layers": 4,
     "attention": "bidirectional",
@@ -65,6 +74,7 @@ OTHER = {
     "document_max_length": 7,
     "query_top_terms": 7,
     "document_top_terms": 7,
+    "query": "lookup",
     "paper_scores": {"beir/scifact nDCG@10": 71.2},
 }
 """For every field a value that is not its default; texts become 'x'."""
@@ -82,6 +92,10 @@ WRONG_VALUES = {
     "query_top_terms": "512",
     "document_top_terms": [512],
     "logit_scale": True,
+    "logit_shift": "15",
+    "position_top_terms": 12.0,
+    "fold": True,
+    "pool_prefix": 0,
     "impact_scale": "100",
     "name": 1,
     "base": ["meta-llama/Llama-3.2-1B"],
@@ -182,6 +196,9 @@ def test_a_wrong_choice_is_an_error_that_lists_the_right_ones():
         ("logit_scale", 0.0),
         ("logit_scale", -0.5),
         ("logit_scale", math.nan),
+        ("logit_shift", -0.5),
+        ("logit_shift", math.nan),
+        ("position_top_terms", -1),
     ],
 )
 def test_a_value_out_of_range_is_an_error_that_names_file_and_key(tmp_path, key, value):
@@ -254,6 +271,8 @@ def test_the_hash_changes_with_what_changes_a_vector_and_with_nothing_else(field
 def test_names_sources_and_scores_are_the_only_fields_outside_the_hash():
     outside = set(FIELDS) - set(VECTOR_FIELDS)
     assert outside == {
+        "query",
+        "query_encoder",
         "name",
         "aliases",
         "summary",
@@ -272,7 +291,7 @@ def test_the_hash_is_a_fixed_sha256_of_the_card():
     assert EncoderCard(name="a").hash() == "020e5a475259e0666344324db5052d8794f11e64096d3188499e1a941f6e9404"
 
 
-@pytest.mark.parametrize("key", ["layers", "lowercase"])
+@pytest.mark.parametrize("key", _ADDED_LATER)
 def test_a_key_that_came_later_is_in_the_hash_only_where_it_is_set(key):
     card = EncoderCard(name="a", echo=True)
     default, other = getattr(card, key), OTHER[key]
@@ -286,7 +305,7 @@ def test_a_key_that_came_later_is_in_the_hash_only_where_it_is_set(key):
 
 
 def test_an_infinite_scale_is_an_error():
-    for key in ("impact_scale", "logit_scale"):
+    for key in ("impact_scale", "logit_scale", "logit_shift"):
         with pytest.raises(InputError, match=key):
             parse_card({"name": "a", key: math.inf}, "here")
 

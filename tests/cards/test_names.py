@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ CONTRACT = [
     *("csplade-tiny", "csplade-smol", "csplade-echo-smol", "csplade-bi-smol"),
 ]
 """The cards to ship: design.md, section 3."""
-KEYS = "device, dtype, quantization, max_length, top_terms, query_prefix, document_prefix"
+KEYS = "device, dtype, quantization, max_length, top_terms, query_prefix, document_prefix, query"
 NOT_LOADED = ("torch", "transformers", "peft", "pyserini", "jnius", "jnius_config")
 
 
@@ -105,6 +106,10 @@ def test_every_shipped_card_tells_what_it_is_and_where_it_is_from():
             EncoderOptions(max_length=255, document_prefix="query: ", query_prefix=""),
         ),
         ("C:\\models:device=cpu", "C:\\models", EncoderOptions(device="cpu")),
+        ("csplade-tiny-lookup", "csplade-tiny", EncoderOptions(query="lookup")),
+        ("CSPLADE-8B-Lookup:top_terms=9", "CSPLADE-8B", EncoderOptions(query="lookup", top_terms=9)),
+        ("csplade-8b:query=lookup", "csplade-8b", EncoderOptions(query="lookup")),
+        ("another-lookup", "another-lookup", EncoderOptions()),
     ],
 )
 def test_options_follow_the_name(text, name, options):
@@ -120,6 +125,7 @@ def test_options_follow_the_name(text, name, options):
         ("max_length=1.5", "max_length is '1.5'; wanted a whole number, at least 1"),
         ("max_length=", "max_length is ''; wanted a whole number, at least 1"),
         ("top_terms=-1", "top_terms is '-1'; wanted a whole number, at least 0"),
+        ("query=table", "query is 'table'; wanted one of model, lookup, encoder"),
         ("dtype=float64", "dtype is 'float64'; wanted one of float32, bfloat16, float16"),
         ("device=cpu,dtype=half", "dtype is 'half'; wanted one of float32, bfloat16, float16"),
     ],
@@ -133,6 +139,25 @@ def test_a_wrong_option_is_an_error_that_says_what_is_wanted(tail, complaint):
 def test_a_wrong_quantization_is_an_error():
     with pytest.raises(InputError, match="quantization is 'int3'; wanted one of none"):
         parse_encoder_name("csplade-tiny:quantization=int3")
+
+
+def test_a_lookup_that_is_asked_for_twice_is_an_error():
+    with pytest.raises(InputError, match="a key stands twice"):
+        parse_encoder_name("csplade-tiny-lookup:query=model")
+
+
+def test_a_folder_whose_own_name_ends_in_lookup_is_that_folder(tmp_path):
+    folder = make_checkpoint(tmp_path / "mine-lookup", card=EncoderCard(name="mine"))
+    make_checkpoint(tmp_path / "mine", card=EncoderCard(name="mine"))
+    assert parse_encoder_name(str(folder)) == (str(folder), EncoderOptions())
+    other = f"{tmp_path / 'mine'}-lookup"
+    shutil.rmtree(folder)
+    assert parse_encoder_name(other) == (str(tmp_path / "mine"), EncoderOptions(query="lookup"))
+
+
+def test_a_slip_in_a_lookups_name_is_near_the_lookup():
+    assert near_misses("csplade-tny-lookup")[0] == "csplade-tiny-lookup"
+    assert near_misses("csplade-tiny-lookup") == []
 
 
 def test_options_without_a_name_are_an_error():
@@ -182,6 +207,7 @@ def test_prefixes_of_the_options_win_over_those_of_the_card():
         ("a/b:device=cuda:1", "a/b:device=cuda:1,max_length=9,document_prefix=query: "),
         ("a/b:max_length=5", "a/b:max_length=5,document_prefix=query: "),
         ("a/b:document_prefix=,max_length=5", "a/b:document_prefix=,max_length=5"),
+        ("csplade-tiny-lookup", "csplade-tiny-lookup:max_length=9,document_prefix=query: "),
     ],
 )
 def test_options_are_added_to_a_name_and_its_own_stay(name, wanted):

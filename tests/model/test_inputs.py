@@ -6,7 +6,7 @@ from transformers import BertTokenizer
 
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model.inputs import pad, pooled_tokens, tokenize
+from csplade_pyserini.model.inputs import pad, pooled_tokens, token_spans, tokenize
 
 TEXT = "potassium in bananas"
 CPU = torch.device("cpu")
@@ -126,6 +126,42 @@ def test_one_text_of_stop_words_does_not_change_its_neighbours(word_tokenizer):
         [True, True],
         [False, True],
     ]
+
+
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize("add_bos", [False, True])
+@pytest.mark.parametrize("prefix", ["query: ", "query:", "  query\n", "po", ""])
+def test_tokens_of_the_prefix_alone_do_not_count(byte_tokenizer, prefix, add_bos, echo):
+    """A token that ends within the text counts: `Ġp` after `query: `, `op` after `po`."""
+    card = EncoderCard(name="x", query_prefix=prefix, add_bos=add_bos, pool_prefix=False)
+    texts = [TEXT, "heart"]
+    rows = tokenize(texts, side="query", card=card, tokenizer=byte_tokenizer)
+    pooled = pooled_tokens(card, byte_tokenizer, len(byte_tokenizer))
+    batch = pad(rows, echo=echo, device=CPU, pooled=pooled, side="query")
+    for text, row, mask in zip(texts, rows, batch.pool_mask.tolist(), strict=True):
+        _, spans = token_spans(text, side="query", card=card, tokenizer=byte_tokenizer)
+        wanted = [end > len(prefix) for _, end in spans]
+        if add_bos:
+            wanted[0] = True
+        assert mask[: len(row) * (1 + echo)] == [False] * len(row) * echo + wanted
+    assert batch.attention_mask.sum() == sum(map(len, rows)) * (1 + echo)
+
+
+def test_only_the_side_s_own_prefix_is_left_out(byte_tokenizer):
+    card = EncoderCard(name="x", query_prefix="query: ", document_prefix="passage: ", pool_prefix=False)
+    pooled = pooled_tokens(card, byte_tokenizer, len(byte_tokenizer))
+    for side, text in (("query", "passage: heart"), ("document", "query: heart")):
+        rows = tokenize([text], side=side, card=card, tokenizer=byte_tokenizer)
+        [mask] = pad(rows, echo=False, device=CPU, pooled=pooled, side=side).pool_mask.tolist()
+        counted = [token for token, counts in zip(rows[0], mask, strict=True) if counts]
+        assert "".join(byte_tokenizer.convert_ids_to_tokens(counted)).replace("Ġ", " ").strip() == text
+
+
+def test_a_text_that_is_cut_to_its_prefix_counts_it(byte_tokenizer):
+    card = EncoderCard(name="x", query_prefix="a question: ", query_max_length=2, pool_prefix=False)
+    rows = tokenize(["heart"], side="query", card=card, tokenizer=byte_tokenizer)
+    pooled = pooled_tokens(card, byte_tokenizer, len(byte_tokenizer))
+    assert pad(rows, echo=False, device=CPU, pooled=pooled, side="query").pool_mask.tolist() == [[True, True]]
 
 
 @pytest.mark.parametrize(

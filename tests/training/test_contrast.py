@@ -7,9 +7,12 @@ import torch
 from tiny_models import VOCABULARY, tiny_model
 
 from csplade_pyserini.cards import EncoderCard
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.model import SparseEncoder
+from csplade_pyserini.model.head import trainable_peaks
 from csplade_pyserini.model.inputs import pad
 from csplade_pyserini.training.checkpoints import Student
-from csplade_pyserini.training.contrast import ContrastiveModel
+from csplade_pyserini.training.contrast import ContrastiveModel, contrast
 from csplade_pyserini.training.settings import ContrastSettings
 
 SETTINGS = ContrastSettings(
@@ -87,3 +90,72 @@ def test_only_sampled_terms_have_gradients_and_all_are_finite(vector_weight):
     reached = head.grad.abs().sum(dim=1).nonzero().squeeze(1)
     assert len(reached) > 0
     assert set(reached.tolist()) <= set(terms.tolist())
+
+
+FOLDED = EncoderCard(name="tiny", fold="case", logit_scale=0.5, logit_shift=0.25)
+
+
+def folded_model(byte_tokenizer, card=FOLDED, **changes):
+    student = Student(tiny_model("llama"), byte_tokenizer, card)
+    return ContrastiveModel(student, dataclasses.replace(SETTINGS, **changes))
+
+
+@pytest.mark.parametrize("card", [FOLDED, dataclasses.replace(FOLDED, position_top_terms=3)])
+def test_peaks_in_training_are_those_of_the_encoder(byte_tokenizer, card):
+    model = folded_model(byte_tokenizer, card, sampled_terms=0)
+    encoder = SparseEncoder(card, tiny_model("llama"), byte_tokenizer)
+    peaks = model._peaks(batch(PASSAGES), None)
+    assert peaks.shape == (len(PASSAGES), len(encoder.terms))
+    torch.testing.assert_close(model._weights(peaks, 1), encoder._weights(PASSAGES, "document"))
+
+
+def test_sampled_folds_are_whole_and_are_those_of_texts_and_teachers(byte_tokenizer):
+    model = folded_model(byte_tokenizer)
+    head = model._terms
+    torch.manual_seed(0)
+    samples = [set(model._sampled_terms(batch(QUERIES), batch(PASSAGES)).tolist()) for _ in range(200)]
+    known = {*TEACHER_TERMS, *(int(head.folds[token]) for row in QUERIES + PASSAGES for token in row)}
+    assert all(known <= sample for sample in samples)
+    assert set().union(*samples) == set(range(head.count))
+    full = model._peaks(batch(PASSAGES), None)
+    terms = torch.tensor(sorted(known))
+    sampled = model._peaks(batch(PASSAGES), terms)
+    torch.testing.assert_close(sampled[:, terms], full[:, terms])
+    assert sampled.isfinite().sum() == len(PASSAGES) * len(terms)
+
+
+@pytest.mark.parametrize(("top", "sampled"), [(0, 0), (0, 20), (3, 0)])
+def test_the_loss_of_folds_is_that_of_autograd_through_all_logits(byte_tokenizer, monkeypatch, top, sampled):
+    """The same loss and gradients, where the head's peaks are made of the whole (B, L, V) logits."""
+
+    def naive(hidden, mask, head, *, bias=None, terms=None):
+        logits = hidden @ head.T
+        into = terms.folds.expand(*logits.shape[:2], -1)
+        folded = logits.new_full((*logits.shape[:2], terms.count + 1), -torch.inf)
+        folded = folded.scatter_reduce(2, into, logits, "amax")[..., :-1]
+        if terms.position_top:
+            least = folded.topk(terms.position_top, dim=2).values[..., -1:]
+            folded = folded.masked_fill(folded < least, -torch.inf)
+        return folded.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)
+
+    found = []
+    for peaks_of in (trainable_peaks, naive):
+        monkeypatch.setattr("csplade_pyserini.training.contrast.trainable_peaks", peaks_of)
+        card = dataclasses.replace(FOLDED, position_top_terms=top)
+        model = folded_model(byte_tokenizer, card, sampled_terms=sampled)
+        torch.manual_seed(1)
+        loss = model(batch(QUERIES), batch(PASSAGES))["loss"]
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        found.append((loss.detach(), gradients, model.take()))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    for ours, theirs in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    assert found[0][2] == pytest.approx(found[1][2], abs=1e-5)
+
+
+def test_sampled_terms_and_few_terms_of_each_position_are_refused_together():
+    card = EncoderCard(name="tiny", position_top_terms=12)
+    with pytest.raises(InputError, match="sampled_terms is 40 and position_top_terms of the card is 12"):
+        contrast(card, SETTINGS)

@@ -1,5 +1,6 @@
 """A teacher's rows are the impacts of its collection over its scale, at the student's token ids."""
 
+import dataclasses
 import gzip
 import json
 
@@ -7,9 +8,12 @@ import pytest
 import torch
 from tiny_models import TEXTS, VOCABULARY
 
+from csplade_pyserini.cards import EncoderCard, card_table
+from csplade_pyserini.collections.manifests import CollectionManifest, write_manifest
 from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.training.contrast import _dense
+from csplade_pyserini.training.losses import vector_error
 from csplade_pyserini.training.teachers import TeacherVectors
 
 
@@ -153,3 +157,40 @@ def test_an_impact_that_is_no_number_above_zero_is_an_error_that_names_line_and_
     (tmp_path / "c.jsonl").write_text(json.dumps({"id": "a", "vector": {term: impact}}) + "\n")
     message = error_of(tmp_path, encoder.tokenizer)
     assert f"c.jsonl:1: the impact of {term!r} is {impact!r}" in message
+
+
+FOLDED = EncoderCard(name="student", fold="case")
+
+
+def test_a_folded_student_reads_the_vectors_of_a_folded_teacher(tmp_path, make_encoder):
+    encoder = make_encoder("llama", fold="case")
+    vectors = dict(zip("abcde", encoder.encode_documents(TEXTS), strict=True))
+    folder = write(tmp_path / "c", vectors)
+    teacher = TeacherVectors(folder, encoder.tokenizer, VOCABULARY, 100.0, card=FOLDED)
+    dense = _dense(teacher.sparse(list("abcde")), torch.ones(5, len(encoder.terms)))
+    torch.testing.assert_close(dense, encoder.weights(TEXTS), rtol=0, atol=0.0051)
+
+
+@pytest.mark.parametrize("of_teacher", ["none", "case"])
+def test_folds_on_one_side_only_are_an_error_that_names_both(tmp_path, make_encoder, of_teacher):
+    encoder = make_encoder("llama", fold=of_teacher)
+    folder = write(tmp_path / "c", {"a": encoder.encode_documents(["heart"])[0]})
+    manifest = CollectionManifest(
+        encoder=encoder.identity, card=card_table(encoder.card), arguments={}, versions={}, files=()
+    )
+    write_manifest(manifest, folder)
+    student = dataclasses.replace(FOLDED, fold="case" if of_teacher == "none" else "none")
+    with pytest.raises(InputError) as error:
+        TeacherVectors(folder, encoder.tokenizer, VOCABULARY, 100.0, card=student)
+    assert f"{folder} have fold = {of_teacher!r}, the student's card has {student.fold!r}" in str(error.value)
+    TeacherVectors(folder, encoder.tokenizer, VOCABULARY, 100.0, card=encoder.card)
+
+
+def test_a_term_that_no_position_keeps_is_not_pulled_up():
+    peaks = torch.tensor([[-torch.inf, -3.0, 2.0]], requires_grad=True)
+    weights = torch.log1p(peaks.relu())
+    error = vector_error(peaks, weights, torch.tensor([[1.0, 1.0, 1.0]]))
+    error.backward()
+    assert error.isfinite()
+    assert peaks.grad.tolist()[0][0] == 0
+    assert peaks.grad.tolist()[0][1] < 0

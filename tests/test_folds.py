@@ -1,0 +1,85 @@
+"""An encoder with folded terms, from a card to hits, as a user runs it."""
+
+import json
+import re
+import shutil
+
+import pytest
+from programs import SAMPLE, run_python
+
+from csplade_pyserini.cards import find_checkpoint
+from csplade_pyserini.model.backbone import load_tokenizer
+
+pytestmark = pytest.mark.jvm
+DOCUMENTS = 40
+QUERY = "Heart attack symptoms"
+RM3 = """
+import sys
+from pyserini.search.lucene import LuceneImpactSearcher
+searcher = LuceneImpactSearcher(sys.argv[1], sys.argv[2])
+searcher.set_rm3(debug=True)
+assert searcher.search(sys.argv[3], 5)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """csplade-tiny with `fold = "case"` in its card; vectors of 40 documents, and their index."""
+    folder = tmp_path_factory.mktemp("folds")
+    checkpoint = find_checkpoint("csplade-tiny")
+    shutil.copytree(checkpoint.folder, folder / "folded")
+    card = 'name = "folded"\nattention = "bidirectional"\nfold = "case"\ndocument_top_terms = 192\n'
+    (folder / "folded" / "card.toml").write_text(card)
+    corpus = (SAMPLE / "corpus.jsonl").read_text().splitlines(keepends=True)[:DOCUMENTS]
+    (folder / "corpus.jsonl").write_text("".join(corpus))
+    encoder = ("--encoder", folder / "folded")
+    run("encode", *encoder, "--corpus", folder / "corpus.jsonl", "--output", folder / "vectors")
+    run("index", "--input", folder / "vectors", "--index", folder / "index", "--store-raw")
+    return folder
+
+
+def run(verb, *words, code=0):
+    done = run_python("-m", f"csplade_pyserini.{verb}", *words)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_an_index_holds_folds_and_explain_and_cards_show_them(folder):
+    records = [
+        json.loads(line)
+        for file in (folder / "vectors").glob("*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    assert len(records) == DOCUMENTS
+    terms = set().union(*(record["vector"] for record in records))
+    assert not any(term.startswith("Ġ") for term in terms)
+    assert {term.lower() for term in terms} == terms
+    manifest = json.loads((folder / "vectors.manifest.json").read_text())
+    assert manifest["card"]["fold"] == "case"
+    found = run(
+        "explain", "--json", "--encoder", folder / "folded", "--index", folder / "index", "--query", QUERY
+    )
+    explanation = json.loads(found.stdout)
+    assert explanation["hits"]
+    for hit in explanation["hits"]:
+        assert sum(share["product"] for share in hit["matched"]) == hit["score"]
+        assert {share["term"] for share in hit["matched"]} <= terms
+    shown = run("cards", "--encoder", folder / "folded", "--encode", QUERY).stdout
+    assert re.search(r"^ *\d+ +heart +heart +\d+ Heart$", shown, re.MULTILINE), shown
+
+
+def test_queries_of_the_unfolded_encoder_are_refused_by_both_names(folder):
+    done = run("explain", "--encoder", "csplade-tiny", "--index", folder / "index", "--query", QUERY, code=2)
+    for name in ("folded@", "csplade-tiny@"):
+        assert name in done.stderr
+
+
+def test_rm3_finds_whole_words(folder):
+    done = run_python("-c", RM3, folder / "index", folder / "folded", QUERY)
+    assert done.returncode == 0, done.stderr
+    found = set(re.findall(r"Feedback term: (\S+) ->", done.stdout))
+    vocabulary = load_tokenizer(find_checkpoint("csplade-tiny")).get_vocab()
+    words = {token.removeprefix("Ġ").lower() for token in vocabulary if token.startswith("Ġ")}
+    letters = {term for term in found if term.isalpha()}
+    assert len(letters) > 10
+    assert letters <= words
