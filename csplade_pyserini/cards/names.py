@@ -187,6 +187,14 @@ def canonical_name(text: str) -> str:
     return _card_names()[name.lower()] + text.removeprefix(name)
 
 
+def lasting_name(text: str) -> str:
+    """Return an encoder's name without options, as it is found from any working directory."""
+    name, _ = parse_encoder_name(canonical_name(text))
+    if not is_card(name) and os.path.isdir(name):
+        return os.path.abspath(name)
+    return name
+
+
 def find_card(text: str) -> EncoderCard:
     """Find the card of `NAME[:key=value,...]`, its options applied.
 

@@ -90,6 +90,8 @@ class IndexManifest:
     """Sum of all impacts; 0 if it was not counted."""
     commit: str = ""
     """Hash by index_commit; empty in older manifests."""
+    encoder_name: str = ""
+    """The encoder's name where the collection was made, as `--encoder` takes it; empty in older manifests."""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -189,7 +191,11 @@ def refuse_mismatch(index: Path, query_encoder: str | None) -> None:
             f"since: build it again, or remove the manifest if you know what the index holds "
             f"(CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
         )
-    index_encoder = table["encoder"]
+    refuse_other_encoder(index, table["encoder"], query_encoder)
+
+
+def refuse_other_encoder(index: Path, index_encoder: str, query_encoder: str | None) -> None:
+    """Raise InputError if two known encoders, of an index and of queries, are not one."""
     if query_encoder and index_encoder and not same_encoder(index_encoder, query_encoder):
         raise InputError(
             f"the index {index} was encoded by {index_encoder}, the queries by {query_encoder}: "
