@@ -101,9 +101,7 @@ def search(
     [vector] = encoder.encode_queries([query])
     found = opened.search(vector, hits)
     readable = encoder.readable
-    return Hits(
-        (_hit(match, vector, readable) for match in found), query=query, encoder=encoder.identity
-    )
+    return Hits((_hit(match, vector, readable) for match in found), query=query, encoder=encoder.identity)
 
 
 @functools.lru_cache(maxsize=4)

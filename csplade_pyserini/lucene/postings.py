@@ -123,7 +123,7 @@ def merge_indexes(
 
 
 def store_table(folder: Path, table: Mapping[str, str]) -> None:
-    """Keep strings with a new commit of an index, without other changes to it. An empty table is no commit."""
+    """Keep strings with a new commit of an index, and change nothing else. No strings, no commit."""
     if not table:
         return
     with java_errors(f"writing into {folder}"):

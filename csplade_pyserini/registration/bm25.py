@@ -40,7 +40,7 @@ class _WithoutSearch:
 
 
 def is_ours(index: str) -> bool:
-    """Whether a manifest of ours lies beside an index, be it readable or not, or the index names an encoder."""
+    """Whether an index names an encoder, or has a manifest of ours, be it readable or not."""
     file = manifest_path(Path(index))
     if not file.is_file():
         return stored_maker(Path(index)) is not None

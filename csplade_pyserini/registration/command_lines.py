@@ -19,10 +19,11 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.lucene.makers import knows_encoder, maker_name
 from csplade_pyserini.registration import manifests
 from csplade_pyserini.registration.bm25 import refuse_bm25
+from csplade_pyserini.registration.encoded_topics import are_terms
 from csplade_pyserini.registration.names import is_our_query_file, means_ours
 from csplade_pyserini.registration.patches import after_loading
-from csplade_pyserini.registration.encoded_topics import are_terms
 from csplade_pyserini.registration.programs import one_sentence, program_of, say
+
 
 class Parsed(NamedTuple):
     """What argparse has read."""

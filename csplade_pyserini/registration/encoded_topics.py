@@ -1,12 +1,16 @@
-"""Topics that are vectors already, as `pyserini.encode.query` writes them: each term as often as its impact."""
+"""Topics that are vectors already, as `pyserini.encode.query` writes them.
 
+Each term is repeated as often as its impact says.
+"""
+
+import itertools
 from pathlib import Path
 
 from csplade_pyserini.collections.topics import read_topics
 from csplade_pyserini.errors import InputError
 
 _REPEATED = 3
-"""Words for each different word, at least; impacts are well above, and texts below 2."""
+"""Mean number of times that a word is repeated, at least; impacts are well above."""
 
 
 def are_terms(topics: str | None) -> bool:
@@ -19,6 +23,12 @@ def are_terms(topics: str | None) -> bool:
         texts = read_topics(topics).values()
     except InputError:  # of a form that only Pyserini reads
         return False
-    words = [text.split() for text in texts]
-    different = sum(len(set(text)) for text in words)
-    return sum(map(len, words)) >= _REPEATED * max(1, different)
+    words = 0
+    different = 0
+    for text in texts:
+        counts = [(word, len(list(group))) for word, group in itertools.groupby(text.split())]
+        if len({word for word, _ in counts}) < len(counts):  # a vector has a term in one place
+            return False
+        words += sum(count for _, count in counts)
+        different += len(counts)
+    return words >= _REPEATED * max(1, different)

@@ -104,7 +104,9 @@ def command_lines() -> dict[str, Any]:
     copy = shutil.copytree(INDEX, Path(FOLDER, "copy", "index"))
     found["copy"] = search(run_module, "--index", str(copy))
     found["copy by bm25"] = search(run_module, "--index", str(copy), "--bm25")
-    found["copy by another"] = search(run_module, "--index", str(copy), "--encoder", "naver/splade-v3", "--impact")
+    found["copy by another"] = search(
+        run_module, "--index", str(copy), "--encoder", "naver/splade-v3", "--impact"
+    )
     found["texts"] = search(run_module, *texts)
     os.environ["CSPLADE_ALLOW_MISMATCH"] = "1"
     found["meant"] = search(run_module)

@@ -56,7 +56,10 @@ def test_bm25_on_an_index_of_ours_stops_with_one_sentence_however_it_is_launched
 def test_an_index_of_ours_is_searched_with_its_own_encoder_however_it_is_launched(found):
     for launcher, findings in found["launchers"].items():
         assert findings["none"]["run"] == findings["ours"]["run"], launcher
-        assert "index knows its encoder: --impact --encoder csplade-tiny is implied" in findings["none"]["errors"]
+        assert (
+            "index knows its encoder: --impact --encoder csplade-tiny is implied"
+            in findings["none"]["errors"]
+        )
 
 
 def test_an_index_that_was_copied_without_its_manifest_still_knows_its_encoder(found):
