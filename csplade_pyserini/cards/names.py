@@ -17,6 +17,7 @@ from pathlib import Path
 
 from csplade_pyserini.cards import hub
 from csplade_pyserini.cards.card import EncoderCard, read_card
+from csplade_pyserini.cards.sparse_encoders import derived_card, is_readable_folder, is_sparse_encoder_folder
 from csplade_pyserini.errors import InputError
 
 CARD_FILE = "card.toml"
@@ -176,7 +177,7 @@ def is_ours(text: str) -> bool:
         return True
     if os.path.isfile(name):
         return False
-    return _folder_card(name) is not None or _is_ours_on_hub(name)
+    return _folder_card(name) is not None or is_readable_folder(name) or _is_ours_on_hub(name)
 
 
 def canonical_name(text: str) -> str:
@@ -223,6 +224,8 @@ def find_stored_card(name: str) -> EncoderCard:
         file = _folder_card(name) or _hub_card(name)
     except hub.NoAnswerError as error:
         raise InputError(f"{_unknown(name)} (the hub could not be asked for it: {error})") from error
+    if file is None and is_sparse_encoder_folder(name):
+        return derived_card(Path(name))
     if file is None:
         raise InputError(_unknown(name))
     return read_card(file)

@@ -172,7 +172,11 @@ def _options(metric: Metric, relevance_level: int) -> tuple[str, ...]:
 
 def _command(qrels: Path | str, run: Path, names: Sequence[str], options: Sequence[str]) -> list[str]:
     """Command for some metrics; `-c` counts a topic without hits as 0."""
-    asked: list[str] = []
+    cutoffs: dict[str, list[str]] = {}
     for name in names:
-        asked += ["-m", METRICS[name].asked]
+        metric, _, cutoff = METRICS[name].asked.partition(".")
+        cutoffs.setdefault(metric, []).append(cutoff)
+    asked: list[str] = []
+    for metric, wanted in cutoffs.items():  # trec_eval takes each metric once, with all its cutoffs
+        asked += ["-m", f"{metric}.{','.join(wanted)}".rstrip(".")]
     return python("pyserini.eval.trec_eval", "-c", *options, *asked, qrels, run)
