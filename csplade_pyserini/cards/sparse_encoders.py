@@ -137,6 +137,13 @@ def _check_transformer(folder: Path, transformer: Mapping[str, Any]) -> None:
             f"it pools {output!r} as {transformer.get('module_output_name')!r}; "
             f"wanted 'logits' as 'token_embeddings'",
         )
+    kept = _text_options(transformer).get("logits_to_keep", 1)
+    if kept != 0:
+        raise _refusal(
+            folder,
+            f"it pools the logits of the last {kept} tokens; wanted those of all, which it keeps with "
+            f'processing_kwargs={{"text": {{"logits_to_keep": 0}}}}',
+        )
     if transformer.get("query_expansion"):
         raise _refusal(folder, "it expands queries by special tokens")
 
@@ -148,6 +155,10 @@ def _check_pooling(folder: Path, pooling: Mapping[str, Any]) -> None:
             raise _refusal(folder, f"its {key} is {found!r}; wanted {wanted!r}")
 
 
+def _text_options(transformer: Mapping[str, Any]) -> dict[str, Any]:
+    return (transformer.get("processing_kwargs") or {}).get("text") or {}
+
+
 def _adapter_base(folder: Path) -> str:
     """Base of a folder's adapter; empty if it has none."""
     file = folder / "adapter_config.json"
@@ -157,7 +168,9 @@ def _adapter_base(folder: Path) -> str:
 
 
 def _attention(config: Mapping[str, Any]) -> Attention:
-    return "bidirectional" if config.get("is_causal") is False else "causal"
+    if config.get("is_causal") is False or config.get("use_bidirectional_attention") is True:
+        return "bidirectional"
+    return "causal"
 
 
 def _prompts(folder: Path, model: Mapping[str, Any]) -> tuple[str, str]:
@@ -173,7 +186,7 @@ def _prompts(folder: Path, model: Mapping[str, Any]) -> tuple[str, str]:
 
 def _length(folder: Path, transformer: Mapping[str, Any], config: Mapping[str, Any]) -> int:
     """Tokens of a text, BOS and EOS included: the first length that is set anywhere."""
-    text = (transformer.get("processing_kwargs") or {}).get("text") or {}
+    text = _text_options(transformer)
     tokenizer = _read(folder / "tokenizer_config.json")
     lengths = (
         transformer.get("max_seq_length"),

@@ -16,6 +16,7 @@ TASK = {
     "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
     "module_output_name": "token_embeddings",
     "max_seq_length": 32,
+    "processing_kwargs": {"text": {"logits_to_keep": 0}},
 }
 
 
