@@ -54,6 +54,7 @@ RUN_BY = {
     "experiments/study.py": "test_study_reports_the_runs_there_are",
     "run_scripts/beir.py": "test_beir_prints_a_table",
     "run_scripts/beir.sh": "tests/test_reproduce.py",
+    "run_scripts/mteb_retrieval.py": "test_mteb_gives_our_score_on_local_data",
     "run_scripts/msmarco-v1-passage.sh": "tests/test_reproduce.py",
     "run_scripts/ray_encode.py": "tests/test_scale_out.py",
     "run_scripts/slurm_encode.sbatch": "tests/test_scale_out.py",

@@ -23,8 +23,8 @@ def publish(folder: Path) -> list[str]:
     """Write card.toml and README.md of a folder, and return what to do next, as lines.
 
     A README with a text of its own keeps the text; its front matter is made anew. A record.json of
-    `reproduce` in the folder gives data sets and metrics. Raises InputError if the folder is no checkpoint, if
-    its weights are pickled, or if its card names folders of this machine.
+    `reproduce` in the folder gives data sets and metrics. Raises InputError if the folder is no checkpoint,
+    if its weights are pickled, or if its card names folders of this machine.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; wanted a checkpoint folder to prepare for the hub")
