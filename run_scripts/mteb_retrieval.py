@@ -88,12 +88,13 @@ def make_task(collection: TestCollection, topics: TopicSet) -> Any:
         def load_data(self, *_: Any, **__: Any) -> None:
             """Take the data of the test collection."""
             queries = [{"id": qid, "text": text} for qid, text in texts.items()]
-            self.dataset["default"][SPLIT] = {
+            data = {
                 "corpus": Dataset.from_list(documents),
                 "queries": Dataset.from_list(queries),
                 "relevant_docs": judged,
                 "top_ranked": None,
             }
+            self.dataset = {"default": {SPLIT: data}}
             self.data_loaded = True
 
     return LocalTask()

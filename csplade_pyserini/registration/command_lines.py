@@ -26,7 +26,7 @@ from csplade_pyserini.registration.programs import one_sentence, program_of, say
 
 
 class Parsed(NamedTuple):
-    """What argparse has read."""
+    """A command line, as argparse has read it."""
 
     parser: ArgumentParser
     args: Namespace

@@ -36,7 +36,7 @@ def topics(*metrics: str, level: int = 1) -> TopicSet:
 
 @pytest.fixture(params=["ir_measures", "trec_eval"], autouse=True)
 def engine(request, monkeypatch) -> str:
-    """What computes the scores; without ir_measures it is Pyserini's trec_eval."""
+    """Name of the program that computes the scores: ir_measures, or Pyserini's trec_eval without it."""
     if request.param == "ir_measures":
         pytest.importorskip("ir_measures")
     monkeypatch.setattr(scores, "has_ir_measures", lambda: request.param == "ir_measures")
