@@ -99,7 +99,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
         self.seen.append(f"{self.command} {path}")
-        if path.startswith("/api/models/me/mine"):
+        if path.startswith("/api/models/me/mine") and "/tree/" not in path:
             names = [{"rfilename": file.name} for file in self.folder.iterdir()]
             table = {"id": "me/mine", "modelId": "me/mine", "sha": COMMIT, "siblings": names, "tags": []}
             self._send(200, json.dumps(table).encode(), {"Content-Type": "application/json"}, with_body)
