@@ -42,6 +42,13 @@ def is_readable_folder(name: str) -> bool:
 
 def derived_card(folder: Path) -> EncoderCard:
     """Make the card of a folder. Raises InputError that says what a card cannot express."""
+    try:
+        return _derived(folder)
+    except (AttributeError, TypeError) as error:  # a table where another type was wanted
+        raise InputError(f"the configuration in {folder} is broken: {error}") from error
+
+
+def _derived(folder: Path) -> EncoderCard:
     transformer, pooling = _modules(folder)
     model = _read(folder / _MODEL_FILE)
     _check_transformer(folder, transformer)

@@ -142,3 +142,11 @@ def test_a_folder_of_a_dense_model_is_not_ours(folder):
     dense = "sentence_transformers.models.Pooling"
     write(folder / "modules.json", [{"type": ROOT, "path": ""}, {"type": dense, "path": "1_Pooling"}])
     assert not is_ours(str(folder))
+
+
+@pytest.mark.parametrize("key", ["modality_config", "processing_kwargs"])
+def test_a_broken_configuration_is_one_sentence(folder, key):
+    write(folder / "sentence_bert_config.json", TASK | {key: ["text"]})
+    with pytest.raises(InputError, match="is broken"):
+        find_card(str(folder))
+    assert not is_ours(str(folder))
