@@ -109,7 +109,8 @@ def _by_ir_measures(qrels: Path, run: Path, topics: TopicSet) -> _Values:
     """Compute the scores of each topic of the qrels. Raises CheckError if a file cannot be read."""
     import ir_measures
 
-    measures = {name: to_measure(name, topics.relevance_level) for name in topics.metrics}
+    wanted = {name: to_measure(name, topics.relevance_level) for name in topics.metrics}
+    measures = {name: _without_cutoff(measure) for name, measure in wanted.items()}
     by_measure: dict[Any, dict[str, float]] = {}
     try:
         with qrels.open(encoding="utf-8") as judged, run.open(encoding="utf-8") as ranked:
@@ -122,7 +123,24 @@ def _by_ir_measures(qrels: Path, run: Path, topics: TopicSet) -> _Values:
         by_measure.setdefault(value.measure, {})[value.query_id] = float(value.value)
     for measure, mean in means.items():
         by_measure.setdefault(measure, {})[ALL] = float(mean)
-    return {name: by_measure[measure] for name, measure in measures.items()}
+    return {name: _cut(by_measure[measures[name]], measure) for name, measure in wanted.items()}
+
+
+def _without_cutoff(measure: Any) -> Any:
+    """Return RR@k as RR, others as they are: ir_measures ranks ties in its own way where it cuts RR."""
+    if measure.NAME != "RR" or "cutoff" not in measure.params:
+        return measure
+    options = {key: value for key, value in measure.params.items() if key != "cutoff"}
+    return type(measure)(**options)
+
+
+def _cut(values: dict[str, float], measure: Any) -> dict[str, float]:
+    """Return values of RR as those of RR@k: 0 below rank k. Values of other metrics stay."""
+    if measure.NAME != "RR" or "cutoff" not in measure.params:
+        return values
+    least = 1 / measure.params["cutoff"]
+    cut = {qid: value if value >= least else 0.0 for qid, value in values.items() if qid != ALL}
+    return cut | {ALL: sum(cut.values()) / max(1, len(cut))}
 
 
 def _run_trec_eval(command: list[str], names: Sequence[str], run: Path) -> _Values:
