@@ -24,7 +24,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from programs import run_program, run_python
+from programs import SAMPLE, run_program, run_python
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -54,6 +54,7 @@ RUN_BY = {
     "experiments/study.py": "test_study_reports_the_runs_there_are",
     "run_scripts/beir.py": "test_beir_prints_a_table",
     "run_scripts/beir.sh": "tests/test_reproduce.py",
+    "run_scripts/mteb_retrieval.py": "test_mteb_gives_our_score_on_local_data",
     "run_scripts/msmarco-v1-passage.sh": "tests/test_reproduce.py",
     "run_scripts/ray_encode.py": "tests/test_scale_out.py",
     "run_scripts/slurm_encode.sbatch": "tests/test_scale_out.py",
@@ -475,6 +476,29 @@ def test_beir_stops_at_a_set_that_failed(load, monkeypatch, capsys, tmp_path):
         script.main(["--encoder", "E", "--output", str(tmp_path), "--datasets", "scifact", "nfcorpus"]) == 1
     )
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.jvm
+@pytest.mark.filterwarnings("ignore")
+def test_mteb_gives_our_score_on_local_data(load, capsys, sample_index, tmp_path):
+    """On the sample: the main score of MTEB's own search, and nDCG@10 of Pyserini's run."""
+    pytest.importorskip("mteb")
+    ir_measures = pytest.importorskip("ir_measures")
+    words = ["--collection", "sample", "--encoder", "csplade-tiny", "--output", str(tmp_path)]
+    assert load("run_scripts/mteb_retrieval.py").main(words) == 0
+    *_, score = capsys.readouterr().out.split()
+    result = json.loads((tmp_path / "sample.csplade-tiny.mteb.json").read_text())
+    assert result["scores"]["test"][0]["main_score"] == pytest.approx(float(score), abs=1e-4)
+    run = tmp_path / "run.txt"
+    found = run_python(
+        "-m", "pyserini.search.lucene", "--index", sample_index, "--topics", SAMPLE / "topics.tsv",
+        "--output", run,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    measure = ir_measures.nDCG @ 10
+    qrels = ir_measures.read_trec_qrels(str(SAMPLE / "qrels.txt"))
+    ours = ir_measures.calc_aggregate([measure], qrels, ir_measures.read_trec_run(str(run)))[measure]
+    assert float(score) == pytest.approx(ours, abs=0.002)
 
 
 def test_a_new_backbone_is_a_checkpoint(load, capsys, tmp_path):

@@ -103,6 +103,8 @@ class IndexManifest:
     """Hash by index_commit; empty in older manifests."""
     query_encoder: str = ""
     """Name of the encoder that makes queries for these documents, as the collection's card names it."""
+    encoder_name: str = ""
+    """The encoder's name where the collection was made, as `--encoder` takes it; empty in older manifests."""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -205,10 +207,21 @@ def refuse_mismatch(index: Path, query_encoder: str | None, *, name: str = "") -
             f"since: build it again, or remove the manifest if you know what the index holds "
             f"(CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
         )
-    index_encoder = table["encoder"]
+    stated = str(table.get("query_encoder") or "")
+    refuse_other_encoder(index, table["encoder"], query_encoder, name=name, stated=stated)
+
+
+def refuse_other_encoder(
+    index: Path, index_encoder: str, query_encoder: str | None, *, name: str = "", stated: str = ""
+) -> None:
+    """Raise InputError if two known encoders, of an index and of queries, are not one.
+
+    name: the queries' encoder as `--encoder` had it. stated: name of an encoder whose queries the index also
+    takes, besides the one in its encoder's card.
+    """
     if not query_encoder or not index_encoder or same_encoder(index_encoder, query_encoder):
         return
-    allowed = {_card_query_encoder(index_encoder), str(table.get("query_encoder") or "")} - {""}
+    allowed = {_card_query_encoder(index_encoder), stated} - {""}
     if allowed & {name, query_encoder.partition("@")[0]}:
         return
     also = ""

@@ -10,17 +10,22 @@ from types import MappingProxyType
 from typing import Any
 
 from csplade_pyserini.cards import canonical_name, is_ours, parse_encoder_name
-from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
+from csplade_pyserini.collections.manifests import encoder_of
 from csplade_pyserini.impacts import Vector
 from csplade_pyserini.lucene import classes
+from csplade_pyserini.lucene.makers import knows_encoder, maker_name, refuse_mismatch
 from csplade_pyserini.lucene.matching import MAX_CLAUSES
 from csplade_pyserini.query_sides import find_queries
 from csplade_pyserini.registration.encoders import encodes_as_ours, ours_behind, shared_encoder
 from csplade_pyserini.registration.names import is_our_query_file, means_ours
 from csplade_pyserini.registration.patches import Function, replaces
-from csplade_pyserini.registration.programs import one_sentence
+from csplade_pyserini.registration.programs import one_sentence, say
 
 MODULE = "pyserini.search.lucene._impact_searcher"
+
+
+_NOT_GIVEN: Any = object()
+"""Default of an argument; None is a value of it, which means that queries are terms already."""
 
 
 class _Batch(threading.local):
@@ -42,8 +47,20 @@ def choose_encoder(stock: Function, query_encoder: str | None) -> Any:
 
 
 @replaces(MODULE, "LuceneImpactSearcher.__init__")
-def init(stock: Function, self: Any, index_dir: str, query_encoder: Any, *args: Any, **kwargs: Any) -> None:
-    """Open a searcher. Refuses an index that has changed, or that another encoder made."""
+def init(
+    stock: Function, self: Any, index_dir: str, query_encoder: Any = _NOT_GIVEN, *args: Any, **kwargs: Any
+) -> None:
+    """Open a searcher, without an encoder with the one that made the index.
+
+    Refuses an index that has changed, or that another encoder made.
+    """
+    if query_encoder is _NOT_GIVEN:
+        if not knows_encoder(Path(index_dir)):
+            stock(self, index_dir, *args, **kwargs)  # Pyserini says which argument is missing
+            return
+        with one_sentence():
+            query_encoder = maker_name(Path(index_dir))
+        say(f"{index_dir} is searched with its own encoder, {query_encoder}")
     with one_sentence():
         identity = query_identity(query_encoder)
         refuse_mismatch(

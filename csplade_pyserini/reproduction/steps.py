@@ -19,6 +19,8 @@ from csplade_pyserini.lucene.stock import bm25_index_command
 from csplade_pyserini.reproduction.catalogue import TestCollection, TopicSet
 from csplade_pyserini.reproduction.inputs import Inputs
 
+BM25 = "BM25"
+"""Name of the system that every encoder is compared with."""
 SEARCH_OPTIONS = ("--hits", "1000", "--batch-size", "32")
 TAIL_LINES = 10
 
@@ -89,7 +91,7 @@ def bm25_system(inputs: Inputs, folder: Path, collection: TestCollection, thread
     searches: dict[str, tuple[Step, ...]] = {}
     for topics in collection.topics:
         searches[collection.key(topics)] = (_search(inputs, topics, folder, collection, threads, "--bm25"),)
-    return System("BM25", folder, (build,), searches)
+    return System(BM25, folder, (build,), searches)
 
 
 def encoder_system(
