@@ -333,6 +333,12 @@ def vocabulary_terms(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> lis
     return to_terms(tokens)
 
 
+def checkpoint_terms(checkpoint: Checkpoint) -> list[str | None]:
+    """Lucene term of every id of an encoder's tokenizer; no model is loaded. Raises InputError."""
+    tokenizer = backbone.load_tokenizer(checkpoint)
+    return vocabulary_terms(tokenizer, 1 + max(tokenizer.get_vocab().values()))
+
+
 def _keep_top(weights: Tensor, top: int) -> Tensor:
     """Zero all but the `top` largest weights of each row. Ties keep the lower token ids.
 
