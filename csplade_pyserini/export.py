@@ -1,11 +1,13 @@
 """Export a collection's vectors to a search engine, checked before and counted after. Run again to resume.
 
 python -m csplade_pyserini.export --input vectors/ --to qdrant --output target/
-python -m csplade_pyserini.export --input vectors/ --to opensearch --url http://localhost:9200 --name passages
-python -m csplade_pyserini.export --input vectors/ --to qdrant --output target/ --check --index index/ --topics t.tsv
+python -m csplade_pyserini.export --input vectors/ --to opensearch --url http://localhost:9200 --name docs
+python -m csplade_pyserini.export --input vectors/ --to qdrant --output target/ \\
+    --check --index index/ --topics topics.tsv
 
 Engines: opensearch, elasticsearch, qdrant, milvus by --url and --name; qdrant and milvus embedded, vespa and
-ciff as files by --output. Exit code 1: documents were rejected, a count differs, or --check found a difference.
+ciff as files by --output. Exit code 1: documents were rejected, a count differs, or --check finds a
+difference.
 """
 
 import argparse
@@ -14,7 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from csplade_pyserini.collections.topics import read_topics
-from csplade_pyserini.command_line import add_target_arguments, positive, run, target_place, verb_parser, whole_number
+from csplade_pyserini.command_line import (
+    add_target_arguments,
+    positive,
+    run,
+    target_place,
+    verb_parser,
+    whole_number,
+)
 from csplade_pyserini.engines.catalogue import ENGINES, target_class
 from csplade_pyserini.engines.dimensions import Dimensions, dimensions_of
 from csplade_pyserini.engines.documents import Source, open_source
@@ -57,7 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = verb_parser("export")
     parser.add_argument(
-        "--input", required=True, type=Path, metavar="VECTORS", help="collection directory that `encode` wrote"
+        "--input",
+        required=True,
+        type=Path,
+        metavar="VECTORS",
+        help="collection directory that `encode` wrote",
     )
     parser.add_argument("--to", required=True, choices=ENGINES, help="engine")
     add_target_arguments(parser)
@@ -78,7 +91,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=positive_factor,
         default=1.0,
         metavar="F",
-        help="multiply impacts by this and round them; scores are divided by it again (default 1: as they are)",
+        help="multiply impacts by this and round them; scores are divided by it again (default 1)",
     )
     parser.add_argument(
         "--batch-size",
@@ -88,7 +101,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"documents in a request at most (default {BATCH_DOCUMENTS})",
     )
     parser.add_argument(
-        "--without-manifest", action="store_true", help="take files that `encode` wrote without their manifest"
+        "--without-manifest",
+        action="store_true",
+        help="take files that `encode` wrote without their manifest",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the schema and check the vectors; send nothing"
@@ -201,7 +216,9 @@ def report(wanted: Run, found: Run, target: Target, args: argparse.Namespace) ->
     print(f"largest relative score difference {difference:.3g}")
     worst = max(difference, 1 - min(overlaps.values()))
     if worst > args.tolerance:
-        raise CheckError(f"{target.place} differs from {args.index} by {worst:.3g}; allowed {args.tolerance:g}")
+        raise CheckError(
+            f"{target.place} differs from {args.index} by {worst:.3g}; allowed {args.tolerance:g}"
+        )
 
 
 if __name__ == "__main__":

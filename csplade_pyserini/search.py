@@ -51,7 +51,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="encoder of the topics, or their query file (default: the encoder that the target names)",
     )
     parser.add_argument("--topics", required=True, metavar="FILE.tsv|ir_datasets:ID", help="topics")
-    parser.add_argument("--output", required=True, type=Path, metavar="RUN", help="run to write, TREC's format")
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="RUN", help="run to write, TREC's format"
+    )
     parser.add_argument("--hits", type=positive, default=HITS, metavar="K", help=f"hits (default {HITS})")
     parser.add_argument(
         "--batch-size",

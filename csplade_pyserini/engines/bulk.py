@@ -136,9 +136,7 @@ def bulk_lines(index: str, documents: Sequence[Document]) -> list[dict[str, Any]
     """Make the body of a bulk request: it replaces documents with the same docids."""
     lines: list[dict[str, Any]] = []
     for document in documents:
-        vector = {
-            str(key): impact for key, impact in zip(document.dimensions, document.impacts, strict=True)
-        }
+        vector = {str(key): impact for key, impact in zip(document.dimensions, document.impacts, strict=True)}
         lines.append({"index": {"_index": index, "_id": document.docid}})
         lines.append({FIELD: vector})
     return lines

@@ -63,9 +63,7 @@ def messages() -> dict[str, Any]:
                 added.label = 3
                 added.type_name = ".ciff.Posting"
     pool.Add(described)
-    return {
-        name: factory.GetMessageClass(pool.FindMessageTypeByName(f"ciff.{name}")) for name in _MESSAGES
-    }
+    return {name: factory.GetMessageClass(pool.FindMessageTypeByName(f"ciff.{name}")) for name in _MESSAGES}
 
 
 def write_delimited(file: IO[bytes], message: Any) -> None:
@@ -212,7 +210,9 @@ class Ciff(Target):
                 out, kinds["PostingsList"](term=str(term), df=len(postings), cf=cf, postings=postings)
             )
         for number, (docid, length) in enumerate(self._docid_rows()):
-            record = kinds["DocRecord"](docid=number, collection_docid=docid, doclength=min(length, 2**31 - 1))
+            record = kinds["DocRecord"](
+                docid=number, collection_docid=docid, doclength=min(length, 2**31 - 1)
+            )
             write_delimited(out, record)
 
     def _docid_rows(self) -> Iterator[tuple[str, int]]:

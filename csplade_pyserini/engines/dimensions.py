@@ -21,7 +21,10 @@ class Dimensions:
         self._ids[empty_term(terms)] = len(terms)
 
     def of(self, vector: dict[str, Any], place: object) -> list[tuple[int, Any]]:
-        """Dimension and value of each term, by dimension. Raises InputError on a term of another vocabulary."""
+        """Dimension and value of each term, by dimension.
+
+        Raises InputError on a term of another vocabulary.
+        """
         try:
             return sorted([(self._ids[term], value) for term, value in vector.items()])
         except KeyError as error:

@@ -155,9 +155,7 @@ def _counted(file: Path, collection: Path) -> tuple[Path, str, str, int]:
     return file, str(file.relative_to(collection)), file_hash(file), documents
 
 
-def _shares(
-    files: Sequence[tuple[Path, str, str, int]], first: int, last: int
-) -> Iterator[FileShare]:
+def _shares(files: Sequence[tuple[Path, str, str, int]], first: int, last: int) -> Iterator[FileShare]:
     """Shares of the documents `first` to `last`, `last` excluded, of all files one after the other."""
     before = 0
     for path, name, sha256, documents in files:

@@ -41,9 +41,7 @@ _BUSY_GRPC = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
 class Milvus(Target):
     """A collection of Milvus."""
 
-    limits = Limits(
-        engine=_ENGINE, significant_bits=FLOAT_BITS, docid_bytes=_DOCID_BYTES, most_hits=16_384
-    )
+    limits = Limits(engine=_ENGINE, significant_bits=FLOAT_BITS, docid_bytes=_DOCID_BYTES, most_hits=16_384)
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)

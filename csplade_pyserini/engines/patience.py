@@ -1,4 +1,4 @@
-"""Back-off: an engine that is busy is asked again later; one that refuses documents is asked for each alone."""
+"""Back-off: a busy engine is asked again later; one that refuses a batch gets its halves."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +11,10 @@ DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0)
 
 
 def patiently[T](call: Callable[[], T]) -> T:
-    """Call an engine, and again after 429, 503 or a time-out. Raises InputError when patience is at its end."""
+    """Call an engine, and again after 429, 503 or a time-out.
+
+    Raises InputError when patience is at its end.
+    """
     for delay in DELAYS:
         try:
             return call()

@@ -99,7 +99,7 @@ def refuse_hits(limits: Limits, hits: int) -> None:
 
 
 def fit_queries(limits: Limits, queries: Sequence[Query], names: Sequence[str]) -> tuple[list[Query], float]:
-    """Scale queries into an engine's range by one power of two; return them and what scores are multiplied by.
+    """Scale queries into an engine's range by one power of two; return them and the factor of scores.
 
     A power of two changes no digit of a float, so scores are exact. Raises InputError on a query with more
     terms than the engine takes.
@@ -108,12 +108,13 @@ def fit_queries(limits: Limits, queries: Sequence[Query], names: Sequence[str]) 
     for name, query in zip(names, queries, strict=True):
         if limits.query_terms and len(query.weights) > limits.query_terms:
             raise InputError(
-                f"query {name!r} has {len(query.weights)} terms; {limits.engine} takes {limits.query_terms} by "
-                f"default: encode queries with :top_terms={limits.query_terms} behind the encoder's name"
+                f"query {name!r} has {len(query.weights)} terms; {limits.engine} takes {limits.query_terms} "
+                f"by default: encode queries with :top_terms={limits.query_terms} behind the encoder's name"
             )
         heaviest = max(query.weights, default=0.0)
         while limits.query_weight and heaviest / factor > limits.query_weight:
             factor *= 2
     if factor == 1:
         return list(queries), factor
-    return [Query(query.dimensions, [weight / factor for weight in query.weights]) for query in queries], factor
+    scaled = [Query(query.dimensions, [weight / factor for weight in query.weights]) for query in queries]
+    return scaled, factor

@@ -181,19 +181,19 @@ class Target(ABC):
         """Best documents of each query, best first. Raises EngineBusyError."""
         raise InputError(f"{self.limits.engine} is reached by files alone: search in the engine itself")
 
-    def begin_file(self, file: str) -> None:
+    def begin_file(self, file: str) -> None:  # noqa: B027  (few engines need it)
         """Take note that documents of another vector file follow."""
 
-    def end_file(self) -> None:
+    def end_file(self) -> None:  # noqa: B027  (few engines need it)
         """Take note that the file is complete."""
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027  (few engines need it)
         """Make sure that documents survive the end of this process."""
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027  (few engines need it)
         """Make documents searchable, once all are in."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (few engines need it)
         """Let go of it."""
 
 
