@@ -181,7 +181,7 @@ def check(args: argparse.Namespace, target: Target, source: Source) -> None:
     Raises CheckError if the count, an overlap or a score differs by more than --tolerance.
     """
     from csplade_pyserini.collections.manifests import refuse_mismatch
-    from csplade_pyserini.lucene.searching import ImpactSearcher
+    from csplade_pyserini.lucene.bulk import ImpactSearcher
 
     topics = read_topics(args.topics)
     identity = read_identity(target)

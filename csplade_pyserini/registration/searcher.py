@@ -12,7 +12,8 @@ from typing import Any
 from csplade_pyserini.cards import find_checkpoint
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.impacts import Vector
-from csplade_pyserini.lucene import classes
+from csplade_pyserini.lucene import bulk, classes
+from csplade_pyserini.lucene.idf import LazyIdf
 from csplade_pyserini.lucene.matching import MAX_CLAUSES
 from csplade_pyserini.registration.encoders import encodes_as_ours, ours_behind, shared_encoder
 from csplade_pyserini.registration.names import is_our_query_file, means_ours
@@ -20,6 +21,10 @@ from csplade_pyserini.registration.patches import Function, replaces
 from csplade_pyserini.registration.programs import one_sentence
 
 MODULE = "pyserini.search.lucene._impact_searcher"
+
+
+_IS_OURS = "_csplade_pyserini_queries"
+"""Mark of a searcher whose queries an encoder of ours makes."""
 
 
 class _Batch(threading.local):
@@ -49,6 +54,7 @@ def init(stock: Function, self: Any, index_dir: str, query_encoder: Any, *args: 
     stock(self, index_dir, query_encoder, *args, **kwargs)
     if identity is None:
         return
+    vars(self)[_IS_OURS] = True
     classes.IndexSearcher.setMaxClauseCount(MAX_CLAUSES)
     if self.min_idf == 0:
         # Stock keeps `idf > min_idf`: a term of every document would lose its impact in the score.
@@ -63,11 +69,36 @@ def encode(stock: Function, self: Any, query: str) -> Any:
     return stock(self, query)
 
 
+@replaces(MODULE, "LuceneImpactSearcher._compute_idf")
+def compute_idf(stock: Function, index_path: str) -> Any:
+    """Look idf up term by term: stock walks through all terms, although few searches ask for any."""
+    return LazyIdf(index_path, lambda: stock(index_path))
+
+
 @replaces(MODULE, "LuceneImpactSearcher.batch_search")
-def batch_search(stock: Function, self: Any, queries: list[str], *args: Any, **kwargs: Any) -> Any:
-    """Search for several queries. Our encoders encode them in one forward pass."""
+def batch_search(
+    stock: Function,
+    self: Any,
+    queries: list[str],
+    qids: list[str],
+    k: int = 10,
+    threads: int = 1,
+    fields: Any = MappingProxyType({}),
+) -> Any:
+    """Search for several queries. Our encoders encode them in one forward pass.
+
+    Without fields and without a least idf, the batch goes to Java and comes back in one call each.
+    """
     with _encoded_together(self, queries):
-        return stock(self, queries, *args, **kwargs)
+        if fields or self.min_idf >= 0 or _IS_OURS not in vars(self):
+            return stock(self, queries, qids, k, threads, fields)
+        return bulk.batch_search(self.object, [self.encode(query) for query in queries], qids, k, threads)
+
+
+@replaces("pyserini.output_writer", "OutputWriter.hits_iterator")
+def hits_iterator(stock: Function, self: Any, hits: Any) -> Any:
+    """Write docids and scores without making Java's objects of the hits."""
+    return stock(self, bulk.plain_hits(hits))
 
 
 @contextmanager
