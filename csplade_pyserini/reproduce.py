@@ -25,6 +25,7 @@ from csplade_pyserini.cards import (
 from csplade_pyserini.command_line import add_encoder_argument, positive, run, verb_parser
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.java import prepare_java
+from csplade_pyserini.lucene.stock import size_in_bytes
 from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
@@ -41,10 +42,16 @@ from csplade_pyserini.reproduction.steps import (
     System,
     bm25_system,
     encoder_system,
+    engine_system,
     folder_name,
     run_step,
     shown,
 )
+
+EMBEDDED = ("qdrant", "milvus")
+"""Engines that run in a folder."""
+ENGINE_TOLERANCE = 1e-4 + 1e-9
+"""Difference of a score to Lucene's: documents with equal scores come in another order."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,6 +93,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--pyserini-names", action="store_true", help="take topics and qrels by Pyserini's names for them"
     )
     parser.add_argument(
+        "--engine",
+        choices=EMBEDDED,
+        help="run the same vectors and queries on this engine as well, and compare with Lucene",
+    )
+    parser.add_argument(
         "--show-topics",
         type=int,
         default=0,
@@ -113,7 +125,10 @@ def dry_run(args: argparse.Namespace) -> None:
     expected = read_expected(args.expected)  # a broken table ends a dry run, too
     for collection, inputs in collections_of(args):
         encoder = with_options(args.encoder, options_of(args.encoder, collection, expected))
-        print_commands(systems_of(args, encoder, collection, inputs), collection, inputs)
+        systems = systems_of(args, encoder, collection, inputs)
+        if args.engine:
+            systems.append(engine_system(args.engine, systems[-1], inputs, collection))
+        print_commands(systems, collection, inputs)
 
 
 def reproduce(
@@ -138,6 +153,8 @@ def reproduce(
     write_or_keep(report, lambda: write_report(report, collection, systems, records, expected))
     print_table(collection, records)
     failed = check(collection, records, expected)
+    if args.engine:
+        failed += compare_engine(args.engine, systems[-1], records[-1], collection, inputs)
     if args.show_topics:
         show_topics(checkpoint, inputs, collection, systems[-1], args.show_topics)
     return failed
@@ -249,6 +266,23 @@ def check(collection: TestCollection, records: Sequence[Record], expected: Seque
             if not wrong:
                 source = f"{table.origin}: {table.source}"
                 print(f"{record.system} on {key}: as expected ({source})", file=sys.stderr)
+    return failed
+
+
+def compare_engine(
+    engine: str, ours: System, record: Record, collection: TestCollection, inputs: Inputs
+) -> list[str]:
+    """Run an encoder's vectors and queries on an engine; one sentence per score that is not Lucene's."""
+    system = engine_system(engine, ours, inputs, collection)
+    found = run_system(system, collection, inputs)
+    size = size_in_bytes(system.folder / "target")
+    print_table(collection, [record, dataclasses.replace(found, index_bytes=size)])
+    failed = []
+    for key, scores in found.scores.items():
+        for metric, score in scores.items():
+            wanted = record.scores[key][metric]
+            if abs(score - wanted) > ENGINE_TOLERANCE:
+                failed.append(f"{system.name}: {key} {metric} is {score:.4f}, by Lucene {wanted:.4f}")
     return failed
 
 

@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     finally:
         target.close()
+    if args.remove_query:
+        found = {qid: [hit for hit in hits if hit[0] != qid] for qid, hits in found.items()}
     write_run(found, args.output)
     without = sum(not hits for hits in found.values())
     print(f"{args.output}: {len(found)} topics, {without} without hits", file=sys.stderr)
@@ -55,6 +57,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--output", required=True, type=Path, metavar="RUN", help="run to write, TREC's format"
     )
     parser.add_argument("--hits", type=positive, default=HITS, metavar="K", help=f"hits (default {HITS})")
+    parser.add_argument(
+        "--remove-query",
+        action="store_true",
+        help="leave out the hit whose docid is the qid, as Pyserini does",
+    )
     parser.add_argument(
         "--batch-size",
         type=positive,

@@ -28,7 +28,7 @@ class PlainHit(NamedTuple):
 
 
 class Hits(list[Any]):
-    """A query's hits. Docids and scores are at hand; the list's items are Java's objects, made when asked for."""
+    """A query's hits: docids and scores at hand, and Java's objects as the list's items, once asked for."""
 
     def __init__(self, results: Any, qid: str, docids: list[str], scores: list[float]) -> None:
         """results: Java's map of all queries' hits."""
@@ -75,8 +75,8 @@ def _filling(name: str) -> Any:
 
 
 for _name in (
-    "__iter__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__reversed__", "__add__", "__iadd__",
-    "__mul__", "__rmul__", "__imul__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__",
+    "__iter__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__reversed__", "__add__",
+    "__iadd__", "__mul__", "__rmul__", "__imul__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__",
     "append", "clear", "copy", "count", "index", "insert", "pop", "remove", "reverse", "sort",
 ):  # fmt: skip
     setattr(Hits, _name, _filling(_name))

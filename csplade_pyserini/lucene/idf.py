@@ -37,7 +37,10 @@ class LazyIdf(dict[str, Any]):
 
     def get(self, term: str, default: Any = None) -> Any:
         """Return a term's idf, or the default."""
-        return self[term] if term in self else default
+        try:
+            return self[term]
+        except KeyError:
+            return default
 
     def __iter__(self) -> Iterator[str]:
         self._fill()

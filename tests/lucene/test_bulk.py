@@ -1,4 +1,4 @@
-"""Batches in one call: the same hits as Pyserini's own way, whatever is done with them; idf without the walk."""
+"""Batches in one call: the hits of Pyserini's own way, whatever is done with them; idf without the walk."""
 
 import json
 import math
