@@ -76,8 +76,9 @@ def _filling(name: str) -> Any:
 
 for _name in (
     "__iter__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__reversed__", "__add__",
-    "__iadd__", "__mul__", "__rmul__", "__imul__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__",
-    "append", "clear", "copy", "count", "index", "insert", "pop", "remove", "reverse", "sort",
+    "__iadd__", "__mul__", "__rmul__", "__imul__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__",
+    "__ge__", "__repr__", "append", "clear", "copy", "count", "index", "insert", "pop", "remove",
+    "reverse", "sort",
 ):  # fmt: skip
     setattr(Hits, _name, _filling(_name))
 """Methods of a list that see its items."""

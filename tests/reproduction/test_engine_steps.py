@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from csplade_pyserini import export, search
-from csplade_pyserini.reproduction.catalogue import TestCollection, TopicSet
+from csplade_pyserini.reproduction import catalogue
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.steps import encoder_system, engine_system
 
@@ -15,8 +15,11 @@ from csplade_pyserini.reproduction.steps import encoder_system, engine_system
 def test_an_engine_gets_the_vectors_and_queries_that_lucene_gets(
     engine: str, remove_query: bool, tmp_path: Path
 ) -> None:
-    topics = (TopicSet(topics="t", metrics=("nDCG@10",)), TopicSet(topics="u", name="u", metrics=()))
-    collection = TestCollection(name="c", corpus="c", topics=topics, remove_query=remove_query)
+    topics = (
+        catalogue.TopicSet(topics="t", metrics=("nDCG@10",)),
+        catalogue.TopicSet(topics="u", name="u", metrics=()),
+    )
+    collection = catalogue.TestCollection(name="c", corpus="c", topics=topics, remove_query=remove_query)
     inputs = Inputs(tmp_path)
     ours = encoder_system("csplade-tiny", inputs, tmp_path / "e", collection, 1)
     system = engine_system(engine, ours, inputs, collection)
