@@ -193,7 +193,7 @@ def check(args: argparse.Namespace, target: Target, source: Source) -> None:
     vectors, dimensions = query_vectors(args.query_encoder, topics, identity, target.place)
     found = _found(target, vectors, dimensions, args.hits, identity.scale)
     with ImpactSearcher(args.index) as searcher:
-        wanted = searcher.search(vectors, args.hits)
+        wanted = searcher.run(vectors, args.hits)
     report(wanted, found, target, args)
 
 

@@ -49,7 +49,7 @@ _SECONDS_BETWEEN_NOTES = 2.0
 
 @dataclass(kw_only=True)
 class LoadProgress:
-    """What an engine has acknowledged."""
+    """Lines that an engine has acknowledged."""
 
     identity: str
     lines: dict[str, int] = field(default_factory=dict)

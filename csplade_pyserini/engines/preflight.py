@@ -7,7 +7,7 @@ from csplade_pyserini.errors import InputError
 
 
 class Preflight:
-    """What a collection's documents hold, held against an engine's limits."""
+    """Check of documents against an engine's limits."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

@@ -94,7 +94,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a target holds: stored in the target itself, and beside it."""
+    """Identity of a target's vectors: stored in the target itself, and beside it."""
 
     encoder: str
     """Identity of the documents' encoder."""

@@ -12,7 +12,8 @@ from typing import Any
 from csplade_pyserini.cards import find_checkpoint
 from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.impacts import Vector
-from csplade_pyserini.lucene import bulk, classes
+from csplade_pyserini.lucene import classes
+from csplade_pyserini.lucene.bulk import BulkSearcher, plain_hits
 from csplade_pyserini.lucene.idf import LazyIdf
 from csplade_pyserini.lucene.matching import MAX_CLAUSES
 from csplade_pyserini.registration.encoders import encodes_as_ours, ours_behind, shared_encoder
@@ -90,15 +91,17 @@ def batch_search(
     Without fields and without a least idf, the batch goes to Java and comes back in one call each.
     """
     with _encoded_together(self, queries):
-        if fields or self.min_idf >= 0 or _IS_OURS not in vars(self):
+        is_plain = not (fields or self.min_idf >= 0 or self.object.use_rm3() or self.object.use_rocchio())
+        if not is_plain or not vars(self).get(_IS_OURS):
             return stock(self, queries, qids, k, threads, fields)
-        return bulk.batch_search(self.object, [self.encode(query) for query in queries], qids, k, threads)
+        vectors = [self.encode(query) for query in queries]
+        return BulkSearcher(self.object.reader).search(vectors, qids, k, threads)
 
 
 @replaces("pyserini.output_writer", "OutputWriter.hits_iterator")
 def hits_iterator(stock: Function, self: Any, hits: Any) -> Any:
     """Write docids and scores without making Java's objects of the hits."""
-    return stock(self, bulk.plain_hits(hits))
+    return stock(self, plain_hits(hits))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.engines.qdrant import QdrantEdge
 from csplade_pyserini.engines.target import Document, Identity, Place, Query
 from csplade_pyserini.impacts import Vector
-from csplade_pyserini.lucene import bulk
+from csplade_pyserini.lucene.bulk import BulkSearcher
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.registration import register
@@ -104,6 +104,7 @@ def compare(index: Path, queries: Mapping[str, Vector], hits: int, folder: Path)
     start = time.perf_counter()
     searcher = LuceneImpactSearcher(str(index), Encoder(), min_idf=-1)
     opened = time.perf_counter() - start
+    bulk_searcher = BulkSearcher(searcher.object.reader)
     start = time.perf_counter()
     LuceneImpactSearcher._compute_idf.__wrapped__(str(index))
     walked = time.perf_counter() - start
@@ -112,7 +113,7 @@ def compare(index: Path, queries: Mapping[str, Vector], hits: int, folder: Path)
         return LuceneImpactSearcher.batch_search.__wrapped__(searcher, list(batch), list(batch), hits, 1, {})
 
     def ours(batch: Sequence[str]) -> Any:
-        return bulk.batch_search(searcher.object, [queries[query] for query in batch], batch, hits, 1)
+        return bulk_searcher.search([queries[query] for query in batch], batch, hits, 1)
 
     def run(search: Callable[[Sequence[str]], Any], file: Path) -> float:
         begin = time.process_time()

@@ -1,40 +1,68 @@
 """Batches in one call: the hits of Pyserini's own way, whatever is done with them; idf without the walk."""
 
+import copy
 import json
 import math
+import pickle
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from csplade_pyserini.collections.vectors import record_line
 from csplade_pyserini.impacts import dot
 from csplade_pyserini.lucene import bulk
-from csplade_pyserini.lucene.bulk import Hits, ImpactSearcher, PlainHit, plain_hits
+from csplade_pyserini.lucene.bulk import (
+    BulkSearcher,
+    Hits,
+    ImpactSearcher,
+    PlainHit,
+    plain_hits,
+    with_ties_apart,
+)
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
 
-TERMS = [*(f"t{number}" for number in range(30)), "Ġé", "in:every", '"quoted"\\', "\U0001d11e"]
+TERMS = [
+    *(f"t{number}" for number in range(20)),
+    *(
+        "Ġé",
+        "in:every",
+        '"quoted"\\',
+        "\U0001d11e",
+        "AND",
+        "OR",
+        "NOT",
+        "TO",
+        "*",
+        "a?",
+        "^2",
+        "~",
+        "[x",
+        "}",
+    ),
+    *("u0041", "\\u0041", "/re/", "+", "-a", "!", "&&", "||", "(", ")", "_", "x\u00a0y", "t1^3"),
+]
 EVERYWHERE = "in:every"
 
 
-class FakeResults:
-    """Stand-in for Java's map: counts who asks."""
+class Filled(Hits):
+    """Hits whose Java objects are strings, and that count who asks."""
 
-    def __init__(self, items: list[object]) -> None:
-        self.items = items
-        self.asked = 0
+    asked = 0
 
-    def get(self, _: str) -> list[object]:
-        self.asked += 1
-        return list(self.items)
+    def fill(self) -> None:
+        if self._top is not None:
+            self._top = None
+            self.asked += 1
+            self.extend(["Java 1", "Java 2", "Java 3"])
 
 
 def test_hits_are_a_list_like_any_other_and_plain_until_somebody_asks() -> None:
     stock = ["Java 1", "Java 2", "Java 3"]
 
-    def made() -> tuple[FakeResults, Hits]:
-        results = FakeResults(stock)
-        return results, Hits(results, "q", ["a", "b", "c"], [3.0, 2.0, 1.0])
+    def made() -> Filled:
+        return Filled("top", None, ["a", "b", "c"], [3.0, 2.0, 1.0])
 
     uses = [
         list,
@@ -50,25 +78,33 @@ def test_hits_are_a_list_like_any_other_and_plain_until_somebody_asks() -> None:
         lambda hits: [hits[0], hits[1], hits[-1]],
         lambda hits: [hits.pop(0), *hits],
         lambda hits: (hits.sort(), list(hits))[1],
-        lambda hits: __import__("pickle").loads(__import__("pickle").dumps(hits)),
-        lambda hits: __import__("copy").copy(hits),
+        lambda hits: pickle.loads(pickle.dumps(hits)),
+        copy.copy,
         lambda hits: list(map(str, hits)),
         lambda hits: [first for first, _ in zip(hits, hits, strict=True)],
     ]
     for use in uses:
-        results, hits = made()
+        hits = made()
         assert len(hits) == 3
         assert hits
         assert list(plain_hits(hits)) == [PlainHit("a", 3.0), PlainHit("b", 2.0), PlainHit("c", 1.0)]
-        assert results.asked == 0
+        assert hits.asked == 0
         assert list(use(hits)) == stock
-        assert results.asked == 1
-    _, hits = made()
+        assert hits.asked == 1
+    hits = made()
     assert hits == stock
     assert repr(hits) == repr(stock)
     hits.append("more")
     assert list(plain_hits(hits)) == [*stock, "more"]
-    assert not Hits(FakeResults([]), "q", [], [])
+    assert not Hits(None, None, [], [])
+
+
+def test_ties_come_apart_as_one_by_one() -> None:
+    chance = np.random.default_rng(0)
+    for largest in (3, 40, 5_000, 2**24):
+        scores = np.sort(chance.integers(1, largest, 1000).astype(np.float32))[::-1]
+        assert with_ties_apart(scores).tolist() == bulk._one_by_one(scores).tolist()
+    assert with_ties_apart(np.array([], dtype=np.float32)).tolist() == []
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +147,19 @@ def test_a_batch_is_what_pyserini_finds(collection: tuple[Path, dict[str, dict[s
 
     stock = LuceneImpactSearcher(str(index), Encoder(), min_idf=-1)
     qids = list(queries())
-    for k in (3, 120):
+    bulk_searcher = BulkSearcher(stock.object.reader)
+    for k, threads in ((3, 1), (120, 1), (500, 2)):
         wanted = stock.batch_search(qids, qids, k, 2)
-        found = bulk.batch_search(stock.object, list(queries().values()), qids, k, 2)
-        assert list(found) == list(wanted)
+        assert not isinstance(wanted["q1"], Hits)
+        found = bulk_searcher.search(list(queries().values()), qids, k, threads)
+        assert set(found) == set(wanted)
         for qid, hits in found.items():
             expected = [(hit.docid, hit.score, hit.lucene_docid) for hit in wanted[qid]]
             assert [(hit.docid, hit.score) for hit in hits.plain] == [row[:2] for row in expected]
             assert [(hit.docid, hit.score, hit.lucene_docid) for hit in hits] == expected
             assert all(type(hit) is type(wanted[qid][0]) for hit in hits)
     with ImpactSearcher(index) as searcher:
-        run = searcher.search(queries(), 120)
+        run = searcher.run(queries(), 120)
     for qid, query in queries().items():
         scores = {docid: float(dot(query, vector)) for docid, vector in vectors.items()}
         assert {docid: round(score) for docid, score in run[qid]} == {
