@@ -96,14 +96,13 @@ class Ciff(Target):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        assert place.folder is not None
-        self._file = place.folder / _FILE
-        self._runs = work_folder(place.folder) / "postings"
-        self._identity: Identity | None = None
+        self._file = place.directory / _FILE
+        self._runs = work_folder(place.directory) / "postings"
+        self._identity: Any = None
         self._documents = 0
         self._held: list[tuple[np.ndarray, np.ndarray, int]] = []
         self._held_postings = 0
-        self._docids: IO[str] | None = None
+        self._docids: Any = None
 
     @staticmethod
     def schema(identity: Identity) -> str:
@@ -125,7 +124,6 @@ class Ciff(Target):
         self._identity = identity
 
     def write(self, documents: Sequence[Document]) -> list[Failure]:
-        assert self._docids is not None
         for document in documents:
             self._docids.write(json.dumps([document.docid, sum(document.impacts)]) + "\n")
             dimensions = np.array(document.dimensions, dtype=np.uint32)
@@ -137,7 +135,6 @@ class Ciff(Target):
         return []
 
     def finish(self) -> None:
-        assert self._docids is not None
         self._write_run()
         self._docids.close()
         with whole_file(self._file, "wb") as out:
@@ -177,7 +174,6 @@ class Ciff(Target):
 
     def _write_index(self, out: IO[bytes]) -> None:
         kinds = messages()
-        assert self._identity is not None
         runs = [
             _Run(self._runs, file.name.partition(".")[0]) for file in sorted(self._runs.glob("*.terms.npy"))
         ]

@@ -164,8 +164,7 @@ class QdrantEdge(_Qdrant):
 
     @property
     def _folder(self) -> Path:
-        assert self.place.folder is not None
-        return self.place.folder
+        return self.place.directory
 
     def _open(self) -> Any:
         if self._shard is None:

@@ -137,6 +137,13 @@ class Place:
         return f"{self.shown_url} {self.name}"
 
     @property
+    def directory(self) -> Path:
+        """The folder. Raises InputError on a server's place."""
+        if self.folder is None:
+            raise InputError(f"{self} is a server's; wanted a folder")
+        return self.folder
+
+    @property
     def shown_url(self) -> str:
         """The URL without a password."""
         scheme, mark, rest = self.url.rpartition("://")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
 from csplade_pyserini.engines.target import (
@@ -65,10 +65,9 @@ class Vespa(Target):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        assert place.folder is not None
-        self._folder = place.folder
+        self._folder = place.directory
         self._whole: Any = None
-        self._out: IO[str] | None = None
+        self._out: Any = None
 
     @staticmethod
     def schema(identity: Identity) -> str:
@@ -96,7 +95,6 @@ class Vespa(Target):
         self._out = self._whole.__enter__()
 
     def write(self, documents: Sequence[Document]) -> list[Failure]:
-        assert self._out is not None
         for document in documents:
             vector = {
                 str(key): impact for key, impact in zip(document.dimensions, document.impacts, strict=True)
