@@ -192,7 +192,8 @@ def with_ties_apart(scores: np.ndarray) -> np.ndarray:
     begins = np.flatnonzero(np.diff(scores, prepend=np.float32(np.inf)))
     lengths = np.diff(begins, append=len(scores))
     ties = np.arange(len(scores)) - np.repeat(begins, lengths)
-    return scores - _STEP * ties.astype(np.float32)
+    adjusted: np.ndarray = scores - _STEP * ties.astype(np.float32)
+    return adjusted
 
 
 def _one_by_one(scores: np.ndarray) -> np.ndarray:
