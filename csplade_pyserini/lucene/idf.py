@@ -31,9 +31,7 @@ class LazyIdf(dict[str, Any]):
         return super().__getitem__(term)
 
     def __contains__(self, term: object) -> bool:
-        if super().__contains__(term):
-            return True
-        return not self._is_whole and isinstance(term, str) and self._frequency(term) > 0
+        return super().__contains__(term) or (isinstance(term, str) and self.get(term) is not None)
 
     def get(self, term: str, default: Any = None) -> Any:
         """Return a term's idf, or the default."""
