@@ -123,6 +123,8 @@ def load(
         loader.run(batch_documents)
         patiently(target.finish)
         count = patiently(target.count)
+        if not loader.rejected and count < source.documents:
+            remove(work / "progress.json")  # acknowledged documents are gone: send all of them again
         _check(source, target, loader.rejected, count, rejected_path(path))
         manifest = ExportManifest(
             encoder=source.identity.encoder,
@@ -185,7 +187,9 @@ def _check(source: Source, target: Target, rejected: int, count: int, file: Path
     wanted = str(source.documents)
     if source.shard_num > 1:
         wanted += f" of this shard, or up to {source.total} of all"
-    raise CheckError(f"{target.place} counts {count} documents; wanted {wanted}")
+    raise CheckError(
+        f"{target.place} counts {count} documents; wanted {wanted} (the same command sends them again)"
+    )
 
 
 def _read_progress(file: Path, identity: Identity) -> LoadProgress:

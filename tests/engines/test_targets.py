@@ -341,8 +341,27 @@ def test_one_bad_document_does_not_take_its_batch_along(tmp_path: Path) -> None:
     target.close()
 
 
-def test_a_count_that_differs_is_an_error(tmp_path: Path) -> None:
+def test_a_count_that_differs_is_an_error_and_all_documents_are_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     skip_without("qdrant")
+    source = source_of(random_collection(tmp_path / "vectors"))
+    losing = FOLDERS["qdrant"](Place(folder=tmp_path / "losing"))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(losing), "count", lambda _: 59)
+        with pytest.raises(CheckError, match="counts 59 documents; wanted 60"):
+            fill(source, losing, tmp_path / "losing")
+    sent: list[int] = []
+    stock = type(losing).write
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            type(losing),
+            "write",
+            lambda self, documents: sent.append(len(documents)) or stock(self, documents),
+        )
+        fill(source, losing, tmp_path / "losing")
+    assert sum(sent) == 60
+    losing.close()
     target = FOLDERS["qdrant"](Place(folder=tmp_path / "target"))
     source = source_of(random_collection(tmp_path / "vectors"))
     fill(source, target, tmp_path / "target")
