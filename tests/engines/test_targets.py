@@ -363,7 +363,6 @@ def test_a_count_that_differs_is_an_error_and_all_documents_are_sent_again(
     assert sum(sent) == 60
     losing.close()
     target = FOLDERS["qdrant"](Place(folder=tmp_path / "target"))
-    source = source_of(random_collection(tmp_path / "vectors"))
     fill(source, target, tmp_path / "target")
     edge = import_client("qdrant_edge", "qdrant")
     target._open().update(edge.UpdateOperation.delete_points([point_id("d5")]))
