@@ -5,7 +5,7 @@ Here a batch's docids and scores come out as one text, by Jackson, which Anserin
 Anserini's objects only for whoever asks.
 """
 
-import base64
+import binascii
 import functools
 import json
 import re
@@ -140,12 +140,10 @@ class BulkSearcher:
         }
 
     def _hits(self, top: Any, rows: list[dict[str, Any]]) -> Hits:
-        docids = []
-        scores = np.empty(len(rows), dtype=np.float32)
-        for number, row in enumerate(rows):
-            # JSON has the shortest digits of a 32-bit float: only as one are they the score
-            scores[number], docid = row["fields"]
-            docids.append(base64.b64decode(docid["bytes"])[: docid["length"]].decode())
+        fields = [row["fields"] for row in rows]
+        # JSON has the shortest digits of a 32-bit float: only as one are they the score
+        scores = np.array([score for score, _ in fields], dtype=np.float32)
+        docids = [binascii.a2b_base64(docid["bytes"])[: docid["length"]].decode() for _, docid in fields]
         return Hits(top, self._searcher, docids, with_ties_apart(scores).tolist())
 
 
