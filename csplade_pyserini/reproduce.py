@@ -27,6 +27,7 @@ from csplade_pyserini.cards import (
 from csplade_pyserini.command_line import positive, run, verb_parser
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.java import prepare_java
+from csplade_pyserini.lucene.stock import size_in_bytes
 from csplade_pyserini.query_sides import QuerySource, find_queries
 from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections
 from csplade_pyserini.reproduction.comparison import COMPARISON, write_comparison
@@ -56,10 +57,16 @@ from csplade_pyserini.reproduction.steps import (
     System,
     bm25_system,
     encoder_system,
+    engine_system,
     folder_name,
     run_step,
     shown,
 )
+
+EMBEDDED = ("qdrant", "milvus")
+"""Engines that run in a folder."""
+ENGINE_TOLERANCE = 1e-4 + 1e-9
+"""Difference of a score to Lucene's: documents with equal scores come in another order."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,6 +129,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--pyserini-names", action="store_true", help="take topics and qrels by Pyserini's names for them"
     )
     parser.add_argument(
+        "--engine",
+        choices=EMBEDDED,
+        help="run the same vectors and queries on this engine as well, and compare with Lucene",
+    )
+    parser.add_argument(
         "--show-topics",
         type=int,
         default=0,
@@ -177,6 +189,8 @@ def dry_run(args: argparse.Namespace) -> None:
         for name in args.encoder:
             encoder = with_options(name, options_of(name, collection, expected))
             systems.append(system_of(args, name, encoder, collection, inputs))
+            if args.engine:
+                systems.append(engine_system(args.engine, systems[-1], inputs, collection))
         print_commands(systems, collection, inputs)
 
 
@@ -205,6 +219,9 @@ def reproduce(
     write_pages(args, collection, inputs, systems, records, baseline, expected)
     print_table(collection, records)
     failed = check(collection, records, expected)
+    if args.engine:
+        for system, record in zip(systems[1:], records[1:], strict=True):
+            failed += compare_engine(args.engine, system, record, collection, inputs)
     if args.show_topics:
         for source, system in zip(sources, systems[1:], strict=True):
             show_topics(source, inputs, collection, system, args.show_topics)
@@ -367,6 +384,23 @@ def check(collection: TestCollection, records: Sequence[Record], expected: Seque
             if not wrong:
                 source = f"{table.origin}: {table.source}"
                 print(f"{record.system} on {key}: as expected ({source})", file=sys.stderr)
+    return failed
+
+
+def compare_engine(
+    engine: str, ours: System, record: Record, collection: TestCollection, inputs: Inputs
+) -> list[str]:
+    """Run an encoder's vectors and queries on an engine; one sentence per score that is not Lucene's."""
+    system = engine_system(engine, ours, inputs, collection)
+    found = run_system(system, collection, inputs)
+    size = size_in_bytes(system.folder / "target")
+    print_table(collection, [record, dataclasses.replace(found, index_bytes=size)])
+    failed = []
+    for key, scores in found.scores.items():
+        for metric, score in scores.items():
+            wanted = record.scores[key][metric]
+            if abs(score - wanted) > ENGINE_TOLERANCE:
+                failed.append(f"{system.name}: {key} {metric} is {score:.4f}, by Lucene {wanted:.4f}")
     return failed
 
 

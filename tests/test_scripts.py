@@ -44,6 +44,7 @@ RUN_BY = {
     "experiments/bench/index.py": "test_index_compares_two_indexes_that_are_the_same",
     "experiments/bench/load.py": "tests/test_load.py",
     "experiments/bench/queries.py": "test_queries_compares_batches_with_single_queries",
+    "experiments/bench/search.py": "test_search_compares_two_runs_that_are_the_same",
     "experiments/bench/startup.py": "test_startup_times_the_hook",
     "experiments/bench/train_head.py": "test_train_head_compares_both_heads",
     "experiments/dtypes.py": "test_dtypes_compares_each_with_float32",
@@ -279,6 +280,16 @@ def test_index_compares_two_indexes_that_are_the_same():
         done.stderr
     )
     assert ratio(r"ours / pyserini: ([\d.]+) times the documents per second", done.stdout) > 0
+
+
+@pytest.mark.jvm
+def test_search_compares_two_runs_that_are_the_same():
+    words = ("--documents", "300", "--queries", "5", "--hits", "20", "--threads", "1")
+    done = run_python(ROOT / "experiments/bench/search.py", *words)
+    assert done.returncode in (0, 1), done.stderr[-3000:]
+    assert re.search(r"^stock +[\d.]+ CPU ms a query, k = 20$", done.stdout, re.M), done.stdout
+    assert re.search(r"^ours +[\d.]+ CPU ms a query, k = 20$", done.stdout, re.M)
+    assert ratio(r"one call a batch / one call a hit: ([\d.]+) of the CPU time", done.stdout) > 0
 
 
 # ---------------------------------------------------------------- experiments

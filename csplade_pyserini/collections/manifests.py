@@ -3,6 +3,7 @@
 DIR.manifest.json     beside a collection directory DIR (never in it: Anserini reads every file there)
 INDEX.manifest.json   beside a Lucene index
 FILE.manifest.json    beside a file of encoded queries
+TARGET.manifest.json  beside what `export` made
 """
 
 import dataclasses
@@ -123,7 +124,30 @@ class QueriesManifest:
     format: int = FORMAT
 
 
-Manifest = CollectionManifest | IndexManifest | QueriesManifest
+@dataclass(frozen=True, kw_only=True)
+class ExportManifest:
+    """Result of `export`: what an engine holds."""
+
+    encoder: str
+    card_hash: str
+    collection: str
+    """SHA-256 of the collection's manifest."""
+    engine: str
+    url: str
+    """Empty for an embedded engine and for files."""
+    name: str
+    documents: int
+    """Number of documents of this shard."""
+    shard_id: int = 0
+    shard_num: int = 1
+    scale: float = 1.0
+    """Factor that impacts were multiplied by."""
+    seconds: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+Manifest = CollectionManifest | IndexManifest | QueriesManifest | ExportManifest
 
 
 def manifest_path(path: Path) -> Path:
@@ -170,6 +194,11 @@ def read_collection_manifest(path: Path) -> CollectionManifest:
 def read_index_manifest(path: Path) -> IndexManifest:
     """Read the manifest of an index. Raises InputError if it is missing or broken."""
     return _parsed(IndexManifest, _read(path), manifest_path(path))
+
+
+def read_export_manifest(path: Path) -> ExportManifest:
+    """Read the manifest of an export. Raises InputError if it is missing or broken."""
+    return _parsed(ExportManifest, _read(path), manifest_path(path))
 
 
 def parse_files(tables: object, origin: Path) -> tuple[VectorFile, ...]:

@@ -33,7 +33,7 @@ from csplade_pyserini.collections.manifests import (
     write_manifest,
 )
 from csplade_pyserini.collections.unfinished import refuse_unfinished
-from csplade_pyserini.collections.vectors import read_record
+from csplade_pyserini.collections.vectors import collection_files, read_record
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.stamps import is_made_of, json_hash, write_made_of
 from csplade_pyserini.files.whole import (
@@ -47,7 +47,7 @@ from csplade_pyserini.files.whole import (
 from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
 from csplade_pyserini.lucene.makers import commit_table, encoder_name
-from csplade_pyserini.lucene.parts import collection_files, collection_lines, plan_parts
+from csplade_pyserini.lucene.parts import collection_lines, plan_parts
 from csplade_pyserini.lucene.processes import refuse_unguarded_script, workers
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
 from csplade_pyserini.lucene.workers import PartCounts, beside, counts_of, index_part
