@@ -12,7 +12,7 @@ from typing import Any
 
 from pyserini.server import backend as module
 
-import csplade_pyserini.model
+import csplade_pyserini.query_sides
 
 NAMED = (
     "CSPLADE-Tiny",
@@ -45,7 +45,7 @@ def main() -> None:
 
     # `load_encoder` takes long; `create_searcher` downloads the indexes that are Pyserini's own.
     for owner, step, index in (
-        (csplade_pyserini.model, "load_encoder", "late"),
+        (csplade_pyserini.query_sides, "load_encoder", "late"),
         (module, "create_searcher", "later"),
     ):
         found[step] = found_while_others_search(served, query, owner, step, index, found["alone"][0])

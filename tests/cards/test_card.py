@@ -271,6 +271,8 @@ def test_the_hash_changes_with_what_changes_a_vector_and_with_nothing_else(field
 def test_names_sources_and_scores_are_the_only_fields_outside_the_hash():
     outside = set(FIELDS) - set(VECTOR_FIELDS)
     assert outside == {
+        "query",
+        "query_encoder",
         "name",
         "aliases",
         "summary",
