@@ -35,7 +35,8 @@ REPLACED = [
     (r"(run_scripts/(?:beir|msmarco-v1-passage)\.sh) (?:csplade-bi-8b|lion-sp-1b)", r"\1 csplade-tiny"),
     (r"--encoder runs/train/csplade-bi-1b/merged", "--encoder csplade-tiny"),
     (
-        r"^python (.*experiments/(?:dtypes|folds|impacts|quantization|query_sides|bench/\w+)\.py)(.*)$",
+        r"^python (.*experiments/(?:dtypes|folds|impacts|lookup|quantization|query_sides|bench/\w+)"
+        r"\.py)(.*)$",
         r"python parse.py \1\2",
     ),
     (r"^python -m csplade_pyserini\.train (.*)$", r"python parse.py csplade_pyserini.train \1"),

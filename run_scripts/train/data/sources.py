@@ -56,44 +56,6 @@ def wordnet_glosses(data: Path) -> list[tuple[str, str]]:
         return [(record["query"], record["pos"]) for record in map(json.loads, lines)]
 
 
-def _pairs(data: Path, name: str) -> Iterator[tuple[str, str]]:
-    """Yield the questions and passages of one file of `pairs`."""
-    with gzip.open(data / "pairs" / name, "rt", encoding="utf-8") as lines:
-        for record in map(json.loads, lines):
-            yield record["query"], record["passage"]
-
-
-def medical_answers(data: Path) -> list[tuple[str, str]]:
-    """Return MedQuAD's questions, each with its answer."""
-    return [
-        (question.replace(" (are)", "").replace(" ?", "?"), answer)
-        for question, answer in _pairs(data, "medquad.jsonl.gz")
-    ]
-
-
-def long_answers(data: Path) -> list[tuple[str, str]]:
-    """Return CLAPNQ's questions, each with its answer."""
-    return [(question, natural(answer)) for question, answer in _pairs(data, "clapnq-train.jsonl.gz")]
-
-
-def paragraph_questions(data: Path) -> list[tuple[str, str]]:
-    """Return XQuAD's English questions, each with its paragraph."""
-    return list(_pairs(data, "xquad-en.jsonl.gz"))
-
-
-def wikipedia_passages(data: Path) -> list[tuple[str, str]]:
-    """Return the titles and texts of Wikipedia passages."""
-    with gzip.open(data / "text" / "wikipedia-passages.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return [(record["title"], natural(record["text"])) for record in map(json.loads, lines)]
-
-
-def lone_questions(data: Path) -> list[tuple[str, str]]:
-    """Return the sources and texts of questions that have no passage."""
-    with gzip.open(data / "questions" / "questions.tsv.gz", "rt", encoding="utf-8") as lines:
-        rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [(source, question) for source, question in rows]
-
-
 def filings(data: Path) -> dict[str, dict[str, Any]]:
     """Return questions on 10-K filings in LlamaIndex's format: `corpus`, `queries`, `relevant_docs`."""
     file = data / "pairs" / "llamaindex_10k" / "train_dataset.json"

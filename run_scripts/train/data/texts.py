@@ -17,16 +17,11 @@ def read_texts(data: Path) -> Iterator[tuple[str, str]]:
         yield f"msmarco:{name}", text
     for name, (title, text) in nfcorpus_documents(data).items():
         yield f"nfcorpus:{name}", f"{title} {text}"
-    yield from running_text(data)
-    for number, (term, gloss) in enumerate(wordnet_glosses(data)):
-        yield f"wordnet:{number}", f"{term}: {gloss}"
-
-
-def running_text(data: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, paragraph) for WikiText-2 and NLTK's corpora."""
     yield from _wikitext(data)
     for corpus in ("brown", "abc", "inaugural", "state_union", "webtext"):
         yield from _nltk(data, corpus)
+    for number, (term, gloss) in enumerate(wordnet_glosses(data)):
+        yield f"wordnet:{number}", f"{term}: {gloss}"
 
 
 def _wikitext(data: Path) -> Iterator[tuple[str, str]]:
