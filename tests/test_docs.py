@@ -23,6 +23,7 @@ ELSEWHERE = {
     r"pip install ": "tests/test_install.py installs wheel and sdist",
     r"make (quickstart|test|check|smol|site|docs)$": ".ci/run and the tests above",
     r"make (bench|compat|soak|reproduce-all)$": "by hand before a release: they take hours",
+    r"python -m csplade_pyserini\.(export|search) .*--url ": "tests/engines/test_targets.py",
     r"python -m pyserini\.server\.": "tests/test_servers.py",
     r"python -m pyserini\.search\.hybrid": "tests/test_pyserini_commands.py, with a dense index of its own",
 }
@@ -34,7 +35,8 @@ REPLACED = [
     (r"(run_scripts/(?:beir|msmarco-v1-passage)\.sh) (?:csplade-bi-8b|lion-sp-1b)", r"\1 csplade-tiny"),
     (r"--encoder runs/train/csplade-bi-1b/merged", "--encoder csplade-tiny"),
     (
-        r"^python (.*experiments/(?:dtypes|folds|impacts|quantization|query_sides|bench/\w+)\.py)(.*)$",
+        r"^python (.*experiments/(?:dtypes|folds|impacts|lookup|quantization|query_sides|bench/\w+)"
+        r"\.py)(.*)$",
         r"python parse.py \1\2",
     ),
     (r"^python -m csplade_pyserini\.train (.*)$", r"python parse.py csplade_pyserini.train \1"),

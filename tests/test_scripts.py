@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 import torch
-from programs import run_program, run_python
+from programs import SAMPLE, run_program, run_python
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -47,6 +47,7 @@ RUN_BY = {
     "experiments/bench/index.py": "test_index_compares_two_indexes_that_are_the_same",
     "experiments/bench/load.py": "tests/test_load.py",
     "experiments/bench/queries.py": "test_queries_compares_batches_with_single_queries",
+    "experiments/bench/search.py": "test_search_compares_two_runs_that_are_the_same",
     "experiments/bench/startup.py": "test_startup_times_the_hook",
     "experiments/bench/train_head.py": "test_train_head_compares_both_heads",
     "experiments/dtypes.py": "test_dtypes_compares_each_with_float32",
@@ -58,6 +59,7 @@ RUN_BY = {
     "experiments/study.py": "test_study_reports_the_runs_there_are",
     "run_scripts/beir.py": "test_beir_prints_a_table",
     "run_scripts/beir.sh": "tests/test_reproduce.py",
+    "run_scripts/mteb_retrieval.py": "test_mteb_gives_our_score_on_local_data",
     "run_scripts/msmarco-v1-passage.sh": "tests/test_reproduce.py",
     "run_scripts/ray_encode.py": "tests/test_scale_out.py",
     "run_scripts/slurm_encode.sbatch": "tests/test_scale_out.py",
@@ -74,7 +76,7 @@ RUN_BY = {
 }
 """Scripts, each with the test here or the test file elsewhere that runs it."""
 NOT_RUN = {
-    "experiments/bench/lookup.py": "needs the table of a shipped encoder, which none has yet",
+    "experiments/lookup.py": "needs the table of a shipped encoder, which none has yet",
     "experiments/query_sides.py": "needs the table of a shipped encoder, which none has yet",
 }
 """Scripts that no test runs, with the reason."""
@@ -294,6 +296,16 @@ def test_index_compares_two_indexes_that_are_the_same():
     assert ratio(r"ours / pyserini: ([\d.]+) times the documents per second", done.stdout) > 0
 
 
+@pytest.mark.jvm
+def test_search_compares_two_runs_that_are_the_same():
+    words = ("--documents", "300", "--queries", "5", "--hits", "20", "--threads", "1")
+    done = run_python(ROOT / "experiments/bench/search.py", *words)
+    assert done.returncode in (0, 1), done.stderr[-3000:]
+    assert re.search(r"^stock +[\d.]+ CPU ms a query, k = 20$", done.stdout, re.M), done.stdout
+    assert re.search(r"^ours +[\d.]+ CPU ms a query, k = 20$", done.stdout, re.M)
+    assert ratio(r"one call a batch / one call a hit: ([\d.]+) of the CPU time", done.stdout) > 0
+
+
 # ---------------------------------------------------------------- experiments
 
 
@@ -497,6 +509,29 @@ def test_beir_stops_at_a_set_that_failed(load, monkeypatch, capsys, tmp_path):
         script.main(["--encoder", "E", "--output", str(tmp_path), "--datasets", "scifact", "nfcorpus"]) == 1
     )
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.jvm
+@pytest.mark.filterwarnings("ignore")
+def test_mteb_gives_our_score_on_local_data(load, capsys, sample_index, tmp_path):
+    """On the sample: the main score of MTEB's own search, and nDCG@10 of Pyserini's run."""
+    pytest.importorskip("mteb")
+    ir_measures = pytest.importorskip("ir_measures")
+    words = ["--collection", "sample", "--encoder", "csplade-tiny", "--output", str(tmp_path)]
+    assert load("run_scripts/mteb_retrieval.py").main(words) == 0
+    *_, score = capsys.readouterr().out.split()
+    result = json.loads((tmp_path / "sample.csplade-tiny.mteb.json").read_text())
+    assert result["scores"]["test"][0]["main_score"] == pytest.approx(float(score), abs=1e-4)
+    run = tmp_path / "run.txt"
+    found = run_python(
+        "-m", "pyserini.search.lucene", "--index", sample_index, "--topics", SAMPLE / "topics.tsv",
+        "--output", run,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    measure = ir_measures.nDCG @ 10
+    qrels = ir_measures.read_trec_qrels(str(SAMPLE / "qrels.txt"))
+    ours = ir_measures.calc_aggregate([measure], qrels, ir_measures.read_trec_run(str(run)))[measure]
+    assert float(score) == pytest.approx(ours, abs=0.002)
 
 
 def new_backbone_words(teacher: Path, tokenizer: Path, output: Path) -> list[str]:

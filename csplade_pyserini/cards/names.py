@@ -17,6 +17,7 @@ from pathlib import Path
 
 from csplade_pyserini.cards import hub
 from csplade_pyserini.cards.card import EncoderCard, read_card
+from csplade_pyserini.cards.sparse_encoders import derived_card, is_readable_folder, is_sparse_encoder_folder
 from csplade_pyserini.errors import InputError
 
 CARD_FILE = "card.toml"
@@ -229,7 +230,7 @@ def is_ours(text: str) -> bool:
         return True
     if os.path.isfile(name):
         return False
-    return _folder_card(name) is not None or _is_ours_on_hub(name)
+    return _folder_card(name) is not None or is_readable_folder(name) or _is_ours_on_hub(name)
 
 
 def canonical_name(text: str) -> str:
@@ -238,6 +239,14 @@ def canonical_name(text: str) -> str:
     if not is_card(name):
         return text
     return _card_names()[name.lower()] + text.removeprefix(name)
+
+
+def lasting_name(text: str) -> str:
+    """Return an encoder's name without options, as it is found from any working directory."""
+    name, _ = parse_encoder_name(canonical_name(text))
+    if not is_card(name) and os.path.isdir(name):
+        return os.path.abspath(name)
+    return name
 
 
 def find_card(text: str) -> EncoderCard:
@@ -268,6 +277,8 @@ def find_stored_card(name: str) -> EncoderCard:
         file = _folder_card(name) or _hub_card(name)
     except hub.NoAnswerError as error:
         raise InputError(f"{_unknown(name)} (the hub could not be asked for it: {error})") from error
+    if file is None and is_sparse_encoder_folder(name):
+        return derived_card(Path(name))
     if file is None:
         raise InputError(_unknown(name))
     return read_card(file)

@@ -3,6 +3,7 @@
 DIR.manifest.json     beside a collection directory DIR (never in it: Anserini reads every file there)
 INDEX.manifest.json   beside a Lucene index
 FILE.manifest.json    beside a file of encoded queries
+TARGET.manifest.json  beside what `export` made
 """
 
 import dataclasses
@@ -103,6 +104,8 @@ class IndexManifest:
     """Hash by index_commit; empty in older manifests."""
     query_encoder: str = ""
     """Name of the encoder that makes queries for these documents, as the collection's card names it."""
+    encoder_name: str = ""
+    """The encoder's name where the collection was made, as `--encoder` takes it; empty in older manifests."""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -121,7 +124,30 @@ class QueriesManifest:
     format: int = FORMAT
 
 
-Manifest = CollectionManifest | IndexManifest | QueriesManifest
+@dataclass(frozen=True, kw_only=True)
+class ExportManifest:
+    """Result of `export`: what an engine holds."""
+
+    encoder: str
+    card_hash: str
+    collection: str
+    """SHA-256 of the collection's manifest."""
+    engine: str
+    url: str
+    """Empty for an embedded engine and for files."""
+    name: str
+    documents: int
+    """Number of documents of this shard."""
+    shard_id: int = 0
+    shard_num: int = 1
+    scale: float = 1.0
+    """Factor that impacts were multiplied by."""
+    seconds: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+Manifest = CollectionManifest | IndexManifest | QueriesManifest | ExportManifest
 
 
 def manifest_path(path: Path) -> Path:
@@ -170,6 +196,11 @@ def read_index_manifest(path: Path) -> IndexManifest:
     return _parsed(IndexManifest, _read(path), manifest_path(path))
 
 
+def read_export_manifest(path: Path) -> ExportManifest:
+    """Read the manifest of an export. Raises InputError if it is missing or broken."""
+    return _parsed(ExportManifest, _read(path), manifest_path(path))
+
+
 def parse_files(tables: object, origin: Path) -> tuple[VectorFile, ...]:
     """Parse the list of a collection's files. Raises InputError that names `origin`."""
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -205,10 +236,21 @@ def refuse_mismatch(index: Path, query_encoder: str | None, *, name: str = "") -
             f"since: build it again, or remove the manifest if you know what the index holds "
             f"(CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
         )
-    index_encoder = table["encoder"]
+    stated = str(table.get("query_encoder") or "")
+    refuse_other_encoder(index, table["encoder"], query_encoder, name=name, stated=stated)
+
+
+def refuse_other_encoder(
+    index: Path, index_encoder: str, query_encoder: str | None, *, name: str = "", stated: str = ""
+) -> None:
+    """Raise InputError if two known encoders, of an index and of queries, are not one.
+
+    name: the queries' encoder as `--encoder` had it. stated: name of an encoder whose queries the index also
+    takes, besides the one in its encoder's card.
+    """
     if not query_encoder or not index_encoder or same_encoder(index_encoder, query_encoder):
         return
-    allowed = {_card_query_encoder(index_encoder), str(table.get("query_encoder") or "")} - {""}
+    allowed = {_card_query_encoder(index_encoder), stated} - {""}
     if allowed & {name, query_encoder.partition("@")[0]}:
         return
     also = ""

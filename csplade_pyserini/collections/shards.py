@@ -69,7 +69,7 @@ def comparable(made_with: Mapping[str, Any], *, is_same_corpus: bool = False) ->
     were compared, all of them.
     """
     is_data_set = str(made_with.get("corpus")).startswith(IR_DATASETS_PREFIX)
-    free = set()
+    free = {"encoder_name"}  # its identity counts
     if is_same_corpus or not is_data_set:
         free.add("corpus")
     if is_same_corpus:

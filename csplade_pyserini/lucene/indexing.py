@@ -33,7 +33,7 @@ from csplade_pyserini.collections.manifests import (
     write_manifest,
 )
 from csplade_pyserini.collections.unfinished import refuse_unfinished
-from csplade_pyserini.collections.vectors import read_record
+from csplade_pyserini.collections.vectors import collection_files, read_record
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.stamps import is_made_of, json_hash, write_made_of
 from csplade_pyserini.files.whole import (
@@ -46,7 +46,8 @@ from csplade_pyserini.files.whole import (
 )
 from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
-from csplade_pyserini.lucene.parts import collection_files, collection_lines, plan_parts
+from csplade_pyserini.lucene.makers import commit_table, encoder_name
+from csplade_pyserini.lucene.parts import collection_lines, plan_parts
 from csplade_pyserini.lucene.processes import refuse_unguarded_script, workers
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
 from csplade_pyserini.lucene.workers import PartCounts, beside, counts_of, index_part
@@ -145,17 +146,18 @@ def _already_built(job: IndexJob, identity: str) -> IndexManifest:
 def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) -> IndexManifest:
     start = time.monotonic()
     if job.stock:
-        counts = _stock(job)
+        counts = _stock(job, manifest)
     else:
         counts = _from_postings(job, identity, manifest)
-    encoder = ""
-    query_encoder = ""
+    encoder = name = query_encoder = ""
     if manifest:
         encoder = manifest.encoder
+        name = encoder_name(manifest)
         query_encoder = manifest.query_encoder
         _check_counts(job, counts, manifest)
     built = IndexManifest(
         encoder=encoder,
+        encoder_name=name,
         collection=identity,
         documents=counts.documents,
         postings=counts.postings,
@@ -180,13 +182,14 @@ def _clear(job: IndexJob) -> None:
             remove(path)
 
 
-def _stock(job: IndexJob) -> postings.IndexCounts:
+def _stock(job: IndexJob, manifest: CollectionManifest | None) -> postings.IndexCounts:
     _clear(job)
     build_stock_index(
         job.collection, job.built, threads=job.threads, optimize=job.optimize, store_raw=job.store_raw
     )
     records = sum(1 for _ in collection_lines(job.collection))
     with workers(1) as pool:
+        pool.submit(postings.store_table, job.built, commit_table(manifest)).result()
         counts = pool.submit(postings.count_index, job.built).result()
     if counts.documents != records:
         raise CheckError(
@@ -220,7 +223,13 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
             )
         print(f"merging {len(parts)} parts", file=sys.stderr)
         remove(job.built)
-        merge = functools.partial(postings.merge_indexes, folders, job.built, optimize=job.optimize)
+        merge = functools.partial(
+            postings.merge_indexes,
+            folders,
+            job.built,
+            optimize=job.optimize,
+            table=commit_table(manifest),
+        )
         merged = pool.submit(merge).result()
     if manifest:
         read = dataclasses.replace(read, impacts=sum(file.impacts for file in manifest.files))

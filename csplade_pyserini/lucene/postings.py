@@ -8,7 +8,7 @@ All of it runs in a worker process with a JVM of its own: pyjnius is not safe un
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from csplade_pyserini.lucene.classes import (
     CONTENTS,
     DOCID,
     RAW,
+    cast_to,
     java_errors,
     open_directory,
     open_reader,
@@ -103,16 +104,40 @@ def count_index(folder: Path) -> IndexCounts:
         reader.close()
 
 
-def merge_indexes(folders: Sequence[Path], target: Path, *, optimize: bool) -> IndexCounts:
-    """Merge indexes into one, in order, and count it. optimize: one segment, as -optimize makes it."""
+def merge_indexes(
+    folders: Sequence[Path], target: Path, *, optimize: bool, table: Mapping[str, str]
+) -> IndexCounts:
+    """Merge indexes into one, in order, and count it.
+
+    optimize: one segment, as -optimize makes it. table: strings to keep with the commit.
+    """
     with java_errors(f"merging into {target}"):
         writer = _open_writer(target)
         writer.addIndexes(*map(open_directory, folders))
         if optimize:
             writer.forceMerge(1)
+        _keep_table(writer, table)
         writer.commit()
         writer.close()
         return count_index(target)
+
+
+def store_table(folder: Path, table: Mapping[str, str]) -> None:
+    """Keep strings with a new commit of an index, and change nothing else. No strings, no commit."""
+    if not table:
+        return
+    with java_errors(f"writing into {folder}"):
+        config = classes.IndexWriterConfig(_analyzer())
+        config.setOpenMode(classes.OpenMode.APPEND)
+        config.setMergePolicy(classes.NoMergePolicy.INSTANCE)
+        writer = classes.IndexWriter(open_directory(folder), config)
+        _keep_table(writer, table)
+        writer.commit()
+        writer.close()
+
+
+def _keep_table(writer: Any, table: Mapping[str, str]) -> None:
+    writer.setLiveCommitData(cast_to("java.lang.Iterable", _options(**table).entrySet()))
 
 
 def _open_writer(folder: Path) -> Any:

@@ -333,6 +333,12 @@ def default_dtype(device: str, quantization: str = "none") -> str:
     return _QUANTIZED_DTYPES.get((device, quantization), default)
 
 
+def checkpoint_terms(checkpoint: Checkpoint) -> list[str | None]:
+    """Lucene term of every column of an encoder's weights; no model is loaded. Raises InputError."""
+    tokenizer = backbone.load_tokenizer(checkpoint)
+    return Vocabulary(checkpoint.card, tokenizer, 1 + max(tokenizer.get_vocab().values())).terms
+
+
 def _keep_top(weights: Tensor, top: int) -> Tensor:
     """Zero all but the `top` largest weights of each row. Ties keep the lower token ids.
 

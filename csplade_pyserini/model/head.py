@@ -289,7 +289,8 @@ class _Peaks:
     @property
     def winners(self) -> Tensor:
         """(B, T) int32: position of the maximum times `most_tokens`, plus the rank of its token."""
-        assert self._winners is not None
+        if self._winners is None:
+            raise ValueError("winners were not asked for")
         return self._winners[:, :-1]
 
     def add(self, part: _Part) -> None:

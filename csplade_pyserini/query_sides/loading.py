@@ -10,7 +10,7 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.impacts import Vector
 from csplade_pyserini.interface import AttributedText, QuerySide
 from csplade_pyserini.query_sides.lookup import LookupEncoder
-from csplade_pyserini.query_sides.sources import QuerySource, find_queries
+from csplade_pyserini.query_sides.sources import NOTHING_MAKES, QuerySource, find_queries
 from csplade_pyserini.query_sides.table import read_table
 from csplade_pyserini.query_sides.vocabularies import refuse_other_encoder, refuse_other_table
 
@@ -128,7 +128,8 @@ def build_queries(source: QuerySource) -> "SparseEncoder | AsymmetricEncoder":
         return _asymmetric(source, build_queries(source.other))
     from csplade_pyserini.model import build_encoder
 
-    assert source.checkpoint is not None
+    if source.checkpoint is None:
+        raise ValueError(NOTHING_MAKES.format(name=source.text))
     return build_encoder(source.checkpoint)
 
 

@@ -21,6 +21,7 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.stamps import file_hash
 from csplade_pyserini.query_sides.table import table_encoder
 
+NOTHING_MAKES = "the queries of {name} have neither a table, nor another encoder, nor a model"
 _DIGITS = 16
 
 
@@ -57,8 +58,9 @@ class QuerySource:
             return table_encoder(self.table)
         if self.checkpoint is not None:
             return self.checkpoint.identity
-        assert self.other is not None
-        return self.other.identity
+        if self.other is not None:
+            return self.other.identity
+        raise ValueError(NOTHING_MAKES.format(name=self.text))
 
     @property
     def maker(self) -> str:

@@ -8,7 +8,7 @@ from csplade_pyserini.cards import Checkpoint
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.notes import listed
 from csplade_pyserini.query_sides.lookup import open_tokenizer
-from csplade_pyserini.query_sides.sources import QuerySource
+from csplade_pyserini.query_sides.sources import NOTHING_MAKES, QuerySource
 from csplade_pyserini.query_sides.table import LookupTable, read_table
 
 _TOKENIZER_FILE = "tokenizer.json"
@@ -55,7 +55,8 @@ def _vocabulary_of_queries(source: QuerySource) -> set[str]:
         return set(open_tokenizer(read_table(source.table).tokenizer, str(source.table)).get_vocab())
     if source.other is not None:
         return _vocabulary_of_queries(source.other)
-    assert source.checkpoint is not None
+    if source.checkpoint is None:
+        raise ValueError(NOTHING_MAKES.format(name=source.text))
     return _vocabulary(source.checkpoint)
 
 

@@ -1,6 +1,6 @@
 """Measure queries by lookup against those of the model: queries per second, one cold query, memory.
 
-    python experiments/bench/lookup.py --encoder csplade-tiny [--queries 200]
+    python experiments/lookup.py --encoder csplade-tiny [--queries 200]
 
 Both sides take turns in this process for queries per second, one by one. A cold query is a new process that
 imports what its side needs, loads it, and encodes one query; its peak memory is that process's.
