@@ -582,7 +582,7 @@ def test_train_small_runs_every_command(load, tmp_path):
     commands = [line.split() for line in (tmp_path / "commands").read_text().splitlines()]
     parse_args = load("run_scripts/train/data/prepare.py").parse_args
     prepared = [words[1:] for words in commands if words[0] == "run_scripts/train/data/prepare.py"]
-    assert [words[0] for words in prepared] == ["collect", "vocabulary", "vectors", "vectors"]
+    assert [words[0] for words in prepared] == ["collect", "vocabulary", "vectors", "vectors", "ranks"]
     for words in prepared:
         assert callable(parse_args(words).run)
     trained = [words[-1] for words in commands if "csplade_pyserini.train" in words]
@@ -848,6 +848,102 @@ def test_vectors_over_another_tokenizer_go_word_by_word(load, collected, teacher
     before = {file: file.read_bytes() for file in (tmp_path / "vectors").iterdir()}
     make_vectors(load, "query", texts, collected, teacher, student, tmp_path / "vectors")
     assert {file: file.read_bytes() for file in (tmp_path / "vectors").iterdir()} == before
+
+
+@pytest.fixture(scope="module")
+def dense(teacher, tmp_path_factory) -> Path:
+    """A random dense encoder in sentence-transformers' layout."""
+    library = pytest.importorskip(
+        "sentence_transformers", reason="needs pip install 'csplade_pyserini[sentence-transformers]'"
+    )
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    folder = tmp_path_factory.mktemp("dense")
+    words = Transformer(str(teacher), max_seq_length=64)
+    mean = Pooling(words.get_embedding_dimension(), pooling_mode="mean")
+    library.SentenceTransformer(modules=[words, mean], device="cpu").save(str(folder))
+    return folder
+
+
+def test_ranks_are_inner_products_mixed_with_cosines(load, collected, teacher, dense, tmp_path, monkeypatch):
+    """Every score against a plain computation from the vectors' files."""
+    pytest.importorskip("scipy", reason="needs scipy: pip install 'csplade_pyserini[train]'")
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    files = {"query": collected / "queries.jsonl", "document": collected / "passages.jsonl"}
+    folders = {"query": tmp_path / "queries", "document": tmp_path / "passages"}
+    weights = {
+        side: make_vectors(load, side, files[side], collected, teacher, teacher, folders[side])
+        for side in files
+    }
+    ranks = load("run_scripts/train/data/ranks.py")
+    monkeypatch.setattr(ranks, "LEAST_SCORE", 0.0)
+    output = tmp_path / "ranks.jsonl"
+    words = ["ranks", "--queries", files["query"], "--passages", files["document"], "--vectors", tmp_path]
+    words += ["--dense", dense, "--output", output]
+    prepare = load("run_scripts/train/data/prepare.py").main
+    assert prepare([str(word) for word in words]) == 0
+    examples = records(output)
+    texts = {
+        side: {record["id"]: record["contents"] for record in records(file)} for side, file in files.items()
+    }
+    model = sentence_transformers.SentenceTransformer(str(dense), device="cpu")
+
+    def product(qid: str, docid: str) -> float:
+        passage = weights["document"][docid]
+        return sum(impact * passage.get(term, 0) for term, impact in weights["query"][qid].items()) / 10_000
+
+    def cosine(qid: str, docid: str) -> float:
+        query, passage = model.encode(
+            [texts["query"][qid], texts["document"][docid]], normalize_embeddings=True
+        )
+        return float(query @ passage)
+
+    seen = set()
+    for record in examples:
+        qid = record["query_id"]
+        assert record["query"] == texts["query"][qid]
+        listed = record["positive_passages"] + record["negative_passages"]
+        assert len(record["positive_passages"]) == 1
+        assert len({passage["docid"] for passage in listed}) == len(listed) == ranks.PASSAGES
+        assert all(passage["text"] == texts["document"][passage["docid"]] for passage in listed)
+        scores = [passage["score"] for passage in listed]
+        assert scores == sorted(scores, reverse=True)
+        sources = {passage["docid"].split(":")[0] for passage in listed}
+        group = next(
+            group for group in ranks.GROUPS
+            if qid.split(":")[0] in group.queries and sources <= set(group.passages)
+        )  # fmt: skip
+        seen.add(group.dense)
+        if not group.dense:
+            expected = [product(qid, passage["docid"]) for passage in listed]
+            assert scores == pytest.approx(expected, abs=0.006)
+            continue
+        pool = [docid for docid in weights["document"] if docid.split(":")[0] in group.passages]
+        assert len(pool) <= ranks.DEPTH
+        products = torch.tensor([product(qid, docid) for docid in pool], dtype=torch.float64)
+        cosines = torch.tensor([cosine(qid, docid) for docid in pool], dtype=torch.float64)
+        spread = products.std(correction=0)
+        total = (products - products.mean()) / spread
+        total += ranks.DENSE_WEIGHT * (cosines - cosines.mean()) / cosines.std(correction=0)
+        total = products.mean() + spread * (total - total.mean()) / total.std(correction=0)
+        expected = [float(total[pool.index(passage["docid"])]) for passage in listed]
+        assert scores == pytest.approx(expected, abs=0.02)
+        assert max(total) == pytest.approx(scores[0], abs=0.02)
+    assert seen == {True, False}
+
+
+def test_sampled_ranks_are_few_and_mostly_near_the_top(load):
+    script = load("run_scripts/train/data/ranks.py")
+    drawn = [script.sampled_ranks(200, random.Random(seed)) for seed in range(300)]
+    for ranks in drawn:
+        assert ranks[0] == 0
+        assert ranks == sorted(set(ranks))
+        assert len(ranks) == script.PASSAGES
+        assert ranks[-1] < 200
+    others = sorted(rank for ranks in drawn for rank in ranks[1:])
+    assert 5 <= others[len(others) // 2] <= 30
+    assert others[-1] > 150
+    assert script.sampled_ranks(3, random.Random(0)) == [0, 1, 2]
 
 
 def test_prepare_says_what_it_cannot_read(load, teacher, tmp_path):

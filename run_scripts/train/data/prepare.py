@@ -4,7 +4,9 @@
     python run_scripts/train/data/prepare.py vocabulary --texts WORK/passages.jsonl WORK/queries.jsonl \\
         --teacher FOLDER --output TOKENIZER
     python run_scripts/train/data/prepare.py vectors --side document --texts WORK/passages.jsonl \\
-        --passages WORK/passages.jsonl --teacher FOLDER --tokenizer TOKENIZER --output WORK/documents
+        --passages WORK/passages.jsonl --teacher FOLDER --tokenizer TOKENIZER --output VECTORS/passages
+    python run_scripts/train/data/prepare.py ranks --queries WORK/queries.jsonl \\
+        --passages WORK/passages.jsonl --vectors VECTORS --dense FOLDER --output WORK/ranks.jsonl
 
 DATA holds the development data that DATA/README.md describes. No query, qrel or document of a test
 collection is read, except the texts of MS MARCO's pool. All random choices come from --seed. A file that is
@@ -51,6 +53,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     vectors.add_argument("--output", type=Path, required=True, help="folder to write")
     vectors.set_defaults(run=run_vectors)
+
+    ranks = commands.add_parser("ranks", help="write queries with passages and a teacher's scores")
+    ranks.add_argument("--queries", type=Path, required=True, help="JSON Lines with contents")
+    ranks.add_argument("--passages", type=Path, required=True, help="JSON Lines with contents")
+    ranks.add_argument("--vectors", type=Path, required=True, help="folder of their vectors")
+    ranks.add_argument("--dense", type=Path, required=True, help="folder of a sentence-transformers model")
+    ranks.add_argument("--output", type=Path, required=True, help="file to write")
+    ranks.add_argument("--seed", type=int, default=1)
+    ranks.set_defaults(run=run_ranks)
     return parser.parse_args(argv)
 
 
@@ -73,6 +84,12 @@ def run_vectors(args: argparse.Namespace) -> None:
     from vectors import prepare_vectors
 
     prepare_vectors(args.side, args.texts, args.passages, args.teacher, args.tokenizer, args.output)
+
+
+def run_ranks(args: argparse.Namespace) -> None:
+    from ranks import prepare_ranks
+
+    prepare_ranks(args.queries, args.passages, args.vectors, args.dense, args.output, args.seed)
 
 
 if __name__ == "__main__":

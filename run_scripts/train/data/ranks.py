@@ -1,0 +1,221 @@
+"""The command `ranks`: queries, each with passages and a teacher's scores of them.
+
+A score is the inner product of the vectors that `vectors` wrote. Questions on MS MARCO's passages mix it with
+the cosine of a dense encoder.
+"""
+
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import batched
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from outputs import Record, absent, read_contents, write_lines
+from scipy.sparse import csr_matrix
+from tqdm import tqdm
+from vectors import IMPACT
+
+from csplade_pyserini.collections.vectors import read_record
+from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.lines import numbered_lines
+
+Scores = NDArray[np.float32]
+
+PASSAGES = 5
+"""Passages of a query: the best, and others from the first DEPTH, most of them near the top."""
+DEPTH = 200
+LEAST_SCORE = 25.0
+"""Queries whose best passage has a lower score are left out: no passage is about them."""
+DENSE_WEIGHT = 0.8
+"""Weight of the cosine, brought to the spread of the inner product, which weighs 1."""
+BATCH_QUERIES = 256
+DENSE_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Group:
+    """Queries that are ranked over the same passages."""
+
+    queries: tuple[str, ...]
+    """Sources of the queries."""
+    passages: tuple[str, ...]
+    """Sources of the passages."""
+    most: int
+    """Most queries of a source."""
+    dense: bool
+    """Whether the dense encoder has a say."""
+
+
+GROUPS = (
+    Group(
+        queries=("triviaqa", "squad-dev", "miracl-en-train", "webquestions", "clapnq", "curatedtrec",
+                 "mrtydi-en-train"),
+        passages=("msmarco",), most=3_500, dense=True,
+    ),
+    Group(
+        queries=("medquad", "clapnq", "xquad", "10k"), passages=("medquad", "wikipedia", "clapnq"),
+        most=4_000, dense=False,
+    ),
+    Group(
+        queries=("crop",), passages=("msmarco", "medquad", "wikipedia", "clapnq"), most=7_000, dense=False,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts of one side, with their vectors in the same order."""
+
+    ids: list[str]
+    texts: list[str]
+    vectors: csr_matrix
+    """(N, V), float32 weights."""
+
+    def only(self, rows: Sequence[int]) -> "Texts":
+        """Return the texts of these rows, in this order."""
+        return Texts([self.ids[row] for row in rows], [self.texts[row] for row in rows], self.vectors[rows])
+
+
+def prepare_ranks(
+    queries: Path, passages: Path, vectors: Path, dense_folder: Path, output: Path, seed: int
+) -> None:
+    """Write examples with scores. Raises InputError if a file or a vector is missing.
+
+    vectors: folder with `queries` and `passages`, as `vectors` writes them. dense_folder: a model of
+    sentence-transformers.
+    """
+    if not absent(output):
+        return
+    terms: dict[str, int] = {}
+    all_queries = read_texts(queries, vectors / "queries", terms)
+    all_passages = read_texts(passages, vectors / "passages", terms)
+    write_lines(output, ranked(all_queries, all_passages, dense_folder, len(terms), seed))
+
+
+def read_texts(file: Path, folder: Path, terms: dict[str, int]) -> Texts:
+    """Read texts and their vectors; a text without a vector is left out. New terms get the next numbers."""
+    contents = dict(read_contents(file))
+    ids = []
+    starts = [0]
+    columns: list[int] = []
+    impacts: list[int] = []
+    for part in sorted(folder.glob("part-*.jsonl")):
+        for place, line in numbered_lines(part):
+            record = read_record(line, place)
+            if record.docid not in contents:
+                raise InputError(f"{place}: {record.docid} is not in {file}; make the vectors again")
+            ids.append(record.docid)
+            columns += [terms.setdefault(term, len(terms)) for term in record.vector]
+            impacts += record.vector.values()
+            starts.append(len(columns))
+    if not ids:
+        raise InputError(f"no vectors in {folder}; make them with the command vectors")
+    weights = np.array(impacts, dtype=np.float32) / IMPACT
+    matrix = csr_matrix((weights, np.array(columns), starts))
+    return Texts(ids, [contents[name] for name in ids], matrix)
+
+
+def ranked(
+    queries: Texts, passages: Texts, dense_folder: Path, vocabulary: int, seed: int
+) -> Iterator[Record]:
+    """Yield the examples of all groups."""
+    for texts in (queries, passages):
+        texts.vectors.resize(len(texts.ids), vocabulary)
+    rng = random.Random(f"{seed}:ranks")
+    for number, group in enumerate(GROUPS):
+        chosen = queries.only(chosen_rows(queries.ids, group.queries, group.most, rng))
+        pool = passages.only(chosen_rows(passages.ids, group.passages, len(passages.ids), rng))
+        if not chosen.ids or not pool.ids:
+            print(f"group {number}: no queries or no passages, left out", file=sys.stderr)
+            continue
+        cosines = None
+        if group.dense:
+            cosines = embeddings(dense_folder, chosen.texts), embeddings(dense_folder, pool.texts)
+        yield from group_examples(chosen, pool, cosines, rng)
+
+
+def chosen_rows(ids: Sequence[str], sources: tuple[str, ...], most: int, rng: random.Random) -> list[int]:
+    """Return rows of the sources in random order, at most `most` of each."""
+    rows = []
+    for source in sources:
+        own = [row for row, name in enumerate(ids) if name.partition(":")[0] == source]
+        rows += rng.sample(own, min(most, len(own)))
+    return rows
+
+
+def embeddings(folder: Path, texts: list[str]) -> Scores:
+    """Return unit vectors (N, H) of a dense encoder. Raises InputError if `folder` holds none."""
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        model = SentenceTransformer(str(folder), device="cpu")
+    except (OSError, ValueError) as error:
+        raise InputError(f"no model of sentence-transformers in {folder}: {error}") from error
+    model.max_seq_length = 128
+    found: Scores = model.encode(
+        texts, batch_size=DENSE_BATCH, normalize_embeddings=True, show_progress_bar=True
+    )
+    return found
+
+
+def group_examples(
+    queries: Texts, passages: Texts, cosines: tuple[Scores, Scores] | None, rng: random.Random
+) -> Iterator[Record]:
+    """Yield an example for each query that a passage is about."""
+    transposed = passages.vectors.T.tocsr()
+    rows = range(len(queries.ids))
+    for batch in batched(tqdm(rows, desc="rank", unit="query", mininterval=5), BATCH_QUERIES):
+        products = (queries.vectors[list(batch)] @ transposed).toarray()  # (B, P)
+        for row, own in zip(batch, products, strict=True):
+            candidates = highest(own)
+            scores = own[candidates]
+            if cosines is not None:
+                similarity = cosines[1] @ cosines[0][row]  # (P)
+                candidates = np.union1d(candidates, highest(similarity))
+                scores = mixed(own[candidates], similarity[candidates])
+            order = np.argsort(-scores, kind="stable")
+            if scores[order[0]] < LEAST_SCORE:
+                continue
+            places = [order[rank] for rank in sampled_ranks(len(order), rng)]
+            scored = [(candidates[place], scores[place]) for place in places]
+            yield example(queries, row, passages, scored)
+
+
+def highest(scores: Scores) -> NDArray[np.intp]:
+    """Return the columns of the DEPTH highest scores, in no order."""
+    if len(scores) <= DEPTH:
+        return np.arange(len(scores))
+    return np.argpartition(-scores, DEPTH)[:DEPTH]
+
+
+def mixed(products: Scores, cosines: Scores) -> Scores:
+    """Return weighted sums, brought back to mean and spread of the products."""
+    deviations = (cosines - cosines.mean()) / max(1e-6, cosines.std())
+    total = (products - products.mean()) / max(1e-6, products.std()) + DENSE_WEIGHT * deviations
+    scores: Scores = products.mean() + products.std() * (total - total.mean()) / max(1e-6, total.std())
+    return scores
+
+
+def sampled_ranks(count: int, rng: random.Random) -> list[int]:
+    """Return 0 and other ranks below `count` in order, evenly drawn on a logarithmic scale."""
+    ranks = {0}
+    while len(ranks) < min(PASSAGES, count):
+        ranks.add(min(count - 1, round((count - 1) ** rng.random())))
+    return sorted(ranks)
+
+
+def example(queries: Texts, row: int, passages: Texts, scored: list[tuple[int, float]]) -> Record:
+    """Return a query's passages with their scores, best first, as a training example."""
+    listed = [
+        {"docid": passages.ids[at], "title": "", "text": passages.texts[at], "score": round(float(score), 2)}
+        for at, score in scored
+    ]
+    return {
+        "query_id": queries.ids[row],
+        "query": queries.texts[row],
+        "positive_passages": listed[:1],
+        "negative_passages": listed[1:],
+    }
