@@ -20,12 +20,20 @@ from sources import (
 )
 from texts import running_text
 
+LONG = "long:"
+"""First characters of a long passage's id."""
 PASSAGE_WORDS = 110
 """Words of a passage. A longer text gives one stretch of it, at random."""
 SPARE_WORDS = 30
 """A text with so many words more stays whole."""
 LEAST_WORDS = 40
 """A stretch has at least so many words."""
+LONG_WORDS = 230
+"""Words of a long passage. Encoders that read no long ones in training are bad at them."""
+LONG_TEXT_WORDS = 150
+"""Texts with so many words give a long passage too, until there are enough:"""
+LONG_MEDICAL = 4_500
+LONG_OTHERS = 3_500
 LEAST_CHARACTERS = 15
 GLOSSES = 20_000
 """WordNet glosses that are passages."""
@@ -34,21 +42,28 @@ GLOSS_TERMS = 6_000
 MEDICAL_SHARE = 0.4
 """Share of the medical questions that are queries. They would outweigh the others."""
 CROPPED = ("msmarco", "wikipedia", "clapnq")
-"""Sources whose passages give a query each: a span of 3 to 8 words."""
+"""Sources whose passages give a query each, as long ones do: a span of 3 to 8 words."""
 SPAN_WORDS = range(3, 9)
 CROPPED_WORDS = 20
 """Passages with more words than this are cropped."""
 
 
 def read_passages(data: Path, seed: int) -> dict[str, str]:
-    """Return the passages by id, each text once."""
+    """Return the passages by id, each text once; the ids of long ones begin with `long:`."""
     passages: dict[str, str] = {}
+    long_texts: dict[bool, dict[str, str]] = {True: {}, False: {}}
     seen = set()
     for name, text in _whole_texts(data, seed):
         passage = stretch(text, random.Random(f"{seed}:{name}"))
         if len(passage) >= LEAST_CHARACTERS and passage not in seen:
             seen.add(passage)
             passages[name] = passage
+        if len(text.split()) >= LONG_TEXT_WORDS:
+            long_texts[name.startswith("medquad:")][name] = text
+    rng = random.Random(f"{seed}:long")
+    for texts, most in ((long_texts[True], LONG_MEDICAL), (long_texts[False], LONG_OTHERS)):
+        for name in rng.sample(list(texts), min(most, len(texts))):
+            passages[f"{LONG}{name}"] = long_stretch(texts[name], random.Random(f"{seed}:long:{name}"))
     return passages
 
 
@@ -56,7 +71,9 @@ def read_queries(data: Path, passages: dict[str, str], seed: int) -> dict[str, s
     """Return questions, titles, terms and spans of passages, by id."""
     queries = dict(_questions(data, seed))
     for name, text in passages.items():
-        if name.startswith(CROPPED) and len(text.split()) > CROPPED_WORDS:
+        if name.startswith(LONG):
+            queries[f"crop-{name}"] = span(text, random.Random(f"{seed}:crop:{name}"))
+        elif name.startswith(CROPPED) and len(text.split()) > CROPPED_WORDS:
             queries[f"crop:{name}"] = span(text, random.Random(f"{seed}:crop:{name}"))
     return {name: " ".join(text.split()) for name, text in queries.items() if text.strip()}
 
@@ -67,6 +84,15 @@ def stretch(text: str, rng: random.Random) -> str:
     if len(words) > PASSAGE_WORDS + SPARE_WORDS:
         start = rng.choice(range(0, len(words) - LEAST_WORDS, PASSAGE_WORDS))
         words = words[start : start + PASSAGE_WORDS]
+    return " ".join(words)
+
+
+def long_stretch(text: str, rng: random.Random) -> str:
+    """Return LONG_WORDS words of a text at random, or the whole of a shorter one."""
+    words = text.split()
+    if len(words) > LONG_WORDS:
+        start = rng.choice(range(0, len(words) - PASSAGE_WORDS, PASSAGE_WORDS))
+        words = words[start : start + LONG_WORDS]
     return " ".join(words)
 
 

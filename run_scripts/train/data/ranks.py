@@ -62,6 +62,9 @@ GROUPS = (
     Group(
         queries=("crop",), passages=("msmarco", "medquad", "wikipedia", "clapnq"), most=7_000, dense=False,
     ),
+    Group(
+        queries=("crop-long", "medquad"), passages=("long", "wikipedia", "clapnq"), most=5_500, dense=False,
+    ),
 )  # fmt: skip
 
 

@@ -21,8 +21,11 @@ from csplade_pyserini.cards import Checkpoint, EncoderCard, Side, parse_card
 from csplade_pyserini.files.tables import read_toml
 from csplade_pyserini.model.backbone import load_tokenizer
 
-IMPACT = 100
-"""Factor from weights to impacts."""
+IMPACT = 50
+"""Factor from the teacher's weights to impacts.
+
+The encoder's impact scale is 100, so it learns half of each weight: w = log1p(logit) wants logits of e^w.
+"""
 PART_TEXTS = 8_000
 """Texts of one part. A part that is there is kept: run again to resume."""
 
@@ -42,7 +45,7 @@ class Mixture:
 
 
 MIXTURES: dict[Side, Mixture] = {
-    "document": Mixture(length=144, counted=144, lexical=0.6, least=0.5),
+    "document": Mixture(length=320, counted=256, lexical=0.6, least=0.5),
     "query": Mixture(length=144, counted=32, lexical=0.4, least=0.3),
 }
 
