@@ -6,20 +6,20 @@ that was copied without its manifest still knows them.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from csplade_pyserini.cards import find_checkpoint, same_encoder
 from csplade_pyserini.collections import manifests
+from csplade_pyserini.collections.index_shards import index_folders
 from csplade_pyserini.collections.manifests import CollectionManifest, manifest_path, refuse_other_encoder
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.tables import read_json
 from csplade_pyserini.lucene import classes
-from csplade_pyserini.lucene.classes import java_errors, open_directory
+from csplade_pyserini.lucene.classes import COLLECTION, COMMIT_PREFIX, SHARD, java_errors, open_directory
 
-_PREFIX = "csplade_pyserini."
-"""Beginning of our keys in the table of a commit."""
 NAME_ARGUMENT = "encoder_name"
 """Argument of a collection's manifest that names the encoder as `--encoder` takes it."""
 
@@ -51,12 +51,13 @@ def maker_of(index: Path) -> Maker | None:
 
 def stored_maker(index: Path) -> Maker | None:
     """Return the encoder that the newest commit of an index names; None if it names none."""
-    if not index.is_dir() or not manifests.index_commit(index):
-        return None
     try:
+        if not index.is_dir() or not manifests.index_commit(index):
+            return None
+        folder = index_folders(index)[0]  # the shards of an index have one encoder
         with java_errors(f"{index} is no Lucene index", InputError):
-            table = classes.SegmentInfos.readLatestCommit(open_directory(index)).getUserData()
-            stored = {key: table.get(f"{_PREFIX}{key}") for key in ("encoder", "name", "card")}
+            table = classes.SegmentInfos.readLatestCommit(open_directory(folder)).getUserData()
+            stored = {key: table.get(f"{COMMIT_PREFIX}{key}") for key in ("encoder", "name", "card")}
     except InputError:
         return None  # whoever opens the index tells what is wrong with it
     if not stored["encoder"]:
@@ -77,7 +78,13 @@ def commit_table(manifest: CollectionManifest | None) -> dict[str, str]:
         "name": encoder_name(manifest),
         "card": json.dumps(manifest.card, ensure_ascii=False),
     }
-    return {f"{_PREFIX}{key}": value for key, value in table.items()}
+    return {f"{COMMIT_PREFIX}{key}": value for key, value in table.items()}
+
+
+def shard_table(table: Mapping[str, str], shard: str, collection: str) -> dict[str, str]:
+    """Return what the commit of a shard says: what any commit does, and of which index it is a shard."""
+    own = {f"{COMMIT_PREFIX}{SHARD}": shard, f"{COMMIT_PREFIX}{COLLECTION}": collection}
+    return {**table, **own}
 
 
 def encoder_name(manifest: CollectionManifest) -> str:
