@@ -148,7 +148,7 @@ class BulkSearcher:
 
 
 class ImpactSearcher(BulkSearcher):
-    """A search over the index in a folder."""
+    """A search over the index in a folder, of shards or not."""
 
     def __init__(self, index: Path) -> None:
         """Raises InputError if there is no index."""
@@ -165,9 +165,11 @@ class ImpactSearcher(BulkSearcher):
     def __exit__(self, *_: object) -> None:
         self._reader.close()
 
-    def run(self, vectors: Mapping[str, Vector], hits: int) -> dict[str, list[tuple[str, float]]]:
+    def run(
+        self, vectors: Mapping[str, Vector], hits: int, threads: int = 1
+    ) -> dict[str, list[tuple[str, float]]]:
         """Docids and scores of each query's best documents, by qid, best first."""
-        found = self.search(list(vectors.values()), list(vectors), hits, threads=1)
+        found = self.search(list(vectors.values()), list(vectors), hits, threads)
         return {qid: [(hit.docid, hit.score) for hit in found[qid].plain] for qid in vectors}
 
 

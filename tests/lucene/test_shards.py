@@ -285,6 +285,17 @@ def test_pyserini_searches_shards_and_knows_their_encoder(
     assert runs[0] == runs[1]
     assert len(runs[0].splitlines()) > 30
 
+    for options in ((), ("--threads", "2", "--encoder", "csplade-tiny")):
+        run = tmp_path / "ours.txt"
+        result = run_python(
+            "-m", "csplade_pyserini.search", "--index", tmp_path / "index", "--topics",
+            tmp_path / "topics.tsv", "--output", run, *options,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert [line.split()[:5] for line in run.read_text().splitlines()] == [
+            line.split()[:5] for line in runs[0].splitlines()
+        ]
+
     shutil.rmtree(tmp_path / "index" / shard_name(1, 4))
     result = run_python(
         "-m", "pyserini.search.lucene", "--index", tmp_path / "index", "--topics", tmp_path / "topics.tsv",
