@@ -164,6 +164,33 @@ def find_checkpoint(text: str, **overrides: str | int | None) -> Checkpoint:
     return dataclasses.replace(_checkpoint(name), options=options.override(**overrides))
 
 
+def find_maker(identity: str, origin: object, name: str = "") -> tuple[str, Checkpoint]:
+    """Find the encoder of an identity, and the name that leads to it here.
+
+    origin: what it encoded, for errors. name: what `--encoder` was then; else its card's name is all there
+    is. If only another encoder has its name here, that one is returned: callers compare identities. Raises
+    InputError if there is none.
+    """
+    card_name, _, _ = identity.partition("@")
+    others: list[tuple[str, Checkpoint]] = []
+    problem = ""
+    for candidate in dict.fromkeys(filter(None, (name, card_name))):
+        try:
+            checkpoint = find_checkpoint(candidate)
+            found = checkpoint.identity
+        except InputError as error:
+            problem = str(error)
+            continue
+        if same_encoder(found, identity):
+            return candidate, checkpoint
+        others.append((candidate, checkpoint))
+    if not others:
+        raise InputError(
+            f"{origin} was encoded by {identity}, which is not here: --encoder names its folder ({problem})"
+        )
+    return others[0]
+
+
 def weights_state(name: str) -> str:
     """Where a shipped card's weights are: `here`, `on the hub`, `not here`, or `unread` if they cannot be."""
     try:

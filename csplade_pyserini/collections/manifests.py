@@ -34,6 +34,8 @@ FORMAT = 1
 VERSIONS_OF = ("csplade_pyserini", "pyserini", "torch", "transformers", "peft")
 FILES_KEY = "shards"
 """Key of a collection's files in manifests and in progress files, since version 0.1.0."""
+NAME_KEY = "encoder_name"
+"""Key of the encoder's name in an index's manifest and in a collection's arguments."""
 SHARDS_KEY = "shards"
 """Key of an index's shards in its manifest."""
 
@@ -80,6 +82,11 @@ class CollectionManifest:
     def terms(self) -> int:
         """Number of postings: terms of all documents together."""
         return sum(file.terms for file in self.files)
+
+    @property
+    def encoder_name(self) -> str:
+        """The encoder's name, as `--encoder` takes it; empty in older manifests."""
+        return str(self.arguments.get(NAME_KEY) or "")
 
     @property
     def query_encoder(self) -> str:

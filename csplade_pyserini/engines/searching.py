@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from csplade_pyserini.cards import Checkpoint, find_checkpoint, same_encoder
+from csplade_pyserini.cards import Checkpoint, find_checkpoint, find_maker, same_encoder
 from csplade_pyserini.collections.manifests import encoder_of, manifest_path
 from csplade_pyserini.collections.query_files import is_query_file, vectors_of_file
 from csplade_pyserini.collections.topics import Topics
-from csplade_pyserini.engines.dimensions import Dimensions, dimensions_of, find_encoder_named
+from csplade_pyserini.engines.dimensions import Dimensions, dimensions_of
 from csplade_pyserini.engines.patience import patiently
 from csplade_pyserini.engines.preflight import fit_queries, refuse_hits
 from csplade_pyserini.engines.target import Hit, Identity, Query, Target
@@ -43,7 +43,7 @@ def query_vectors(
     """
     is_file = encoder is not None and is_query_file(encoder)
     if encoder is None or is_file:
-        checkpoint = find_encoder_named(identity.encoder, origin)
+        _, checkpoint = find_maker(identity.encoder, origin)
     else:
         checkpoint = find_checkpoint(encoder)
     used = checkpoint.identity

@@ -49,7 +49,7 @@ from csplade_pyserini.files.whole import (
 )
 from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
-from csplade_pyserini.lucene.makers import commit_table, encoder_name, shard_table
+from csplade_pyserini.lucene.makers import commit_table, shard_table
 from csplade_pyserini.lucene.parts import collection_lines, plan_parts
 from csplade_pyserini.lucene.processes import refuse_unguarded_script, workers
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
@@ -173,7 +173,7 @@ def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) ->
     encoder = name = query_encoder = ""
     if manifest:
         encoder = manifest.encoder
-        name = encoder_name(manifest)
+        name = manifest.encoder_name
         query_encoder = manifest.query_encoder
         _check_counts(job, counts, manifest)
     built = IndexManifest(

@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from csplade_pyserini.cards import find_checkpoint, same_encoder
+from csplade_pyserini.cards import find_maker
 from csplade_pyserini.collections import manifests
 from csplade_pyserini.collections.index_shards import index_folders
-from csplade_pyserini.collections.manifests import CollectionManifest, manifest_path, refuse_other_encoder
+from csplade_pyserini.collections.manifests import (
+    NAME_KEY,
+    CollectionManifest,
+    manifest_path,
+    refuse_other_encoder,
+)
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.tables import read_json
 from csplade_pyserini.lucene import classes
 from csplade_pyserini.lucene.classes import COLLECTION, COMMIT_PREFIX, SHARD, java_errors, open_directory
-
-NAME_ARGUMENT = "encoder_name"
-"""Argument of a collection's manifest that names the encoder as `--encoder` takes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ def maker_of(index: Path) -> Maker | None:
         identity = manifests.encoder_of(index)
         if identity is None:
             return None
-        name = read_json(manifest_path(index)).get(NAME_ARGUMENT)
+        name = read_json(manifest_path(index)).get(NAME_KEY)
         return Maker(identity=identity, name=name if isinstance(name, str) else "")
     return stored_maker(index)
 
@@ -75,7 +77,7 @@ def commit_table(manifest: CollectionManifest | None) -> dict[str, str]:
         return {}
     table = {
         "encoder": manifest.encoder,
-        "name": encoder_name(manifest),
+        "name": manifest.encoder_name,
         "card": json.dumps(manifest.card, ensure_ascii=False),
     }
     return {f"{COMMIT_PREFIX}{key}": value for key, value in table.items()}
@@ -85,11 +87,6 @@ def shard_table(table: Mapping[str, str], shard: str, collection: str) -> dict[s
     """Return what the commit of a shard says: what any commit does, and of which index it is a shard."""
     own = {f"{COMMIT_PREFIX}{SHARD}": shard, f"{COMMIT_PREFIX}{COLLECTION}": collection}
     return {**table, **own}
-
-
-def encoder_name(manifest: CollectionManifest) -> str:
-    """Name of a collection's encoder, as `--encoder` takes it; empty in older manifests."""
-    return str(manifest.arguments.get(NAME_ARGUMENT) or "")
 
 
 def knows_encoder(index: Path) -> bool:
@@ -109,26 +106,9 @@ def maker_name(index: Path) -> str:
     maker = maker_of(index)
     if maker is None:
         raise InputError(f"{index} has no manifest that names its encoder: --encoder names it")
-    card_name, _, _ = maker.identity.partition("@")
-    others: dict[str, str] = {}
-    problem = ""
-    for name in dict.fromkeys(filter(None, (maker.name, card_name))):
-        try:
-            identity = find_checkpoint(name).identity
-        except InputError as error:
-            problem = str(error)
-            continue
-        if same_encoder(identity, maker.identity):
-            return name
-        others[name] = identity
-    if not others:
-        raise InputError(
-            f"{index} was encoded by {maker.identity}, which is not here: "
-            f"--encoder names its folder ({problem})"
-        )
-    name, identity = next(iter(others.items()))
+    name, checkpoint = find_maker(maker.identity, index, maker.name)
     if os.environ.get("CSPLADE_ALLOW_MISMATCH") != "1":
-        refuse_other_encoder(index, maker.identity, identity)
+        refuse_other_encoder(index, maker.identity, checkpoint.identity)
     return name
 
 
