@@ -32,6 +32,7 @@ NAMES = {
     "BooleanClauseOccur": "org.apache.lucene.search.BooleanClause$Occur",
     "BooleanQueryBuilder": "org.apache.lucene.search.BooleanQuery$Builder",
     "BoostQuery": "org.apache.lucene.search.BoostQuery",
+    "BytesRef": "org.apache.lucene.util.BytesRef",
     "BytesRefBuilder": "org.apache.lucene.util.BytesRefBuilder",
     "Class": "java.lang.Class",
     "CustomAnalyzer": "org.apache.lucene.analysis.custom.CustomAnalyzer",
@@ -59,6 +60,7 @@ NAMES = {
     "ScoredDoc": "io.anserini.search.ScoredDoc",
     "ScoredDocs": "io.anserini.search.ScoredDocs",
     "SegmentInfos": "org.apache.lucene.index.SegmentInfos",
+    "SimpleModule": "com.fasterxml.jackson.databind.module.SimpleModule",
     "Sort": "org.apache.lucene.search.Sort",
     "SortField": "org.apache.lucene.search.SortField",
     "SortFieldType": "org.apache.lucene.search.SortField$Type",
@@ -67,6 +69,7 @@ NAMES = {
     "StringField": "org.apache.lucene.document.StringField",
     "Term": "org.apache.lucene.index.Term",
     "TermQuery": "org.apache.lucene.search.TermQuery",
+    "ToStringSerializer": "com.fasterxml.jackson.databind.ser.std.ToStringSerializer",
     "WhitespaceAnalyzer": "org.apache.lucene.analysis.core.WhitespaceAnalyzer",
 }
 """Full names of the Java classes used here."""
