@@ -84,20 +84,39 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
-        if path.startswith(f"/api/models/{NAME}") and "/tree/" not in path:
-            revision = path.removeprefix(f"/api/models/{NAME}").removeprefix("/revision/") or "main"
+        description, files = f"/api/models/{NAME}", f"/{NAME}/resolve/"
+        if path.startswith(files):
+            self._find_file(*path.removeprefix(files).split("/", 1), with_body=with_body)
+        elif path.startswith(f"{description}/tree/"):
+            self._list_files(*path.removeprefix(f"{description}/tree/").split("/", 1))
+        elif path.startswith(description):
+            revision = path.removeprefix(description).removeprefix("/revision/") or "main"
             self._describe(revision, with_body=with_body)
-            return
-        revision, _, name = path.removeprefix(f"/{NAME}/resolve/").partition("/")
+        else:
+            self._send(404, b"", {"X-Error-Code": "EntryNotFound"}, with_body)
+
+    def _find_file(self, revision: str, name: str, *, with_body: bool) -> None:
         commit = self.hub.refs.get(revision, revision)
         folder = self.hub.commits.get(commit)
-        if not path.startswith(f"/{NAME}/resolve/") or folder is None:
+        if folder is None:
             self._send(404, b"", {"X-Error-Code": "RevisionNotFound"}, with_body)
         elif not (folder / name).is_file():
             self.hub.seen.append(Request(str(self.command), revision, name, 0, 0))
             self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, with_body)
         else:
             self._send_file(folder / name, revision, commit, with_body=with_body)
+
+    def _list_files(self, revision: str, below: str = "") -> None:
+        folder = self.hub.commits.get(self.hub.refs.get(revision, revision))
+        if folder is None or below:
+            code = "EntryNotFound" if below else "RevisionNotFound"
+            self._send(404, b"", {"X-Error-Code": code}, True)
+            return
+        files = [
+            {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name}
+            for file in folder.iterdir()
+        ]
+        self._send(200, json.dumps(files).encode(), {"Content-Type": "application/json"}, True)
 
     def _describe(self, revision: str, *, with_body: bool) -> None:
         commit = self.hub.refs.get(revision, revision)

@@ -97,7 +97,9 @@ def _find(text: str, overrides: dict[str, str | int | None], seen: tuple[str, ..
     card = options.apply_queries(options.apply_to(stored))
     kind = card.queries
     if kind == "lookup":
-        return QuerySource(text, card, options, kind, checkpoint, table=_table(name, card, options.revision or ""))
+        return QuerySource(
+            text, card, options, kind, checkpoint, table=_table(name, card, options.revision or "")
+        )
     if kind == "encoder":
         other = _find(card.query_encoder, _for_other(options), (*seen, text))
         return QuerySource(text, card, options, kind, checkpoint, other=other)

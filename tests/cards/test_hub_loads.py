@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import huggingface_hub.constants
@@ -51,7 +52,7 @@ def hub(checkpoint_folder, monkeypatch, tmp_path) -> Iterator[Hub]:
         names._hub_says_ours.cache_clear()
 
 
-def vectors(name: str | Path, **options: str) -> list[dict[str, int]]:
+def vectors(name: str | Path, **options: Any) -> list[dict[str, int]]:
     return load_encoder(str(name), **options).encode_queries(TEXTS)
 
 
@@ -62,7 +63,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "commit"),
-    [(NAME, NEW), (f"{NAME}:revision={OLD}", OLD), (f"{NAME}:revision=v1", OLD), (f"{NAME}:revision=main", NEW)],
+    [
+        (NAME, NEW),
+        (f"{NAME}:revision={OLD}", OLD),
+        (f"{NAME}:revision=v1", OLD),
+        (f"{NAME}:revision=main", NEW),
+    ],
 )
 def test_card_and_weights_are_those_of_the_revision(hub, name, commit):
     assert is_ours(name)
@@ -115,21 +121,22 @@ def test_a_shipped_card_with_public_weights_takes_a_revision(hub, monkeypatch, b
     card = EncoderCard(name="public", weights="hub", base=NAME, revision=NEW)
     monkeypatch.setitem(shipped_cards(), "public", card)
     monkeypatch.setitem(names._card_names(), "public", "public")
-    assert vectors("public") == vectors(hub.commits[NEW], max_length="64")
+    assert vectors("public") == vectors(hub.commits[NEW], max_length=64)
     pinned = load_encoder("public:revision=v1")
-    assert pinned.encode_queries(TEXTS) == vectors(hub.commits[OLD], max_length="64")
+    assert pinned.encode_queries(TEXTS) == vectors(hub.commits[OLD], max_length=64)
     assert pinned.identity != find_checkpoint("public").identity
 
 
 def test_an_adapter_is_of_its_revision_and_its_base_of_the_main_branch(hub, monkeypatch, tmp_path):
+    base = tmp_path / "base"
+    tiny_model("llama").save_pretrained(base)
     for commit, seed in ((OLD, 1), (NEW, 2)):
+        model = tiny_model("llama")
         torch.manual_seed(seed)
         lora = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
         folder = hub.commits[commit]
         (folder / WEIGHTS).unlink()
-        get_peft_model(tiny_model("llama"), lora).save_pretrained(folder)
-        base = tmp_path / "base"
-        tiny_model("llama").save_pretrained(base)
+        get_peft_model(model, lora).save_pretrained(folder)
         write_card(EncoderCard(name="adapted", base=str(base)), folder / "card.toml")
     wanted = {commit: vectors(folder) for commit, folder in hub.commits.items()}
     assert wanted[OLD] != wanted[NEW]
@@ -156,6 +163,7 @@ def test_folders_have_no_revisions(hub, monkeypatch, tmp_path):
 def test_a_table_of_a_lookup_is_of_the_revision(hub):
     for commit, folder in hub.commits.items():
         (folder / "lookup.safetensors").write_text(commit)
+    find_card(NAME)
     assert find_table(NAME, "v1").read_text() == OLD
     assert find_table(NAME).read_text() == NEW
     hub.push("3" * 40, hub.commits[OLD], "main")
