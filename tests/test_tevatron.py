@@ -1,4 +1,4 @@
-"""What Tevatron's `train_splade` wrote is an encoder: its vectors are those of Tevatron's own code.
+"""Folders that Tevatron's `train_splade` wrote are encoders, with the vectors of Tevatron's own code.
 
 docs/own_encoder.md takes such folders to a run; test_docs.py runs it.
 """

@@ -1,4 +1,4 @@
-"""Folders in the layout that Tevatron's `train_splade` leaves in its --output_dir, with tiny random weights."""
+"""Folders laid out as the --output_dir of Tevatron's `train_splade`, with tiny random weights."""
 
 import json
 import os
