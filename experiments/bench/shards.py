@@ -26,7 +26,7 @@ Found = dict[str, list[tuple[str, float]]]
 class Cost(NamedTuple):
     """Seconds of one number of shards."""
 
-    index: float
+    indexing: float
     """Wall-clock seconds to index."""
     cpu: float
     """CPU seconds to search."""
@@ -47,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number, cost in costs.items():
         milliseconds = 1000 / args.queries
         print(
-            f"shards {number:<3} {cost.index:7.1f} s to index  "
+            f"shards {number:<3} {cost.indexing:7.1f} s to index  "
             f"{cost.cpu * milliseconds:7.2f} CPU ms and {cost.wall * milliseconds:7.2f} ms a query"
         )
     for number, cost in others:
         print(
-            f"{number} shards / {first[0]}: {cost.index / first[1].index:.2f} of the time to index, "
+            f"{number} shards / {first[0]}: {cost.indexing / first[1].indexing:.2f} of the time to index, "
             f"{cost.cpu / first[1].cpu:.2f} of the CPU time and {cost.wall / first[1].wall:.2f} of the "
             f"time to search"
         )
