@@ -154,7 +154,7 @@ def test_folds_are_trained_as_they_are_encoded(make_encoder):
     assert encoder.model.get_input_embeddings().weight.grad.abs().sum() > 0
 
 
-def test_its_evaluator_scores_the_sample_as_ir_measures_does(score):
+def test_its_evaluator_scores_the_sample_as_ir_measures_does():
     """NanoBEIR's evaluator is this one over data sets of the hub, which no test can reach."""
     ir_measures = pytest.importorskip("ir_measures")
     from ir_measures import RR, R, nDCG
