@@ -160,10 +160,12 @@ def test_its_evaluator_scores_the_sample_as_ir_measures_does():
     from ir_measures import RR, R, nDCG
     from sentence_transformers.sparse_encoder.evaluation import SparseInformationRetrievalEvaluator
 
-    topics = read_topics(SAMPLE / "topics.tsv")
-    texts = {document.docid: document.text for document in open_corpus(SAMPLE / "corpus.jsonl").documents()}
+    topics = read_topics(str(SAMPLE / "topics.tsv"))
+    texts = {
+        document.docid: document.text for document in open_corpus(str(SAMPLE / "corpus.jsonl")).documents()
+    }
     relevant: dict[str, set[str]] = {}
-    for qid, grades in read_qrels(SAMPLE / "qrels.txt").items():
+    for qid, grades in read_qrels(str(SAMPLE / "qrels.txt")).items():
         relevant[qid] = {docid for docid, grade in grades.items() if grade > 0}
     encoder = load_encoder("csplade-tiny")
     evaluator = SparseInformationRetrievalEvaluator(
