@@ -26,7 +26,7 @@ def outputs(notebook: Path) -> list[str]:
             data = output.get("data", {})
             shown = data.get("text/html") or data.get("text/plain") or output.get("text") or []
             parts.append(html.unescape(re.sub(r"<[^>]*>", " ", "".join(shown))))
-        texts.append("\n".join(parts))
+        texts.append("".join(parts))
     return texts
 
 
@@ -36,7 +36,7 @@ def test_the_stored_notebook_is_of_one_whole_run():
     ]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     text = "\n".join(outputs(TOUR))
-    assert re.search(r"BM25 +nDCG@10 0\.\d{4} +R@100 0\.\d{4}\ncsplade-tiny +nDCG@10 0\.\d{4}", text)
+    assert re.search(r"BM25 +nDCG@10 0\.\d{4} +R@100 0\.\d{4}\s+csplade-tiny +nDCG@10 0\.\d{4}", text)
     assert "Lucene's score is" in text
     assert "/tmp" not in TOUR.read_text(encoding="utf-8")
 

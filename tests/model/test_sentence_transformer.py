@@ -154,16 +154,18 @@ def test_folds_are_trained_as_they_are_encoded(make_encoder):
     assert encoder.model.get_input_embeddings().weight.grad.abs().sum() > 0
 
 
-def test_its_evaluator_scores_the_sample_as_ir_measures_does(score):
+def test_its_evaluator_scores_the_sample_as_ir_measures_does():
     """NanoBEIR's evaluator is this one over data sets of the hub, which no test can reach."""
     ir_measures = pytest.importorskip("ir_measures")
     from ir_measures import RR, R, nDCG
     from sentence_transformers.sparse_encoder.evaluation import SparseInformationRetrievalEvaluator
 
-    topics = read_topics(SAMPLE / "topics.tsv")
-    texts = {document.docid: document.text for document in open_corpus(SAMPLE / "corpus.jsonl").documents()}
+    topics = read_topics(str(SAMPLE / "topics.tsv"))
+    texts = {
+        document.docid: document.text for document in open_corpus(str(SAMPLE / "corpus.jsonl")).documents()
+    }
     relevant: dict[str, set[str]] = {}
-    for qid, grades in read_qrels(SAMPLE / "qrels.txt").items():
+    for qid, grades in read_qrels(str(SAMPLE / "qrels.txt")).items():
         relevant[qid] = {docid for docid, grade in grades.items() if grade > 0}
     encoder = load_encoder("csplade-tiny")
     evaluator = SparseInformationRetrievalEvaluator(
