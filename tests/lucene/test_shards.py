@@ -288,7 +288,7 @@ def test_pyserini_searches_shards_and_knows_their_encoder(
     for options in ((), ("--threads", "2", "--encoder", "csplade-tiny")):
         run = tmp_path / "ours.txt"
         result = run_python(
-            "-m", "csplade_pyserini.search", "--index", tmp_path / "index", "--topics",
+            "-m", "csplade_pyserini.retrieve", "--index", tmp_path / "index", "--topics",
             tmp_path / "topics.tsv", "--output", run, *options,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr

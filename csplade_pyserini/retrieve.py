@@ -1,8 +1,8 @@
 """Search an index or an engine: topics in, a TREC run out, with the encoder that the index or engine names.
 
-python -m csplade_pyserini.search --index index/ --topics topics.tsv --output run.txt
-python -m csplade_pyserini.search --engine qdrant --target target/ --topics topics.tsv --output run.txt
-python -m csplade_pyserini.search --engine milvus --url http://localhost:19530 --name passages \\
+python -m csplade_pyserini.retrieve --index index/ --topics topics.tsv --output run.txt
+python -m csplade_pyserini.retrieve --engine qdrant --target target/ --topics topics.tsv --output run.txt
+python -m csplade_pyserini.retrieve --engine milvus --url http://localhost:19530 --name passages \\
     --topics topics.tsv --output run.txt
 """
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = verb_parser("search")
+    parser = verb_parser("retrieve")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--index", type=Path, metavar="DIR", help="Lucene index, of shards or not")
     where.add_argument("--engine", choices=ENGINES, help="engine that `export` filled")
