@@ -7,9 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from csplade_pyserini.cards import QUANTIZATIONS, Checkpoint, find_checkpoint
+from csplade_pyserini.engines.target import Place
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.lines import lone_surrogates
 from csplade_pyserini.query_sides import QuerySource, find_queries
@@ -18,6 +20,8 @@ VERBS = {
     "encode": "Encode a corpus into a JsonVectorCollection. Run the same command again to resume.",
     "encode_queries": "Encode topics into a query file that Pyserini reads as `--encoder FILE.jsonl`.",
     "index": "Build a Lucene impact index of a collection directory, and check that every document is in it.",
+    "export": "Export a collection's vectors to a search engine. Run the same command again to resume.",
+    "retrieve": "Search an index, or an engine that `export` filled: topics in, a TREC run out.",
     "explain": "Explain why a document matched: each term's part of its score, and the tokens behind it.",
     "reproduce": "Encode, index, search and score a test collection, next to BM25 and expected scores.",
     "train": "Train an encoder: adaptation, contrastive training, and a checkpoint to search with.",
@@ -25,6 +29,8 @@ VERBS = {
     "cards": "List the encoders, print one encoder's card in full, or the heaviest terms of a text.",
 }
 """One line on each verb, for its help. `python -OO` keeps it; it removes docstrings."""
+KEY_VARIABLE = "CSPLADE_ENGINE_KEY"
+"""Environment variable with the API key or token of a search engine."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 _SET_UTF8 = "it takes arguments and names of files for ASCII; run: export PYTHONUTF8=1"
@@ -149,6 +155,27 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         "--quantization", choices=QUANTIZATIONS, help="quantize the backbone's weights (default: none)"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: CUDA if there is one)")
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --url, --name and --timeout."""
+    parser.add_argument(
+        "--url", default="", metavar="URL", help=f"server of the engine; ${KEY_VARIABLE} holds its API key"
+    )
+    parser.add_argument("--name", default="", metavar="NAME", help="index or collection on the server")
+    parser.add_argument(
+        "--timeout",
+        type=positive,
+        default=60,
+        metavar="SECONDS",
+        help="time that a request may take (default 60)",
+    )
+
+
+def target_place(args: argparse.Namespace, folder: Path | None) -> Place:
+    """Make the place of a target of --url, --name and --timeout, or of a folder."""
+    key = os.environ.get(KEY_VARIABLE, "")
+    return Place(url=args.url, name=args.name, folder=folder, timeout=float(args.timeout), key=key)
 
 
 def find_encoder(args: argparse.Namespace) -> Checkpoint:

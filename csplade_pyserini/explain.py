@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from csplade_pyserini.cards import same_encoder
 from csplade_pyserini.collections.corpus import Corpus, open_corpus
-from csplade_pyserini.collections.manifests import encoder_of, refuse_mismatch
 from csplade_pyserini.command_line import (
     add_corpus_arguments,
     add_encoder_argument,
@@ -25,6 +24,7 @@ from csplade_pyserini.command_line import (
     whole_number,
 )
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.lucene.makers import maker_name, maker_of, refuse_mismatch
 from csplade_pyserini.lucene.matching import ImpactIndex
 from csplade_pyserini.query_sides import QuerySource, build_queries, find_queries
 
@@ -101,29 +101,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def find_encoder_of(name: str | None, index: Path) -> QuerySource:
-    """Find the encoder of that name, or the one that an index's manifest names.
-
-    Raises InputError if neither says.
-    """
-    if name is not None:
-        return find_queries(name)
-    identity = encoder_of(index)
-    if identity is None:
-        raise InputError(f"{index} has no manifest that names its encoder: --encoder names it")
-    card_name, _, _ = identity.partition("@")
-    try:
-        return find_queries(card_name)
-    except InputError as error:
-        raise InputError(
-            f"{index} was encoded by {identity}, which is no card's: --encoder names its folder ({error})"
-        ) from error
+    """Find the encoder of that name, or the one that made an index. Raises InputError if neither says."""
+    if name is None:
+        name = maker_name(index)
+    return find_queries(name)
 
 
 def named_in(index: Path, identity: str) -> str:
     """Return an identity as the index's manifest has it, which may be older, if they name one encoder."""
-    named = encoder_of(index)
-    if named is not None and same_encoder(named, identity):
-        return named
+    named = maker_of(index)
+    if named is not None and same_encoder(named.identity, identity):
+        return named.identity
     return identity
 
 

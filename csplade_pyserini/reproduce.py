@@ -3,6 +3,8 @@
 python -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny --output runs/sample
 python -m csplade_pyserini.reproduce --collection beir/nfcorpus --encoder csplade-tiny --output runs/nfcorpus
 python -m csplade_pyserini.reproduce --collection msmarco-v1-passage --encoder csplade-bi-8b --output runs/ms
+python -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny csplade-smol \\
+    --output runs/both --measures nDCG@10 RR@10 R@1000 Judged@10
 
 It runs commands that can be pasted. Run again, it checks what is done and goes on from there.
 Exit code 1: a step failed, or a score is not the expected one.
@@ -10,6 +12,7 @@ Exit code 1: a step failed, or a score is not the expected one.
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,13 +24,25 @@ from csplade_pyserini.cards import (
     parse_encoder_name,
     with_options,
 )
-from csplade_pyserini.command_line import add_encoder_argument, positive, run, verb_parser
+from csplade_pyserini.command_line import positive, run, verb_parser
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.lucene.java import prepare_java
+from csplade_pyserini.lucene.stock import size_in_bytes
 from csplade_pyserini.query_sides import QuerySource, find_queries
 from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections
+from csplade_pyserini.reproduction.comparison import COMPARISON, write_comparison
 from csplade_pyserini.reproduction.inputs import Inputs
-from csplade_pyserini.reproduction.records import RECORD, Record, make_record, read_record, write_record
+from csplade_pyserini.reproduction.metadata import FILE as METADATA
+from csplade_pyserini.reproduction.metadata import write_metadata
+from csplade_pyserini.reproduction.metrics import check_metrics
+from csplade_pyserini.reproduction.records import (
+    RECORD,
+    Record,
+    make_record,
+    read_record,
+    record_of_run,
+    write_record,
+)
 from csplade_pyserini.reproduction.report import write_report
 from csplade_pyserini.reproduction.score_tables import (
     ScoreTable,
@@ -38,13 +53,20 @@ from csplade_pyserini.reproduction.score_tables import (
 )
 from csplade_pyserini.reproduction.scores import evaluate, evaluation_commands
 from csplade_pyserini.reproduction.steps import (
+    BM25,
     System,
     bm25_system,
     encoder_system,
+    engine_system,
     folder_name,
     run_step,
     shown,
 )
+
+EMBEDDED = ("qdrant", "milvus")
+"""Engines that run in a folder."""
+ENGINE_TOLERANCE = 1e-4 + 1e-9
+"""Difference of a score to Lucene's: documents with equal scores come in another order."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,8 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         dry_run(args)
         return 0
-    find_checkpoint(args.encoder).check_sources()  # missing weights end this before any work, as does a
-    find_queries(args.encoder)  # missing table
+    for encoder in args.encoder:
+        find_checkpoint(encoder).check_sources()  # missing weights end this before any work, as does a
+        find_queries(encoder)  # missing table
     prepare_java()
     expected = read_expected(args.expected)
     failed: list[str] = []
@@ -73,7 +96,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="sample, msmarco-v1-passage, beir (the paper's 13), beir/SET, cqadupstack, FILE.toml, "
         "or an ir_datasets id with qrels",
     )
-    add_encoder_argument(parser)
+    parser.add_argument(
+        "--encoder",
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="NAME[:key=value,...]",
+        help="card, alias, checkpoint folder or Hugging Face id; several are compared on one page",
+    )
+    parser.add_argument(
+        "--measures",
+        nargs="+",
+        metavar="MEASURE",
+        help="metrics by their names in ir_measures, such as nDCG@10 (default: those of the collection)",
+    )
+    parser.add_argument(
+        "--baseline",
+        default=BM25,
+        metavar="NAME|RUN",
+        help="system to compare the others with: BM25 (default), one of the encoders, or a TREC run",
+    )
     parser.add_argument(
         "--output", required=True, type=Path, metavar="DIR", help="folder for everything; run again to resume"
     )
@@ -87,6 +129,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--pyserini-names", action="store_true", help="take topics and qrels by Pyserini's names for them"
     )
     parser.add_argument(
+        "--engine",
+        choices=EMBEDDED,
+        help="run the same vectors and queries on this engine as well, and compare with Lucene",
+    )
+    parser.add_argument(
         "--show-topics",
         type=int,
         default=0,
@@ -94,12 +141,31 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="print the top hits of N topics with their matching terms",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.encoder = list(dict.fromkeys(args.encoder))
+    folders = [folder_name(encoder) for encoder in args.encoder]
+    if len(set(folders)) < len(folders):
+        raise InputError(f"the encoders {', '.join(args.encoder)} would share a folder; run them one by one")
+    if args.measures:
+        check_metrics(args.measures, "--measures")
+    if args.baseline not in (BM25, *args.encoder) and not Path(args.baseline).is_file():
+        raise InputError(
+            f"--baseline is {args.baseline!r}; wanted {BM25}, one of the encoders, or the file of a run"
+        )
+    return args
 
 
 def collections_of(args: argparse.Namespace) -> list[tuple[TestCollection, Inputs]]:
     """Test collections of a command line, each with its files; several get a folder each."""
     collections = find_collections(args.collection)
+    if args.measures:
+        collections = [_with_measures(collection, args.measures) for collection in collections]
+    is_run = args.baseline not in (BM25, *args.encoder)
+    sets = sum(len(collection.topics) for collection in collections)
+    if is_run and sets > 1:
+        raise InputError(
+            f"--baseline {args.baseline} is one run, {args.collection} has several sets of topics"
+        )
     if len(collections) == 1:
         return [(collections[0], Inputs(args.output, args.pyserini_names))]
     return [
@@ -108,13 +174,24 @@ def collections_of(args: argparse.Namespace) -> list[tuple[TestCollection, Input
     ]
 
 
+def _with_measures(collection: TestCollection, measures: Sequence[str]) -> TestCollection:
+    topics = (dataclasses.replace(one, metrics=tuple(measures)) for one in collection.topics)
+    return dataclasses.replace(collection, topics=tuple(topics))
+
+
 def dry_run(args: argparse.Namespace) -> None:
     """Print the commands. Raises InputError on an unknown encoder; its weights may be missing."""
-    find_card(args.encoder)
+    for name in args.encoder:
+        find_card(name)
     expected = read_expected(args.expected)  # a broken table ends a dry run, too
     for collection, inputs in collections_of(args):
-        encoder = with_options(args.encoder, options_of(args.encoder, collection, expected))
-        print_commands(systems_of(args, encoder, collection, inputs), collection, inputs)
+        systems = [bm25_system(inputs, inputs.folder / "bm25", collection, args.threads)]
+        for name in args.encoder:
+            encoder = with_options(name, options_of(name, collection, expected))
+            systems.append(system_of(args, name, encoder, collection, inputs))
+            if args.engine:
+                systems.append(engine_system(args.engine, systems[-1], inputs, collection))
+        print_commands(systems, collection, inputs)
 
 
 def reproduce(
@@ -124,25 +201,71 @@ def reproduce(
     expected: Sequence[ScoreTable],
 ) -> list[str]:
     """Run all systems on one test collection. Returns one sentence per unexpected score."""
-    options = options_of(args.encoder, collection, expected)
-    encoder = with_options(args.encoder, options)
-    if encoder != args.encoder:
-        print(
-            f"{args.encoder} on {collection.name} is run as {encoder!r}, as its published scores are made so",
-            file=sys.stderr,
-        )
-    identity = find_checkpoint(encoder).identity
-    source = find_queries(encoder)
-    systems = systems_of(args, encoder, collection, inputs, identity, source.maker)
+    systems = [bm25_system(inputs, inputs.folder / "bm25", collection, args.threads)]
+    sources = []
+    for name in args.encoder:
+        encoder = with_options(name, options_of(name, collection, expected))
+        if encoder != name:
+            print(
+                f"{name} on {collection.name} is run as {encoder!r}, as its published scores are made so",
+                file=sys.stderr,
+            )
+        identity = find_checkpoint(encoder).identity
+        sources.append(find_queries(encoder))
+        systems.append(system_of(args, name, encoder, collection, inputs, identity, sources[-1].maker))
     inputs.write(collection)
     records = [run_system(system, collection, inputs) for system in systems]
-    report = inputs.folder / f"report.{folder_name(args.encoder)}.html"
-    write_or_keep(report, lambda: write_report(report, collection, systems, records, expected))
+    baseline = baseline_of(args, records, collection, inputs)
+    write_pages(args, collection, inputs, systems, records, baseline, expected)
     print_table(collection, records)
     failed = check(collection, records, expected)
+    if args.engine:
+        for system, record in zip(systems[1:], records[1:], strict=True):
+            failed += compare_engine(args.engine, system, record, collection, inputs)
     if args.show_topics:
-        show_topics(source, inputs, collection, systems[-1], args.show_topics)
+        for source, system in zip(sources, systems[1:], strict=True):
+            show_topics(source, inputs, collection, system, args.show_topics)
     return failed
+
+
+def write_pages(
+    args: argparse.Namespace,
+    collection: TestCollection,
+    inputs: Inputs,
+    systems: Sequence[System],
+    records: Sequence[Record],
+    baseline: Record,
+    expected: Sequence[ScoreTable],
+) -> None:
+    """Write a report of each encoder next to BM25, and one page that compares several encoders."""
+    for system, record in zip(systems[1:], records[1:], strict=True):
+        page = inputs.folder / f"report.{folder_name(record.system)}.html"
+        write = functools.partial(
+            write_report,
+            page,
+            collection,
+            (systems[0], system),
+            (records[0], record),
+            expected,
+            baseline=baseline,
+        )
+        write_or_keep(page, write)
+    if len(args.encoder) > 1:
+        page = inputs.folder / COMPARISON
+        write_or_keep(page, lambda: write_comparison(page, collection, records, baseline))
+
+
+def baseline_of(
+    args: argparse.Namespace, records: Sequence[Record], collection: TestCollection, inputs: Inputs
+) -> Record:
+    """Record of the system that --baseline names, or of the run in its file."""
+    for record in records:
+        if record.system == args.baseline:
+            return record
+    [topics] = collection.topics
+    run_file = Path(args.baseline)
+    evaluated = {collection.key(topics): evaluate(inputs.qrels(topics), run_file, topics)}
+    return record_of_run(run_file, collection.name, evaluated)
 
 
 def options_of(
@@ -153,26 +276,25 @@ def options_of(
     return encoding_options(expected, name, collection.name)
 
 
-def systems_of(
+def system_of(
     args: argparse.Namespace,
+    name: str,
     encoder: str,
     collection: TestCollection,
     inputs: Inputs,
     identity: str = "",
     queries: str = "",
-) -> list[System]:
-    """Make the systems: BM25, then the encoder.
+) -> System:
+    """Make the system of an encoder.
 
     encoder: its name with the options for this test collection. identity: the encoder's, empty in a dry run.
     queries: what makes its queries; empty if its model does.
     """
-    bm25_folder = inputs.folder / "bm25"
-    folder = inputs.folder / folder_name(args.encoder)
-    bm25 = bm25_system(inputs, bm25_folder, collection, args.threads)
-    ours = encoder_system(
+    folder = inputs.folder / folder_name(name)
+    system = encoder_system(
         encoder, inputs, folder, collection, args.threads, identity=identity, queries=queries
     )
-    return [bm25, dataclasses.replace(ours, name=args.encoder)]
+    return dataclasses.replace(system, name=name)
 
 
 def print_commands(systems: Sequence[System], collection: TestCollection, inputs: Inputs) -> None:
@@ -201,6 +323,7 @@ def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Re
         evaluated[key] = evaluate(qrels, system.run(key), topics)
     record = make_record(system, collection.name, evaluated, seconds)
     write_or_keep(system.folder / RECORD, lambda: write_record(record, system.folder))
+    write_or_keep(system.folder / METADATA, lambda: write_metadata(system, record, collection))
     return record
 
 
@@ -235,9 +358,11 @@ def print_table(collection: TestCollection, records: Sequence[Record]) -> None:
     for topics in collection.topics:
         key = collection.key(topics)
         width = max(map(len, [key, *(record.system for record in records)]))
-        print(f"{key:<{width}}  " + "  ".join(f"{metric:>8}" for metric in topics.metrics) + "  index bytes")
+        widths = {metric: max(8, len(metric)) for metric in topics.metrics}
+        head = "  ".join(f"{metric:>{wide}}" for metric, wide in widths.items())
+        print(f"{key:<{width}}  {head}  index bytes")
         for record in records:
-            scores = "  ".join(f"{record.scores[key][metric]:8.4f}" for metric in topics.metrics)
+            scores = "  ".join(f"{record.scores[key][metric]:{wide}.4f}" for metric, wide in widths.items())
             print(f"{record.system:<{width}}  {scores}  {record.index_bytes:>11,}")
 
 
@@ -251,7 +376,7 @@ def check(collection: TestCollection, records: Sequence[Record], expected: Seque
         key = collection.key(topics)
         for record in records:
             table = expected_scores(expected, record.system, key)
-            if table is None:
+            if table is None or record.scores[key].keys().isdisjoint(table.scores[key]):
                 print(f"{record.system} on {key}: no expected score", file=sys.stderr)
                 continue
             wrong = differences(table, key, record.scores[key])
@@ -259,6 +384,23 @@ def check(collection: TestCollection, records: Sequence[Record], expected: Seque
             if not wrong:
                 source = f"{table.origin}: {table.source}"
                 print(f"{record.system} on {key}: as expected ({source})", file=sys.stderr)
+    return failed
+
+
+def compare_engine(
+    engine: str, ours: System, record: Record, collection: TestCollection, inputs: Inputs
+) -> list[str]:
+    """Run an encoder's vectors and queries on an engine; one sentence per score that is not Lucene's."""
+    system = engine_system(engine, ours, inputs, collection)
+    found = run_system(system, collection, inputs)
+    size = size_in_bytes(system.folder / "target")
+    print_table(collection, [record, dataclasses.replace(found, index_bytes=size)])
+    failed = []
+    for key, scores in found.scores.items():
+        for metric, score in scores.items():
+            wanted = record.scores[key][metric]
+            if abs(score - wanted) > ENGINE_TOLERANCE:
+                failed.append(f"{system.name}: {key} {metric} is {score:.4f}, by Lucene {wanted:.4f}")
     return failed
 
 

@@ -156,7 +156,7 @@ try:
     searcher.search("heart")
 except Exception as error:
     print(error)
-sys.argv[1:] = ["--index", sys.argv[1], "--topics", "none.tsv", "--output", "run.txt"]
+sys.argv[1:] = ["--index", sys.argv[1], "--topics", "none.tsv", "--output", "run.txt", "--bm25"]
 runpy.run_module("pyserini.search.lucene", run_name="__main__", alter_sys=True)
 """
 

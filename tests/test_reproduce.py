@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from programs import new_python, run_python, shim, start_python
 
 SCRIPTS = Path(__file__).parents[1] / "run_scripts"
@@ -60,6 +62,9 @@ def test_the_sample_has_the_expected_scores(done):
     assert sum(scores.values()) / len(topics) == pytest.approx(
         record["scores"]["sample"]["nDCG@10"], abs=1e-4
     )
+    metadata = yaml.safe_load((output / "csplade-tiny" / "ir-metadata.yml").read_text(encoding="utf-8"))
+    assert metadata["tag"] == "csplade-tiny"
+    assert metadata["data"]["test collection"]["name"] == "sample"
     assert "csplade-tiny on sample" in (output / "report.csplade-tiny.html").read_text(encoding="utf-8")
 
 
@@ -74,11 +79,35 @@ def test_run_again_it_verifies_and_does_nothing_again(done):
     again = run_python(*command(output))
     assert again.returncode == 0, again.stderr
     assert again.stdout == first.stdout
-    assert again.stderr.count("done already") == first.stderr.count("$ ") - first.stderr.count("trec_eval")
+    assert again.stderr.count("done already") == first.stderr.count("$ ") - first.stderr.count(
+        "-m ir_measures"
+    )
     after = {file: file.stat().st_mtime_ns for file in before}
-    assert {file.name for file in before if before[file] != after[file]} == {"report.csplade-tiny.html"}
+    written = {file.name for file in before if before[file] != after[file]}
+    assert written == {"report.csplade-tiny.html", "ir-metadata.yml"}
     seconds = json.loads((output / "csplade-tiny" / "record.json").read_text())["seconds"]
     assert seconds["encode"] > 0
+
+
+@pytest.mark.jvm
+def test_several_encoders_and_any_metrics_make_one_page(done, tmp_path):
+    """In a copy of the finished run, so that only what is new is made."""
+    output = Path(shutil.copytree(done[0], tmp_path / "sample"))
+    words = ("--encoder", "csplade-tiny:top_terms=16", "--measures", "nDCG@10", "Judged@10", "P(rel=2)@5")
+    result = run_python(*command(output, *words))
+    assert result.returncode == 0, result.stderr
+    head, *rows = result.stdout.splitlines()
+    assert head.split()[1:4] == ["nDCG@10", "Judged@10", "P(rel=2)@5"]
+    assert [row.split()[0] for row in rows] == ["BM25", "csplade-tiny", "csplade-tiny:top_terms=16"]
+    page = (output / "comparison.html").read_text(encoding="utf-8")
+    assert "3 systems on sample" in page
+    assert page.count("<svg") == 4  # index size, query time, and the topics of two encoders
+    assert "Holm&#x27;s correction over 6 comparisons" in page
+    assert (output / "report.csplade-tiny_top_terms_16.html").is_file()
+    words = ("--baseline", output / "csplade-tiny_top_terms_16" / "run.txt")
+    result = run_python(*command(output, *words))
+    assert result.returncode == 0, result.stderr
+    assert "<td>run.txt</td><td>nDCG@10</td>" in (output / "report.csplade-tiny.html").read_text()
 
 
 @pytest.mark.jvm
@@ -138,7 +167,7 @@ def test_an_output_folder_holds_one_collection(done):
 @pytest.mark.parametrize(
     ("words", "commands"),
     [
-        (("bash", SCRIPTS / "msmarco-v1-passage.sh", "csplade-bi-8b"), 24),
+        (("bash", SCRIPTS / "msmarco-v1-passage.sh", "csplade-bi-8b"), 18),
         (("bash", SCRIPTS / "beir.sh", "csplade-bi-8b"), 13 * 8),
         (("bash", SCRIPTS / "beir.sh", "csplade-bi-8b", "nfcorpus", "scifact"), 2 * 8),
         (

@@ -1,9 +1,10 @@
-"""List the encoders, print one's card in full or the heaviest terms of a text, or convert pickled weights.
+"""List the encoders, print one's card or the terms of a text, convert pickled weights, or prepare an upload.
 
 python -m csplade_pyserini.cards
 python -m csplade_pyserini.cards --encoder csplade-tiny
 python -m csplade_pyserini.cards --encoder csplade-tiny --encode "heart attack symptoms"
 python -m csplade_pyserini.cards --convert FOLDER       (adapter_model.bin, pytorch_model.bin: to safetensors)
+python -m csplade_pyserini.cards --publish FOLDER       (README.md and card.toml for the hub)
 """
 
 import argparse
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from csplade_pyserini.cards import find_card, is_card, shipped_cards, to_toml, weight_folders, weights_state
+from csplade_pyserini.cards.publishing import publish
 from csplade_pyserini.command_line import positive, run, verb_parser
 from csplade_pyserini.errors import InputError
 
@@ -21,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     if args.convert is not None:
         convert(args.convert)
+    elif args.publish is not None:
+        print("\n".join(publish(args.publish)))
     elif args.encode is not None:
         print_terms(args)
     elif args.encoder is not None:
@@ -54,7 +58,16 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="convert the pickled weights of a checkpoint folder, or of a card's folder in $CSPLADE_HOME, "
         "to safetensors beside them",
     )
+    parser.add_argument(
+        "--publish",
+        type=Path,
+        metavar="FOLDER",
+        help="write the README.md and card.toml with which a checkpoint folder can go to the hub; "
+        "a record.json of `reproduce` in it gives the scores",
+    )
     args = parser.parse_args(argv)
+    if args.publish is not None and (args.encoder is not None or args.convert is not None):
+        raise InputError("--publish takes a folder alone; leave --encoder and --convert away")
     if args.convert is not None and args.encoder is not None:
         raise InputError("--convert takes a folder alone; leave --encoder away")
     if args.encode is not None and args.encoder is None:

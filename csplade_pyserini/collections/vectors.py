@@ -5,6 +5,7 @@ postings by text alone, which depends on how `record_line` writes it.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from csplade_pyserini.collections.manifests import VectorFile
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.lines import numbered_lines, parse_record
 from csplade_pyserini.files.stamps import file_hash
+from csplade_pyserini.files.whole import WORK_NAME
 from csplade_pyserini.impacts import LUCENE_MAX_TERM_LENGTH, Vector, is_empty_term
 
 DELIMITER = "\x01"
@@ -78,6 +80,21 @@ def read_vectors(files: Iterable[Path]) -> Iterator[Vector]:
             if not isinstance(vector, dict):
                 raise InputError(f"{place}: no vector; wanted an object with 'vector'")
             yield vector
+
+
+def collection_files(collection: Path) -> list[Path]:
+    """Every file in a folder and below it, in order: Anserini reads them all, whatever their names.
+
+    Work in progress is left out. Raises InputError if there is none.
+    """
+    files = []
+    for folder, folders, names in os.walk(collection):
+        folders[:] = [name for name in folders if name != WORK_NAME]
+        files += [Path(folder) / name for name in names]
+    if files:
+        return sorted(files)
+    problem = "has no file" if collection.is_dir() else "does not exist"
+    raise InputError(f"{collection} {problem}; wanted a folder of JSONL files")
 
 
 def describe_file(file: Path) -> VectorFile:

@@ -3,35 +3,18 @@
 The plan depends on the files' sizes alone, so a build goes on with another number of threads.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from csplade_pyserini.errors import InputError
+from csplade_pyserini.collections.vectors import collection_files
 from csplade_pyserini.files.compressed import is_compressed
 from csplade_pyserini.files.lines import numbered_lines
 from csplade_pyserini.files.spans import Place, Span, span_lines
-from csplade_pyserini.files.whole import WORK_NAME
 
 PART_BYTES = 24_000_000
 """Size of a part at least; it costs seconds, and a stop loses no more."""
 MOST_PARTS = 64
 """Number of parts at most: each is an index of a dozen files, all open when they are merged."""
-
-
-def collection_files(collection: Path) -> list[Path]:
-    """Every file in a folder and below it, in order: Anserini reads them all, whatever their names.
-
-    Work in progress is left out. Raises InputError if there is none.
-    """
-    files = []
-    for folder, folders, names in os.walk(collection):
-        folders[:] = [name for name in folders if name != WORK_NAME]
-        files += [Path(folder) / name for name in names]
-    if files:
-        return sorted(files)
-    problem = "has no file" if collection.is_dir() else "does not exist"
-    raise InputError(f"{collection} {problem}; wanted a folder of JSONL files")
 
 
 def plan_parts(files: list[Path]) -> list[Span]:

@@ -298,6 +298,7 @@ def load_encoder(
     quantization: str | None = None,
     max_length: int | None = None,
     top_terms: int | None = None,
+    revision: str | None = None,
 ) -> SparseEncoder:
     """Load the model of the encoder `NAME[:key=value,...]`: a card, a checkpoint folder or a hub id.
 
@@ -311,6 +312,7 @@ def load_encoder(
         "quantization": quantization,
         "max_length": max_length,
         "top_terms": top_terms,
+        "revision": revision,
     }
     return build_encoder(find_checkpoint(name, **overrides))
 
@@ -331,6 +333,12 @@ def default_dtype(device: str, quantization: str = "none") -> str:
     """Dtype that a model is loaded in on a type of device, unless the encoder's name says another."""
     default = _DEFAULT_DTYPES.get(device, "float32")
     return _QUANTIZED_DTYPES.get((device, quantization), default)
+
+
+def checkpoint_terms(checkpoint: Checkpoint) -> list[str | None]:
+    """Lucene term of every column of an encoder's weights; no model is loaded. Raises InputError."""
+    tokenizer = backbone.load_tokenizer(checkpoint)
+    return Vocabulary(checkpoint.card, tokenizer, 1 + max(tokenizer.get_vocab().values())).terms
 
 
 def _keep_top(weights: Tensor, top: int) -> Tensor:

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from csplade_pyserini.collections.manifests import encoder_of, manifest_path, refuse_mismatch
+from csplade_pyserini.collections.manifests import manifest_path
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.tables import read_json
+from csplade_pyserini.lucene.makers import maker_of, refuse_mismatch, stored_maker
 from csplade_pyserini.registration.patches import Function, replaces
 from csplade_pyserini.registration.programs import one_sentence
 
@@ -39,10 +40,10 @@ class _WithoutSearch:
 
 
 def is_ours(index: str) -> bool:
-    """Whether a manifest of ours lies beside an index, be it readable or not."""
+    """Whether an index names an encoder, or has a manifest of ours, be it readable or not."""
     file = manifest_path(Path(index))
     if not file.is_file():
-        return False
+        return stored_maker(Path(index)) is not None
     try:
         manifest = read_json(file)
     except InputError:
@@ -59,13 +60,13 @@ def refuse_bm25(index: str, encoder: str | None = None) -> None:
         return
     path = Path(index)
     refuse_mismatch(path, None)
-    maker = encoder_of(path)
+    maker = maker_of(path)
     if maker is None:
         of_maker = ""
         name = "NAME"
     else:
-        of_maker = f" by {maker}"
-        name, _, _ = maker.partition("@")
+        of_maker = f" by {maker.identity}"
+        name, _, _ = maker.identity.partition("@")
     stray = ""
     if encoder:
         stray = f", and {encoder} is not known as an encoder of ours"

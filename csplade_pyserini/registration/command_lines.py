@@ -5,21 +5,34 @@ whether an option was abbreviated or given twice. The programs' own defaults wou
 """
 
 import argparse
+import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from csplade_pyserini.cards import is_card
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.lucene.makers import knows_encoder, maker_name
 from csplade_pyserini.registration import manifests
 from csplade_pyserini.registration.bm25 import refuse_bm25
+from csplade_pyserini.registration.encoded_topics import are_terms
 from csplade_pyserini.registration.names import is_our_query_file, means_ours
 from csplade_pyserini.registration.patches import after_loading
 from csplade_pyserini.registration.programs import one_sentence, program_of, say
+
+
+class Parsed(NamedTuple):
+    """A command line, as argparse has read it."""
+
+    parser: ArgumentParser
+    args: Namespace
+    words: Sequence[str]
+    """Words of the command line."""
+
 
 _MARK = "_csplade_pyserini_completes"
 _named_ours: list[str] = []
@@ -43,18 +56,20 @@ def complete_arguments(_: ModuleType) -> None:
         complete = COMPLETIONS.get(program_of(sys._getframe(1)))
         if complete is not None:
             with one_sentence():
-                complete(self, parsed)
+                complete(Parsed(self, parsed, sys.argv[1:] if args is None else list(args)))
         return parsed
 
     setattr(parse_args, _MARK, True)
     argparse.ArgumentParser.parse_args = parse_args  # type: ignore[method-assign]
 
 
-def complete_search(_: ArgumentParser, args: Namespace) -> None:
+def complete_search(parsed: Parsed) -> None:
     """Imply `--impact` with an encoder of ours: stock Pyserini would run BM25 and not say so.
 
-    Raises InputError on BM25 with an index of ours.
+    Without an encoder, an index that knows its own is searched with that one. Raises InputError if BM25 is
+    asked for on an index of ours.
     """
+    args = parsed.args
     if not hasattr(args, "impact"):  # the other parts of a hybrid search
         _refuse_as_dense(getattr(args, "encoder", None))
         return
@@ -62,6 +77,10 @@ def complete_search(_: ArgumentParser, args: Namespace) -> None:
         _refuse_as_dense(args.encoder)
         return
     _refuse_as_onnx(getattr(args, "onnx_encoder", None))
+    if _takes_its_own_encoder(parsed):
+        args.encoder = maker_name(Path(args.index))
+        args.impact = True
+        say(f"{args.index} knows its encoder: --impact --encoder {args.encoder} is implied")
     name = args.encoder
     if name and (is_our_query_file(name) or means_ours(name)):
         _named_ours.append(name)
@@ -72,13 +91,31 @@ def complete_search(_: ArgumentParser, args: Namespace) -> None:
         refuse_bm25(args.index, encoder=name)
 
 
-def complete_dense_search(_: ArgumentParser, args: Namespace) -> None:
+def _takes_its_own_encoder(parsed: Parsed) -> bool:
+    """Whether a search names no encoder, does not ask for BM25, and its index knows an encoder."""
+    args = parsed.args
+    if args.encoder or getattr(args, "onnx_encoder", None) or _asks_for_words(parsed):
+        return False
+    if os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1" or not knows_encoder(Path(args.index)):
+        return False
+    return not (args.impact and are_terms(getattr(args, "topics", None)))
+
+
+def _asks_for_words(parsed: Parsed) -> bool:
+    """Whether options name BM25 or query likelihood. `--bm25` is the default, and cannot be abbreviated."""
+    args = parsed.args
+    has_parameters = args.k1 is not None or args.b is not None
+    return "--bm25" in parsed.words or args.bm25qs or args.qld or has_parameters
+
+
+def complete_dense_search(parsed: Parsed) -> None:
     """Refuse an encoder of ours where dense vectors are searched."""
-    _refuse_as_dense(args.encoder)
+    _refuse_as_dense(parsed.args.encoder)
 
 
-def complete_encode_query(_: ArgumentParser, args: Namespace) -> None:
+def complete_encode_query(parsed: Parsed) -> None:
     """Set `--weight-range 1 --quant-range 1`: vectors are impacts, which a second quantizing would spoil."""
+    args = parsed.args
     if not means_ours(args.encoder):
         return
     _named_ours.append(args.encoder)
@@ -94,10 +131,10 @@ _parts: WeakKeyDictionary[ArgumentParser, dict[str, Any]] = WeakKeyDictionary()
 """Arguments of `pyserini.encode` so far: it parses its `input`, `output` and `encoder` one by one."""
 
 
-def complete_encode(parser: ArgumentParser, args: Namespace) -> None:
+def complete_encode(parsed: Parsed) -> None:
     """Plan the manifest of a collection. Raises InputError if it would be a Faiss index."""
-    known = _parts.setdefault(parser, {})
-    known |= vars(args)
+    known = _parts.setdefault(parsed.parser, {})
+    known |= vars(parsed.args)
     encoder = known.get("encoder")
     folder = known.get("embeddings")
     if not isinstance(encoder, str) or folder is None or not means_ours(encoder):
@@ -125,7 +162,7 @@ def _refuse_as_onnx(encoder: object) -> None:
         raise InputError(f"{encoder} has no ONNX model: name it by --encoder, not by --onnx-encoder")
 
 
-COMPLETIONS: dict[str, Callable[[ArgumentParser, Namespace], None]] = {
+COMPLETIONS: dict[str, Callable[[Parsed], None]] = {
     "pyserini.search.lucene": complete_search,
     "pyserini.search.hybrid": complete_search,
     "pyserini.search.faiss": complete_dense_search,

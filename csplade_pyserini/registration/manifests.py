@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from csplade_pyserini.cards import card_table, find_checkpoint
+from csplade_pyserini.cards import card_table, find_checkpoint, lasting_name
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     IndexManifest,
@@ -26,6 +26,8 @@ from csplade_pyserini.collections.unfinished import refuse_unfinished, stock_mar
 from csplade_pyserini.collections.vectors import describe_file
 from csplade_pyserini.files.stamps import write_made_of
 from csplade_pyserini.files.whole import WORK_NAME
+from csplade_pyserini.lucene.makers import commit_table
+from csplade_pyserini.lucene.postings import store_table
 from csplade_pyserini.lucene.stock import count_documents, size_in_bytes
 from csplade_pyserini.registration.patches import Function, replaces
 from csplade_pyserini.registration.programs import one_sentence, running_program, say
@@ -112,7 +114,7 @@ def stamp_collection(encoder: str, collection: Path) -> str:
     manifest = CollectionManifest(
         encoder=checkpoint.identity,
         card=card_table(checkpoint.stored_card),
-        arguments={"command": sys.argv},
+        arguments={"encoder_name": lasting_name(encoder), "command": sys.argv},
         versions=versions(),
         files=tuple(describe_file(file) for file in sorted(collection.iterdir()) if file.name != WORK_NAME),
     )
@@ -132,6 +134,7 @@ def stamp_index(collection: Path, index: Path) -> str:
     if not manifest_path(collection).is_file() or not index.is_dir():
         return ""
     manifest = read_collection_manifest(collection)
+    store_table(index, commit_table(manifest))
     built = IndexManifest(
         encoder=manifest.encoder,
         collection=manifest_hash(collection),
@@ -140,6 +143,7 @@ def stamp_index(collection: Path, index: Path) -> str:
         bytes=size_in_bytes(index),
         commit=index_commit(index),
         query_encoder=manifest.query_encoder,
+        encoder_name=manifest.encoder_name,
         seconds=0.0,
         versions=versions(),
     )

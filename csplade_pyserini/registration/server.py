@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from csplade_pyserini.cards import is_card, is_hub_id, is_ours, parse_encoder_name
-from csplade_pyserini.collections.manifests import refuse_mismatch
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.lucene.makers import refuse_mismatch
 from csplade_pyserini.registration.encoders import shared_encoder
 from csplade_pyserini.registration.patches import Function, after_loading, relies_on, replaces
 from csplade_pyserini.registration.programs import say

@@ -14,7 +14,7 @@ from typing import Any
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.tables import parse_table, read_toml
-from csplade_pyserini.reproduction.metrics import METRICS
+from csplade_pyserini.reproduction.metrics import check_metrics
 
 SAMPLE = Path(str(resources.files("csplade_pyserini") / "sample"))
 GROUPS = {"beir": "beir-13", "beir-13": "beir-13", "cqadupstack": "cqadupstack"}
@@ -119,9 +119,7 @@ def _parse_collection(table: dict[str, Any], path: Path) -> TestCollection:
         raise InputError(f"{origin} has no [[collection.topics]]")
     topics = tuple(_parse_topics(values, path, origin) for values in sets)
     for topic_set in topics:
-        unknown = set(topic_set.metrics) - METRICS.keys()
-        if unknown:
-            raise InputError(f"{origin}: unknown metric {min(unknown)!r}; known: {', '.join(METRICS)}")
+        check_metrics(topic_set.metrics, origin)
     complete = _with_paths(table, ("corpus",), path, origin) | {"topics": topics}
     return parse_table(TestCollection, complete, origin)
 

@@ -90,6 +90,18 @@ def make_record(
     )
 
 
+def record_of_run(run: Path, collection: str, evaluated: Mapping[str, Evaluated]) -> Record:
+    """Make the record of a run whose index and times are unknown; its system is the file's name."""
+    return Record(
+        system=run.name,
+        collection=collection,
+        scores={key: _means(values) for key, values in evaluated.items()},
+        topics={key: _by_topic(values) for key, values in evaluated.items()},
+        index_bytes=0,
+        versions={},
+    )
+
+
 def _means(evaluated: Evaluated) -> dict[str, float]:
     return {metric: values[ALL] for metric, values in evaluated.items()}
 

@@ -10,8 +10,10 @@ from csplade_pyserini.collections.vectors import read_vectors
 from csplade_pyserini.files.pages import escaped, table, write_page
 from csplade_pyserini.impacts import Vector
 from csplade_pyserini.reproduction.catalogue import TestCollection, TopicSet
+from csplade_pyserini.reproduction.comparison import significance_parts
 from csplade_pyserini.reproduction.records import Record, described
 from csplade_pyserini.reproduction.score_tables import Scores, ScoreTable
+from csplade_pyserini.reproduction.significance import compare
 from csplade_pyserini.reproduction.steps import System, shown
 
 READ = 20_000
@@ -33,13 +35,22 @@ def write_report(
     systems: Sequence[System],
     records: Sequence[Record],
     tables: Sequence[ScoreTable],
+    *,
+    baseline: Record | None = None,
 ) -> None:
-    """Write the page. systems, records: the baseline, then the encoder."""
+    """Write the page.
+
+    systems, records: BM25, then the encoder. baseline: record that the encoder is tested against; BM25's by
+    default.
+    """
     ours = records[-1]
+    compared = compare([ours], baseline or records[0])
     title = f"{ours.system} on {collection.name}"
     parts = [f"<h1>{escaped(title)}</h1>", _about(ours)]
     for topics in collection.topics:
-        parts += _topics_parts(collection.key(topics), topics, records, tables)
+        key = collection.key(topics)
+        parts += _topics_parts(key, topics, records, tables)
+        parts += significance_parts([one for one in compared if one.key == key], len(compared))
     parts += ["<h2>Index and times</h2>", _sizes(records), _times(records)]
     parts += _histograms(systems[-1].folder)
     parts += ["<h2>Commands</h2>", f"<pre>{escaped(_commands(systems))}</pre>"]

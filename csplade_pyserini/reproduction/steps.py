@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from csplade_pyserini.collections.manifests import manifest_path
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.files.stamps import content_hash, is_made_of, write_made_of
 from csplade_pyserini.files.whole import whole_output
@@ -19,6 +20,8 @@ from csplade_pyserini.lucene.stock import bm25_index_command
 from csplade_pyserini.reproduction.catalogue import TestCollection, TopicSet
 from csplade_pyserini.reproduction.inputs import Inputs
 
+BM25 = "BM25"
+"""Name of the system that every encoder is compared with."""
 SEARCH_OPTIONS = ("--hits", "1000", "--batch-size", "32")
 TAIL_LINES = 10
 
@@ -89,7 +92,7 @@ def bm25_system(inputs: Inputs, folder: Path, collection: TestCollection, thread
     searches: dict[str, tuple[Step, ...]] = {}
     for topics in collection.topics:
         searches[collection.key(topics)] = (_search(inputs, topics, folder, collection, threads, "--bm25"),)
-    return System("BM25", folder, (build,), searches)
+    return System(BM25, folder, (build,), searches)
 
 
 def encoder_system(
@@ -121,6 +124,32 @@ def encoder_system(
         by_file = ("--impact", "--encoder", encode.output)
         searches[key] = (encode, _search(inputs, topics, folder, collection, threads, *by_file))
     return System(encoder, folder, _encode_and_index(encoder, inputs, folder, threads, identity), searches)
+
+
+def engine_system(engine: str, ours: System, inputs: Inputs, collection: TestCollection) -> System:
+    """Make the steps that run an encoder's vectors and queries on a search engine, embedded in a folder."""
+    folder = ours.folder / engine
+    target = folder / "target"
+    vectors = ours.build[0].output
+    manifest = manifest_path(target)  # engines change their files when they are opened, not this one
+    export = python("csplade_pyserini.export", "--input", vectors, "--to", engine, "--output", target)
+    searches: dict[str, tuple[Step, ...]] = {}
+    for topics in collection.topics:
+        key = collection.key(topics)
+        source = inputs.topics_file(topics)
+        run = folder / f"run{topics.infix}.txt"
+        command = python("csplade_pyserini.retrieve", "--engine", engine, "--target", target)
+        command += ["--topics", str(source), "--output", str(run), *SEARCH_OPTIONS]
+        reads = [manifest, source]
+        queries = ours.queries(key)
+        if queries is not None:
+            command += ["--encoder", str(queries)]
+            reads.append(queries)
+        if collection.remove_query:
+            command.append("--remove-query")
+        searches[key] = (Step("search", command, run, reads=tuple(reads), atomic=True),)
+    build = Step("export", export, manifest, reads=(vectors,), atomic=True)
+    return System(f"{ours.name} on {engine}", folder, (build,), searches)
 
 
 def _encode_and_index(

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from csplade_pyserini.collections.vectors import collection_files
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.lucene import parts
-from csplade_pyserini.lucene.parts import collection_files, part_lines, plan_parts
+from csplade_pyserini.lucene.parts import part_lines, plan_parts
 
 LINES = st.lists(
     st.text(st.characters(blacklist_characters="\n\ufeff", blacklist_categories=["Cs"]), max_size=30),

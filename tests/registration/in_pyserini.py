@@ -10,6 +10,7 @@ import io
 import json
 import os
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,9 +69,13 @@ def search(launch: Callable[..., None], *words: str) -> dict[str, Any]:
 
 
 def launchers() -> dict[str, Any]:
-    """A search without an encoder and one with ours, by each launcher."""
+    """A search by BM25, one without an encoder and one with ours, by each launcher."""
     return {
-        name: {"bm25": search(launch), "ours": search(launch, "--encoder", "csplade-tiny")}
+        name: {
+            "bm25": search(launch, "--bm25"),
+            "none": search(launch),
+            "ours": search(launch, "--encoder", "csplade-tiny"),
+        }
         for name, launch in LAUNCHERS.items()
     }
 
@@ -91,6 +96,18 @@ def command_lines() -> dict[str, Any]:
         "dense": search(run_module, "--dense", "--flat", "--encoder", "csplade-tiny"),
         "another index": search(run_module, "--encoder", "someone/offline", *texts),
     }
+    for option in ("--qld", "--bm25qs", "--k1=1.2", "--b=0.4"):
+        found[option] = search(run_module, option)
+    found["impact"] = search(run_module, "--impact")
+    Path("terms.tsv").write_text("1\t" + "Ġheart " * 90 + "Ġattack " * 80 + "\n", encoding="utf-8")
+    found["terms"] = search(run_module, "--impact", "--topics", "terms.tsv")
+    copy = shutil.copytree(INDEX, Path(FOLDER, "copy", "index"))
+    found["copy"] = search(run_module, "--index", str(copy))
+    found["copy by bm25"] = search(run_module, "--index", str(copy), "--bm25")
+    found["copy by another"] = search(
+        run_module, "--index", str(copy), "--encoder", "naver/splade-v3", "--impact"
+    )
+    found["texts"] = search(run_module, *texts)
     os.environ["CSPLADE_ALLOW_MISMATCH"] = "1"
     found["meant"] = search(run_module)
     del os.environ["CSPLADE_ALLOW_MISMATCH"]
@@ -197,7 +214,9 @@ def encoders() -> dict[str, Any]:
             return {term: 2 * impact for term, impact in super().encode(query).items()}
 
     def scores(encoder: Any, searcher_class: Any = LuceneImpactSearcher) -> list[list[float]]:
-        searcher = searcher_class(INDEX, encoder)
+        return scores_of(searcher_class(INDEX, encoder))
+
+    def scores_of(searcher: Any) -> list[list[float]]:
         batch = searcher.batch_search([QUERY, QUERY], ["1", "2"], k=3)
         return [[hit.score for hit in hits] for hits in (searcher.search(QUERY, 3), batch["1"], batch["2"])]
 
@@ -215,6 +234,9 @@ def encoders() -> dict[str, Any]:
         "mistyped searcher": refused(lambda: LuceneImpactSearcher(INDEX, "csplade-tinny")),
         "isinstance": isinstance(auto, QueryEncoder) and isinstance(auto, AutoQueryEncoder),
         "encode": auto.encode(QUERY) == vector,
+        "index's own": scores_of(LuceneImpactSearcher(INDEX)),
+        "none": refused(lambda: LuceneImpactSearcher(TEXTS)),
+        "terms": type(LuceneImpactSearcher(INDEX, None).query_encoder).__name__,
         "min_idf": [LuceneImpactSearcher(INDEX, encoder).min_idf for encoder in (auto, Lookalike(), mocked)],
         "ours": scores(ours),
         "auto": scores(auto),

@@ -53,6 +53,49 @@ def test_bm25_on_an_index_of_ours_stops_with_one_sentence_however_it_is_launched
         assert BM25_ERROR in sentence[0], launcher
 
 
+def test_an_index_of_ours_is_searched_with_its_own_encoder_however_it_is_launched(found):
+    for launcher, findings in found["launchers"].items():
+        assert findings["none"]["run"] == findings["ours"]["run"], launcher
+        assert (
+            "index knows its encoder: --impact --encoder csplade-tiny is implied"
+            in findings["none"]["errors"]
+        )
+
+
+def test_an_index_that_was_copied_without_its_manifest_still_knows_its_encoder(found):
+    lines = found["command_lines"]
+    assert lines["copy"]["run"] == found["launchers"]["runpy"]["ours"]["run"]
+    assert BM25_ERROR in errors(lines["copy by bm25"])[0]
+    assert "the queries by naver/splade-v3" in errors(lines["copy by another"])[0]
+
+
+@pytest.mark.parametrize("option", ["--qld", "--bm25qs", "--k1=1.2", "--b=0.4"])
+def test_options_of_searches_by_words_are_refused_on_an_index_of_ours(found, option):
+    assert BM25_ERROR in errors(found["command_lines"][option])[0]
+
+
+def test_impact_alone_means_the_indexs_encoder_for_texts_and_none_for_terms(found):
+    """Topics that `pyserini.encode.query` wrote repeat each term as often as its impact says."""
+    lines = found["command_lines"]
+    assert lines["impact"]["run"] == found["launchers"]["runpy"]["ours"]["run"]
+    assert "is implied" not in lines["terms"]["errors"]
+    scores = [float(line.split()[4]) for line in lines["terms"]["run"].splitlines()]
+    assert len(scores) == 3
+    assert min(scores) > 100
+
+
+def test_an_index_of_another_program_is_searched_as_without_us(found):
+    assert "csplade_pyserini" not in found["command_lines"]["texts"]["errors"]
+    assert found["command_lines"]["texts"]["run"] == found["command_lines"]["another index"]["run"]
+    assert found["encoders"]["none"].startswith("TypeError: ")
+    assert "query_encoder" in found["encoders"]["none"]
+
+
+def test_a_searcher_without_an_encoder_takes_the_indexs_own(found):
+    assert found["encoders"]["index's own"] == found["encoders"]["ours"]
+    assert found["encoders"]["terms"] == "TokFreqQueryEncoder"
+
+
 def test_an_encoder_of_ours_implies_impact_however_it_is_launched(found):
     for launcher, findings in found["launchers"].items():
         assert has_impact_scores(findings["ours"]), launcher

@@ -2,11 +2,15 @@
 
 import json
 import math
+import random
+from pathlib import Path
 
 import pytest
 
-from csplade_pyserini.errors import CheckError
+from csplade_pyserini.errors import CheckError, InputError
+from csplade_pyserini.reproduction import metrics, scores
 from csplade_pyserini.reproduction.catalogue import TopicSet
+from csplade_pyserini.reproduction.metrics import METRICS, check_metrics
 from csplade_pyserini.reproduction.scores import ALL, evaluate
 
 pytestmark = pytest.mark.jvm
@@ -28,6 +32,15 @@ q3 Q0 d4 2 4.0 run
 
 def topics(*metrics: str, level: int = 1) -> TopicSet:
     return TopicSet(topics="topics.tsv", metrics=metrics, relevance_level=level)
+
+
+@pytest.fixture(params=["ir_measures", "trec_eval"], autouse=True)
+def engine(request, monkeypatch) -> str:
+    """Name of the program that computes the scores: ir_measures, or Pyserini's trec_eval without it."""
+    if request.param == "ir_measures":
+        pytest.importorskip("ir_measures")
+    monkeypatch.setattr(scores, "has_ir_measures", lambda: request.param == "ir_measures")
+    return request.param
 
 
 @pytest.fixture
@@ -63,6 +76,7 @@ def test_scores_are_kept_as_long_as_run_and_qrels_are_the_same(files, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr("csplade_pyserini.reproduction.scores.subprocess.run", refuse)
+        patch.setattr(scores, "_by_ir_measures", refuse)
         assert evaluate(qrels, run, topics("AP")) == first
         for changed, others in ((qrels, ("AP",)), (run, ("AP",)), (None, ("AP", "R@100"))):
             before = changed.read_text() if changed else ""
@@ -139,3 +153,71 @@ def test_a_run_without_hits_has_0_everywhere_and_says_so(files, tmp_path, capsys
     assert (
         capsys.readouterr().err == f"{tmp_path / 'none.txt'} has no hit of any topic: all its scores are 0\n"
     )
+
+
+def write_random_run(folder: Path) -> tuple[Path, Path]:
+    """Qrels and a run of many topics: ties, hits that nobody judged, topics without hits."""
+    chance = random.Random(0)
+    judged, ranked = [], []
+    for topic in range(60):
+        docids = [f"d{number}" for number in range(1200)]
+        judged += [f"q{topic} 0 {docid} {chance.randint(0, 3)}\n" for docid in chance.sample(docids, 40)]
+        if topic % 10 == 0:
+            continue
+        for rank, docid in enumerate(chance.sample(docids, chance.randint(1, 1100)), start=1):
+            score = 90_000 - chance.choice((rank, rank // 5)) + chance.choice((0.0, 0.000001))
+            ranked.append(f"q{topic} Q0 {docid} {rank} {score:.6f} run\n")
+    (folder / "qrels.txt").write_text("".join(judged))
+    (folder / "run.txt").write_text("".join(ranked))
+    return folder / "qrels.txt", folder / "run.txt"
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_ir_measures_and_pyserinis_trec_eval_give_the_same_values(engine, level, tmp_path, monkeypatch):
+    if engine == "trec_eval":
+        pytest.skip("compared once")
+    files = write_random_run(tmp_path)
+    found = evaluate(*files, topics(*METRICS, level=level))
+    monkeypatch.setattr(scores, "has_ir_measures", lambda: False)
+    reference = evaluate(*files, topics(*METRICS, level=level))
+    assert found.keys() == reference.keys() == METRICS.keys()
+    for metric, values in reference.items():
+        assert len(values) == 55
+        for qid, value in values.items():
+            assert found[metric][qid] == pytest.approx(value, abs=0.00006), (metric, qid)
+
+
+def test_any_metric_of_ir_measures_is_computed(engine, files):
+    if engine == "trec_eval":
+        pytest.skip("trec_eval has a few metrics only")
+    found = evaluate(*files, topics("Judged@10", "P(rel=2)@1", "P@1", "MRR@10", "RR@10"))
+    assert found["Judged@10"] == pytest.approx({"q1": 2 / 3, "q2": 0.0, "q3": 0.5, ALL: 7 / 18})
+    assert found["P(rel=2)@1"][ALL] == 0.0
+    assert found["P@1"][ALL] == pytest.approx(1 / 3)
+    assert found["MRR@10"] == found["RR@10"]
+
+
+def test_metrics_that_trec_eval_lacks_need_ir_measures_and_our_own_qrels(engine, files, monkeypatch):
+    if engine == "ir_measures":
+        with pytest.raises(InputError, match="trec_eval does not compute Judged@10: leave --pyserini-names"):
+            evaluate("dl19-passage", files[1], topics("Judged@10"))
+        return
+    monkeypatch.setattr(metrics, "has_ir_measures", lambda: False)
+    check_metrics(METRICS, "mine.toml")
+    with pytest.raises(InputError, match=r"unknown metric 'Judged@10'.*pip install 'csplade_pyserini\[measu"):
+        check_metrics(["AP", "Judged@10"], "mine.toml")
+
+
+@pytest.mark.parametrize(
+    "name", ["nDCG_10", "foo@10", "nDCG@", "nDCG@x", "nDCG(foo=2)@3", "1+1", "", "__import__('os')", "a b"]
+)
+def test_an_unknown_metric_is_refused_with_the_known_ones(name):
+    with pytest.raises(InputError, match=r"^--measures: unknown metric .*; known: nDCG@10, RR@10"):
+        check_metrics([name], "--measures")
+
+
+def test_no_metric_and_one_that_stands_twice_are_refused():
+    with pytest.raises(InputError, match="no metric; wanted one or more"):
+        check_metrics([], "mine.toml")
+    with pytest.raises(InputError, match="the metric 'AP' stands twice"):
+        check_metrics(["AP", "RR@10", "AP"], "mine.toml")

@@ -1,0 +1,167 @@
+"""Export, search and check as a user runs them: the sample in Qdrant and Milvus scores as in Lucene."""
+
+import importlib.util
+import json
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from programs import SAMPLE, new_python, run_python
+
+from csplade_pyserini.collections.manifests import encoder_of
+from csplade_pyserini.collections.topics import read_qrels
+
+ENGINES = {"qdrant": "qdrant_edge", "milvus": "milvus_lite"}
+TOPICS = SAMPLE / "topics.tsv"
+
+
+def skip_without(engine: str) -> None:
+    if importlib.util.find_spec(ENGINES[engine]) is None:
+        pytest.skip(f"needs the Python package of {ENGINES[engine]}: the extra [{engine}]")
+
+
+def ndcg(run: Path) -> float:
+    """Mean nDCG@10 over the sample's topics."""
+    hits: dict[str, list[str]] = {}
+    for line in run.read_text().splitlines():
+        qid, _, docid, *_ = line.split()
+        hits.setdefault(qid, []).append(docid)
+    scores = []
+    for qid, grades in read_qrels(str(SAMPLE / "qrels.txt")).items():
+        gains = [grades.get(docid, 0) for docid in hits.get(qid, [])[:10]]
+        best = sorted(grades.values(), reverse=True)[:10]
+        ideal = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(best))
+        scores.append(sum(gain / math.log2(rank + 2) for rank, gain in enumerate(gains)) / ideal)
+    return sum(scores) / len(scores)
+
+
+@pytest.fixture(scope="module")
+def queries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("queries") / "queries.jsonl"
+    words = ("--encoder", "csplade-tiny", "--topics", TOPICS, "--output", file)
+    done = run_python("-m", "csplade_pyserini.encode_queries", *words)
+    assert done.returncode == 0, done.stderr
+    return file
+
+
+@pytest.fixture(scope="module")
+def lucene_run(sample_index: Path, queries: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("lucene") / "run.txt"
+    words = ("--index", sample_index, "--topics", TOPICS, "--encoder", queries, "--output", run)
+    done = run_python("-m", "pyserini.search.lucene", *words, "--impact", "--batch-size", "16")
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+@pytest.mark.jvm
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_sample_scores_in_an_engine_as_in_lucene(
+    engine: str, sample_vectors: Path, sample_index: Path, queries: Path, lucene_run: Path, tmp_path: Path
+) -> None:
+    skip_without(engine)
+    target = tmp_path / "target"
+    export = ("-m", "csplade_pyserini.export", "--input", sample_vectors, "--to", engine, "--output", target)
+    shown = run_python(*export, "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert "259 documents can go" in shown.stderr
+    assert json.loads(shown.stdout)
+    assert not target.exists()
+
+    done = new_python(*export)
+    assert done.returncode == 0, done.stderr
+    assert "doc/s" in done.stderr
+    assert encoder_of(target) == encoder_of(sample_vectors)
+    again = run_python(*export)
+    assert "is whole already: 259 documents" in again.stderr
+
+    run = tmp_path / "run.txt"
+    words = ("--engine", engine, "--target", target, "--topics", TOPICS, "--output", run)
+    searched = run_python("-m", "csplade_pyserini.retrieve", *words)  # with the encoder that the target names
+    assert searched.returncode == 0, searched.stderr
+    assert abs(ndcg(run) - ndcg(lucene_run)) <= 1e-4
+
+    check = ("--check", "--index", sample_index, "--topics", TOPICS, "--query-encoder", queries)
+    checked = run_python(*export, *check)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert re.search(r"^overlap@1000 +1\.000000$", checked.stdout, re.M)
+    assert re.search(r"^largest relative score difference 0$", checked.stdout, re.M)
+    lossy = tmp_path / "lossy"
+    scaled = (*export[:-1], lossy, "--scale", "0.05")
+    assert run_python(*scaled).returncode == 0
+    failed = run_python(*scaled, *check)
+    assert failed.returncode == 1
+    assert "check failed: " in failed.stderr
+
+
+@pytest.fixture
+def milvus_server(tmp_path: Path) -> Iterator[str]:
+    """Milvus-lite as a server on 127.0.0.1."""
+    skip_without("milvus")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "milvus_lite", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--data-dir", str(tmp_path / "served"),
+    ]  # fmt: skip
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    for _ in range(600):
+        assert process.poll() is None, (tmp_path / "server.log").read_text()
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(30)
+
+
+LOADER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from engines.small_collections import dimensions, source_of
+from csplade_pyserini.engines import loading
+from csplade_pyserini.engines.milvus import Milvus
+from csplade_pyserini.engines.target import Place
+loading._SECONDS_BETWEEN_NOTES = 0.0
+target = Milvus(Place(url=sys.argv[3], name="docs", timeout=30))
+source = source_of(Path(sys.argv[2]))
+path = loading.local_path(target.place, "milvus", source)
+loading.load(source, dimensions(), target, engine="milvus", path=path, batch_documents=10)
+print(target.count())
+"""
+
+
+def test_a_load_over_the_wire_is_killed_and_goes_on(milvus_server: str, tmp_path: Path) -> None:
+    from engines.small_collections import random_collection
+
+    collection = random_collection(tmp_path / "vectors", 3000, 1)
+    words = [sys.executable, "-c", LOADER, str(Path(__file__).parent), str(collection), milvus_server]
+    progress = tmp_path / "milvus.docs.partial" / "progress.json"
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    lines = 0
+    while lines < 50:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        if progress.is_file():
+            lines = max([0, *json.loads(progress.read_text())["lines"].values()])
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    [acknowledged] = json.loads(progress.read_text())["lines"].values()
+    assert 50 <= acknowledged < 3000
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["3000"]
+    assert f"{acknowledged}/3000" in done.stderr  # the bar begins there
