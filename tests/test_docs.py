@@ -25,7 +25,7 @@ ELSEWHERE = {
     r"pip install ": "tests/test_install.py installs wheel and sdist",
     r"make (quickstart|test|check|smol|site|docs)$": ".ci/run and the tests above",
     r"make (bench|compat|soak|reproduce-all)$": "by hand before a release: they take hours",
-    r"python -m csplade_pyserini\.(export|search) .*--url ": "tests/engines/test_targets.py",
+    r"python -m csplade_pyserini\.(export|retrieve) .*--url ": "tests/engines/test_targets.py",
     r"python -m pyserini\.server\.": "tests/test_servers.py",
     r"python -m pyserini\.search\.hybrid": "tests/test_pyserini_commands.py, with a dense index of its own",
 }

@@ -71,6 +71,7 @@ RUN_BY = {
     "tools/gpu_rows.py": "tests/test_gpu.py",
     "tools/prose.py": "test_prose_finds_what_reads_badly",
     "tools/reproductions.py": "test_reproductions_writes_the_page",
+    "tools/tour.py": "tests/test_tour.py",
 }
 """Scripts, each with the test here or the test file elsewhere that runs it."""
 NOT_RUN = {
@@ -125,8 +126,8 @@ def test_every_other_module_is_imported_by_a_script():
 
 # ---------------------------------------------------------------- libraries
 
-BROUGHT = {"numpy", "tokenizers", "torch", "transformers"}
-"""Libraries that come with every install: transformers requires numpy and tokenizers."""
+BROUGHT = {"datasets", "nbformat", "numpy", "tokenizers", "torch", "transformers"}
+"""Libraries that others bring: transformers (numpy, tokenizers), mteb (datasets), nbconvert (nbformat)."""
 
 
 def libraries(folder: str) -> set[str]:
