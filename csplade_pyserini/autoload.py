@@ -13,6 +13,7 @@ PATCHED_MODULES = frozenset(
         "jnius_config",
         "pyserini",
         "pyserini.encode._base",
+        "pyserini.index.lucene._base",
         "pyserini.output_writer",
         "pyserini.prebuilt_index_info",
         "pyserini.pyclass",

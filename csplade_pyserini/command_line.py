@@ -21,7 +21,7 @@ VERBS = {
     "encode_queries": "Encode topics into a query file that Pyserini reads as `--encoder FILE.jsonl`.",
     "index": "Build a Lucene impact index of a collection directory, and check that every document is in it.",
     "export": "Export a collection's vectors to a search engine. Run the same command again to resume.",
-    "search": "Search an engine that `export` filled: topics in, a TREC run out.",
+    "retrieve": "Search an index, or an engine that `export` filled: topics in, a TREC run out.",
     "explain": "Explain why a document matched: each term's part of its score, and the tokens behind it.",
     "reproduce": "Encode, index, search and score a test collection, next to BM25 and expected scores.",
     "train": "Train an encoder: adaptation, contrastive training, and a checkpoint to search with.",

@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             collection=args.input,
             index=args.index,
             threads=args.threads,
+            shards=args.shards,
             optimize=args.optimize,
             store_raw=args.store_raw,
             stock=args.stock,
@@ -48,6 +49,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=positive,
         default=2,
         help="processes that index, each with its own JVM (default 2)",
+    )
+    parser.add_argument(
+        "--shards",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="split documents by docid into N Lucene indexes in one folder, searched as one (default 1)",
     )
     parser.add_argument(
         "--no-optimize",

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -21,6 +22,10 @@ SAMPLE = Path(importlib.util.find_spec("csplade_pyserini").origin).parent / "sam
 
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+SET_BY_LIBRARIES = re.compile(
+    r"KMP_\w+|OPENBLAS_NUM_THREADS|RAY_CLIENT_MODE|TORCHINDUCTOR_CACHE_DIR|_RJEM_MALLOC_CONF"
+)
+"""Variables that libraries set while the tests import them; no program is given them."""
 
 
 _servers: list[subprocess.Popen[bytes]] = []
@@ -85,7 +90,7 @@ def run_python(
     process of its own: no program leaves anything for the next one. `new_python` is how a user runs it.
     """
     command = [*map(str, words)]
-    full_environment = os.environ | OFFLINE | environment
+    full_environment = environment_of_programs(**environment)
     if not start_server() or not warm_client.is_same_in_fork(command, full_environment):
         return new_python(*words, cwd=cwd, seconds=seconds, **environment)
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -106,7 +111,7 @@ def start_python(
 ) -> "Fork | subprocess.Popen[bytes]":
     """Start `python WORDS...`, offline, and let it run: in a fork where a fork does the same."""
     command = [*map(str, words)]
-    environment = os.environ | OFFLINE
+    environment = environment_of_programs()
     with open(log or os.devnull, "w") as output:
         if start_server() and warm_client.is_same_in_fork(command, environment):
             number = output.fileno()
@@ -129,6 +134,12 @@ def new_python(
     return run_program(sys.executable, *words, cwd=cwd, seconds=seconds, **environment)
 
 
+def environment_of_programs(**changes: str) -> dict[str, str]:
+    """The variables of a program: those of the user, offline, and what a test changes."""
+    users = {name: value for name, value in os.environ.items() if not SET_BY_LIBRARIES.fullmatch(name)}
+    return users | OFFLINE | changes
+
+
 def start_server() -> bool:
     """Start the warm interpreter, once for all of xdist's workers. False where there is none to start."""
     address = os.environ.get(warm_client.SERVER)
@@ -137,7 +148,7 @@ def start_server() -> bool:
     with FileLock(f"{address}.lock"):
         if Path(address).exists():
             return True
-        environment = os.environ | OFFLINE
+        environment = environment_of_programs()
         Path(f"{address}.environment").write_text(json.dumps(environment), encoding="utf-8")
         log = Path(f"{address}.log")
         owner = os.environ["CSPLADE_TESTS_OWNER"]
@@ -177,7 +188,7 @@ def run_program(
     return subprocess.run(
         [*map(str, words)],
         cwd=cwd,
-        env=os.environ | OFFLINE | environment,
+        env=environment_of_programs(**environment),
         capture_output=True,
         text=True,
         check=False,

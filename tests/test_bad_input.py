@@ -98,7 +98,9 @@ def test_missing_weights_are_an_error_that_says_how_to_get_them(tmp_path, corpus
 
 def test_wrong_options_are_an_error_that_lists_the_right_ones(tmp_path, corpus):
     message = encode_error(tmp_path, "csplade-tiny:devise=cpu", corpus)
-    known = "device, dtype, quantization, max_length, top_terms, query_prefix, document_prefix, query"
+    known = (
+        "device, dtype, quantization, max_length, top_terms, query_prefix, document_prefix, query, revision"
+    )
     assert message.endswith(f"unknown key 'devise'; known: {known}")
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 from programs import SAMPLE, run_program, run_python, shim
+from tevatron_checkpoints import trained, write_output
+from tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -23,13 +25,15 @@ ELSEWHERE = {
     r"pip install ": "tests/test_install.py installs wheel and sdist",
     r"make (quickstart|test|check|smol|site|docs)$": ".ci/run and the tests above",
     r"make (bench|compat|soak|reproduce-all)$": "by hand before a release: they take hours",
-    r"python -m csplade_pyserini\.(export|search) .*--url ": "tests/engines/test_targets.py",
+    r"python -m csplade_pyserini\.(export|retrieve) .*--url ": "tests/engines/test_targets.py",
     r"python -m pyserini\.server\.": "tests/test_servers.py",
     r"python -m pyserini\.search\.hybrid": "tests/test_pyserini_commands.py, with a dense index of its own",
 }
 """Commands by pattern, and what runs them instead: they never end, need the hub, or are the whole of CI."""
 
 REPLACED = [
+    (r"^torchrun .*tevatron.* --output_dir tevatron-(full|lora)$", r"cp -r tevatron/\1 tevatron-\1"),
+    (r'^base = "meta-llama/Llama-3.2-1B"$', 'base = "tevatron/base"'),
     (r"--encoder csplade-8b-lookup", "--encoder csplade-tiny"),  # tests/test_query_sides.py runs lookups
     (r"--encoder (csplade-bi-8b|csplade-8b|laconic-1b|lion-sp-1b)", "--encoder csplade-tiny"),
     (r"(run_scripts/(?:beir|msmarco-v1-passage)\.sh) (?:csplade-bi-8b|lion-sp-1b)", r"\1 csplade-tiny"),
@@ -99,7 +103,7 @@ def to_run(text: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory) -> Path:
+def workplace(tmp_path_factory, byte_tokenizer) -> Path:
     """The reader's folder: corpus, topics, qrels, scripts, and what earlier commands would have left."""
     folder = tmp_path_factory.mktemp("docs") / "reader"
     folder.mkdir()
@@ -117,6 +121,9 @@ def workplace(tmp_path_factory) -> Path:
     )
     shutil.copytree(folder / "finetuned", folder / "my-encoder")
     (folder / "my-encoder" / "card.toml").write_text('name = "my-encoder"\nattention = "bidirectional"\n')
+    write_output(trained(lora=False, seed=3), byte_tokenizer, folder / "tevatron" / "full")
+    write_output(trained(lora=True, seed=3), byte_tokenizer, folder / "tevatron" / "lora", safetensors=False)
+    tiny_model("llama").save_pretrained(folder / "tevatron" / "base")
     for name in ("run_scripts", "experiments", "tools", "encoders"):
         (folder / name).symlink_to(ROOT / name)
     commands = [
@@ -191,6 +198,9 @@ def test_what_a_page_says_to_run_runs(reader, block):
     done = run_block(to_run(block.text), reader)
     assert done.returncode == 0, f"{to_run(block.text)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
     assert "Traceback" not in done.stderr
+    if re.search(r"pyserini\.search\.lucene .*--output run\.txt", to_run(block.text)):
+        qids = {line.split()[0] for line in (reader / "run.txt").read_text().splitlines()}
+        assert len(qids) == TOPICS
 
 
 @pytest.mark.jvm

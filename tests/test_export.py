@@ -84,7 +84,7 @@ def test_the_sample_scores_in_an_engine_as_in_lucene(
 
     run = tmp_path / "run.txt"
     words = ("--engine", engine, "--target", target, "--topics", TOPICS, "--output", run)
-    searched = run_python("-m", "csplade_pyserini.search", *words)  # with the encoder that the target names
+    searched = run_python("-m", "csplade_pyserini.retrieve", *words)  # with the encoder that the target names
     assert searched.returncode == 0, searched.stderr
     assert abs(ndcg(run) - ndcg(lucene_run)) <= 1e-4
 

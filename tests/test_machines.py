@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,12 @@ def test_every_program_of_the_package_is_a_listed_verb():
         if "run(main)" in file.read_text(encoding="utf-8")
     }
     assert programs - {"__main__"} == set(VERBS)
+
+
+def test_no_module_hides_what_the_package_exports():
+    """An import of `package.name` sets the package's attribute `name`, in place of the function."""
+    modules = {module.name for module in pkgutil.iter_modules(csplade_pyserini.__path__)}
+    assert not modules.intersection(csplade_pyserini.__all__)
 
 
 def test_a_verb_runs_behind_the_package_and_an_unknown_one_is_wrong_use():

@@ -132,7 +132,9 @@ def test_a_card_leads_to_no_file_outside_its_folder(folder, key, value, reason):
 )
 def test_a_card_of_the_hub_names_no_folder_of_this_machine(tmp_path, monkeypatch, key, place):
     (tmp_path / "card.toml").write_text(f"name = 'theirs'\n{key} = '{place}'\n")
-    monkeypatch.setattr("csplade_pyserini.cards.names._hub_card", lambda name: tmp_path / "card.toml")
+    monkeypatch.setattr(
+        "csplade_pyserini.cards.names._hub_card", lambda name, revision: tmp_path / "card.toml"
+    )
     with pytest.raises(InputError, match=r"may name Hugging Face ids alone|wanted a folder inside"):
         find_checkpoint("owner/repository")
     (tmp_path / "card.toml").write_text(f"name = 'theirs'\n{key} = 'owner/model'\n")
@@ -143,7 +145,9 @@ def test_a_card_of_the_hub_names_no_folder_of_this_machine(tmp_path, monkeypatch
 def test_a_card_of_the_hub_names_no_folder_that_looks_like_a_hub_id(tmp_path, monkeypatch, key):
     (tmp_path / "card.toml").write_text(f"name = 'theirs'\n{key} = 'runs/private'\n")
     (tmp_path / "runs" / "private").mkdir(parents=True)
-    monkeypatch.setattr("csplade_pyserini.cards.names._hub_card", lambda name: tmp_path / "card.toml")
+    monkeypatch.setattr(
+        "csplade_pyserini.cards.names._hub_card", lambda name, revision: tmp_path / "card.toml"
+    )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         InputError, match=rf"{key} is 'runs/private', a folder or file here, {tmp_path}/runs/private"
@@ -179,7 +183,9 @@ def test_a_folder_that_appears_before_the_load_is_not_taken_for_the_hubs(
     (tmp_path / "card.toml").write_text(f"name = 'theirs'\nbase = 'a/b'\n{key} = 'runs/private'\n")
     if key == "base":
         (tmp_path / "card.toml").write_text("name = 'theirs'\nbase = 'runs/private'\n")
-    monkeypatch.setattr("csplade_pyserini.cards.names._hub_card", lambda name: tmp_path / "card.toml")
+    monkeypatch.setattr(
+        "csplade_pyserini.cards.names._hub_card", lambda name, revision: tmp_path / "card.toml"
+    )
     checkpoint = find_checkpoint("owner/repository")
     checkpoint.check_sources()
     shutil.copytree(folder, tmp_path / "runs" / "private")
@@ -204,7 +210,9 @@ def test_weights_that_would_not_be_loaded_stop_every_command(folder, corpus, tmp
 
 
 def test_a_card_of_the_hub_takes_bases_and_tokenizers_of_packages_and_no_adapters(tmp_path, monkeypatch):
-    monkeypatch.setattr("csplade_pyserini.cards.names._hub_card", lambda name: tmp_path / "card.toml")
+    monkeypatch.setattr(
+        "csplade_pyserini.cards.names._hub_card", lambda name, revision: tmp_path / "card.toml"
+    )
     (tmp_path / "card.toml").write_text(
         "name = 'theirs'\nbase = 'package:some'\ntokenizer = 'package:some'\n"
     )

@@ -18,6 +18,7 @@ import pytest
 from programs import SAMPLE, run_python, start_python
 
 from csplade_pyserini.collections.manifests import manifest_path
+from csplade_pyserini.lucene.indexing import IndexJob, build_index
 from csplade_pyserini.lucene.stock import bm25_index_command
 
 pytest.importorskip("faiss", reason="Pyserini's servers need faiss-cpu")
@@ -26,7 +27,7 @@ QUERY = "heart attack symptoms"
 
 
 @pytest.fixture(scope="module")
-def config(sample_index, tmp_path_factory):
+def config(sample_vectors, sample_index, tmp_path_factory):
     """A server configuration: the impact index alone, with its texts' index, and with an owner's mistakes."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "corpus").mkdir()
@@ -35,6 +36,7 @@ def config(sample_index, tmp_path_factory):
         *bm25_index_command(folder / "corpus", folder / "texts", threads=1, store_raw=True)[1:]
     )
     assert built.returncode == 0, built.stderr
+    build_index(IndexJob(collection=sample_vectors, index=folder / "split", shards=2))
     shutil.copytree(sample_index, folder / "swapped")
     manifest = json.loads(manifest_path(sample_index).read_text())
     manifest_path(folder / "swapped").write_text(json.dumps(manifest | {"commit": "0" * 64}))
@@ -48,6 +50,7 @@ def config(sample_index, tmp_path_factory):
         f"  later: {folder}/texts\n"
         f"  taken-for-texts: {sample_index}\n"
         f"  msmarco-shard: {folder}/texts\n"
+        f"  split: {{path: {folder}/split, index_type: impact, encoder: csplade-tiny}}\n"
         f"  alone: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny}}\n"
         f"  with-texts: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny, "
         f"base_index: texts}}\n"
@@ -104,13 +107,14 @@ def test_rest_searches_a_local_impact_index(rest):
     assert len(alone) == 5
     assert [c["score"] for c in alone] == sorted((c["score"] for c in alone), reverse=True)
     assert alone[0]["doc"] is None  # the impact index stores no texts, and says so
+    assert candidates(rest, "split") == alone
     texts = {
         r["id"]: r["contents"] for r in map(json.loads, (SAMPLE / "corpus.jsonl").read_text().splitlines())
     }
     assert all(c["doc"] == texts[c["docid"]] for c in with_texts)
 
 
-@pytest.mark.parametrize("index", ["alone", "with-texts", "swapped", "no-weights"])
+@pytest.mark.parametrize("index", ["alone", "with-texts", "swapped", "no-weights", "split"])
 def test_rest_gives_documents_without_an_encoder(rest, index):
     with urllib.request.urlopen(f"{rest}/v1/{index}/doc/s001", timeout=120) as answer:
         assert json.loads(answer.read())["docid"] == "s001"

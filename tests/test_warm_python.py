@@ -1,5 +1,6 @@
 """A fork of the warm interpreter runs a program as a new interpreter does; all other tests rely on it."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -8,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import new_python, run_program, run_python, shim, start_python, start_server
+from programs import SET_BY_LIBRARIES, new_python, run_program, run_python, shim, start_python, start_server
+from warm_client import READ_LATE
 
 SEEN = """
 import atexit, json, os, sys
@@ -92,6 +94,25 @@ def test_a_variable_that_libraries_read_while_they_load_gets_a_new_interpreter()
     assert run_python("-c", program).stdout == "True\n"
     assert run_python("-c", program, HF_HOME="/elsewhere").stdout == "False\n"
     assert run_python("-c", program, CSPLADE_AUTOLOAD="0").stdout == "False\n"
+
+
+LIBRARIES_OF_TESTS = ("mteb", "pymilvus", "pyserini.encode", "qdrant_client", "ray")
+"""Those that import most of the others; mteb imports sentence-transformers."""
+
+
+def test_libraries_that_tests_import_leave_no_variable_that_a_program_sees():
+    """Otherwise every program behind such a test has a new interpreter: the suite took twice as long."""
+    program = (
+        "import contextlib, importlib, json, os; before = dict(os.environ)\n"
+        f"for name in {LIBRARIES_OF_TESTS!r}:\n"
+        "    with contextlib.suppress(ImportError): importlib.import_module(name)\n"
+        "print(json.dumps([name for name in os.environ if os.environ[name] != before.get(name)]))"
+    )
+    done = new_python("-W", "ignore", "-c", program)
+    changed = json.loads(done.stdout.splitlines()[-1])
+    assert "RAY_CLIENT_MODE" in changed or not importlib.util.find_spec("ray")
+    kept = [name for name in changed if not SET_BY_LIBRARIES.fullmatch(name)]
+    assert not [name for name in kept if not READ_LATE.fullmatch(name)]
 
 
 @needs_server

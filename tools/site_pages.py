@@ -1,7 +1,7 @@
 """An mkdocs hook: pages from outside docs/, and their links.
 
 Links are written to work in the repository, where people read Markdown. This hook turns them into links
-between the site's pages.
+between the site's pages. A notebook becomes a page by nbconvert, with the outputs that it was stored with.
 """
 
 import posixpath
@@ -23,17 +23,28 @@ OUTSIDE = {
     "SECURITY.md": "SECURITY.md",
     "CHANGELOG.md": "CHANGELOG.md",
     "csplade_pyserini/sample/README.md": "sample.md",
+    "docs/tour.ipynb": "tour.md",
     **MODEL_CARDS,
 }
-"""Pages from outside docs/: path in the repository to path on the site."""
+"""Pages that are no Markdown in docs/: path in the repository to path on the site."""
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages from outside docs/."""
+    """Add the pages that are no Markdown in docs/."""
     for path, page in OUTSIDE.items():
-        files.append(File.generated(config, page, content=(ROOT / path).read_text(encoding="utf-8")))
+        files.append(File.generated(config, page, content=_markdown(ROOT / path)))
     return files
+
+
+def _markdown(file: Path) -> str:
+    """Text of a page; of a notebook, with its stored outputs."""
+    if file.suffix != ".ipynb":
+        return file.read_text(encoding="utf-8")
+    import nbconvert
+
+    text, _ = nbconvert.MarkdownExporter().from_filename(str(file))
+    return str(text)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -14,6 +14,7 @@ from csplade_pyserini.cards.card import (
 from csplade_pyserini.cards.checkpoints import (
     Checkpoint,
     find_checkpoint,
+    find_maker,
     find_table,
     same_encoder,
     table_folders,
@@ -71,6 +72,7 @@ __all__ = [
     "csplade_home",
     "find_card",
     "find_checkpoint",
+    "find_maker",
     "find_stored_card",
     "find_table",
     "is_card",

@@ -7,6 +7,7 @@ Two encoders with equal cards and equal weights give equal vectors. Every manife
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
@@ -54,7 +55,7 @@ class EncoderCard:
     adapter: str = ""
     """peft adapter over `base`: Hugging Face id, or a folder relative to the card."""
     revision: str = ""
-    """Commit of the Hugging Face repository that holds the weights."""
+    """Commit, tag or branch of the Hugging Face repository that holds the weights."""
     tokenizer: str = ""
     """Hugging Face id or folder; empty uses the one beside the weights."""
     install: str = ""
@@ -152,6 +153,8 @@ _ADDED_LATER = {
 }  # fmt: skip
 """Fields left out of the hash while they have these defaults: older manifests keep naming the same card."""
 
+_REVISION = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*")
+
 _AT_LEAST: dict[str, float] = {
     "layers": 0,
     "query_max_length": 1,
@@ -194,6 +197,11 @@ def to_toml(card: EncoderCard, *, with_defaults: bool = False) -> str:
     return "".join(lines)
 
 
+def is_revision(text: str) -> bool:
+    """Whether a text may be a commit, tag or branch. Paths out of a folder of references are none."""
+    return _REVISION.fullmatch(text) is not None and ".." not in text
+
+
 def card_table(card: EncoderCard) -> dict[str, Any]:
     """Return a card as a plain table, as manifests hold it."""
     return json.loads(json.dumps(dataclasses.asdict(card)))  # type: ignore[no-any-return]
@@ -217,6 +225,8 @@ def _check_values(card: EncoderCard, origin: str) -> None:
             f"{origin}: adapter is {card.adapter!r}; wanted a folder inside that of the card, "
             f"or a Hugging Face id"
         )
+    if card.revision and not is_revision(card.revision):
+        raise InputError(f"{origin}: revision is {card.revision!r}; wanted a commit, tag or branch")
     if PurePath(card.base_file).name != card.base_file:
         raise InputError(
             f"{origin}: base_file is {card.base_file!r}; wanted the name of a file in the base's folder"

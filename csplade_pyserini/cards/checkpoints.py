@@ -18,6 +18,7 @@ from csplade_pyserini.cards.names import (
     find_stored_card,
     is_card,
     is_hub_id,
+    no_revision,
     parse_encoder_name,
 )
 from csplade_pyserini.cards.sources import PACKAGE_PREFIX, TABLE_FILE, Sources, find_sources, has_weights
@@ -83,13 +84,16 @@ class Checkpoint:
 
     @functools.cached_property
     def commits(self) -> dict[str, str]:
-        """Commit of each part on the hub, by id; empty where nobody knows it. Loads take these commits."""
+        """Commit of each part on the hub, by id; empty where nobody knows it. Loads take these commits.
+
+        A revision, of the options or the card, is that of the repository with the encoder's own weights.
+        """
         revised = self.sources.adapter or self.sources.base
         found = {}
         for part in self.sources.on_hub:
             revision = ""
             if part == revised:
-                revision = self.stored_card.revision
+                revision = self.options.revision or self.stored_card.revision
             found[part] = hub.commit_of(part, revision) or revision
         return found
 
@@ -161,7 +165,38 @@ def find_checkpoint(text: str, **overrides: str | int | None) -> Checkpoint:
     an unknown name or missing weights.
     """
     name, options = parse_encoder_name(text)
-    return dataclasses.replace(_checkpoint(name), options=options.override(**overrides))
+    options = options.override(**overrides)
+    checkpoint = _checkpoint(name, options.revision or "")
+    if options.revision and checkpoint.folder is not None:
+        raise InputError(no_revision(checkpoint.folder, options.revision))
+    return dataclasses.replace(checkpoint, options=options)
+
+
+def find_maker(identity: str, origin: object, name: str = "") -> tuple[str, Checkpoint]:
+    """Find the encoder of an identity, and the name that leads to it here.
+
+    origin: what it encoded, for errors. name: what `--encoder` was then; else its card's name is all there
+    is. If only another encoder has its name here, that one is returned: callers compare identities. Raises
+    InputError if there is none.
+    """
+    card_name, _, _ = identity.partition("@")
+    others: list[tuple[str, Checkpoint]] = []
+    problem = ""
+    for candidate in dict.fromkeys(filter(None, (name, card_name))):
+        try:
+            checkpoint = find_checkpoint(candidate)
+            found = checkpoint.identity
+        except InputError as error:
+            problem = str(error)
+            continue
+        if same_encoder(found, identity):
+            return candidate, checkpoint
+        others.append((candidate, checkpoint))
+    if not others:
+        raise InputError(
+            f"{origin} was encoded by {identity}, which is not here: --encoder names its folder ({problem})"
+        )
+    return others[0]
 
 
 def weights_state(name: str) -> str:
@@ -187,10 +222,10 @@ def weight_folders(card: EncoderCard) -> list[Path]:
     return folders
 
 
-def find_table(name: str) -> Path | None:
+def find_table(name: str, revision: str = "") -> Path | None:
     """Find the table of token weights of a name without options: beside its weights, or in its repository.
 
-    None if there is none. The weights themselves may be missing.
+    revision: that of the repository. None if there is none. The weights themselves may be missing.
     """
     for folder in table_folders(name):
         table = Path(folder) / TABLE_FILE
@@ -198,12 +233,13 @@ def find_table(name: str) -> Path | None:
             return table
     if is_card(name) or os.path.isdir(name) or not is_hub_id(name):
         return None
-    cached = hub.cached_card(name, TABLE_FILE)
+    commit = hub.commit_of(name, revision) or revision
+    cached = hub.cached_file(name, TABLE_FILE, commit)
     if cached is not None:
         return cached
     try:
-        if hub.has_file(name, TABLE_FILE, anonymous=False):
-            return hub.download(name, TABLE_FILE)
+        if hub.has_file(name, TABLE_FILE, commit, anonymous=False):
+            return hub.download(name, TABLE_FILE, commit)
     except hub.NoAnswerError:
         pass
     return None
@@ -216,8 +252,8 @@ def table_folders(name: str) -> list[str]:
     return [name]
 
 
-def _checkpoint(name: str) -> Checkpoint:
-    card = find_stored_card(name)
+def _checkpoint(name: str, revision: str) -> Checkpoint:
+    card = find_stored_card(name, revision)
     if is_card(name):
         return _shipped(card)
     if os.path.isdir(name):

@@ -29,15 +29,18 @@ class OfflineError(NoAnswerError):
     """The hub is not to be asked: HF_HUB_OFFLINE is set."""
 
 
-def cached_card(name: str, file: str) -> Path | None:
-    """Path of a repository's card in the hub's cache on this machine; None if it is not there."""
+def cached_file(name: str, file: str, revision: str = "") -> Path | None:
+    """Path of a repository's file in the hub's cache on this machine; None if it is not there.
+
+    revision: commit, tag or branch; empty for the main branch, here and below.
+    """
     import huggingface_hub
 
-    cached = huggingface_hub.try_to_load_from_cache(name, file)
+    cached = huggingface_hub.try_to_load_from_cache(name, file, revision=revision or None)
     return Path(cached) if isinstance(cached, str) else None
 
 
-def has_file(name: str, file: str, *, anonymous: bool) -> bool:
+def has_file(name: str, file: str, revision: str = "", *, anonymous: bool) -> bool:
     """Ask the hub once whether a repository has a file, without the retries of hf_hub_download.
 
     anonymous: send no token. Raises NoAnswerError if the hub cannot be asked.
@@ -49,7 +52,7 @@ def has_file(name: str, file: str, *, anonymous: bool) -> bool:
     if constants.HF_HUB_OFFLINE:
         raise OfflineError("HF_HUB_OFFLINE is set")
     token = False if anonymous else None
-    url = huggingface_hub.hf_hub_url(name, file)
+    url = huggingface_hub.hf_hub_url(name, file, revision=revision or None)
     session = huggingface_hub.get_session()
     try:
         answer = session.head(url, headers=build_hf_headers(token=token), timeout=TIMEOUT_SECONDS)
@@ -61,12 +64,12 @@ def has_file(name: str, file: str, *, anonymous: bool) -> bool:
     return status < 400
 
 
-def download(name: str, file: str) -> Path:
+def download(name: str, file: str, revision: str = "") -> Path:
     """Fetch a file of a repository into the cache. Raises NoAnswerError."""
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.hf_hub_download(name, file))
+        return Path(huggingface_hub.hf_hub_download(name, file, revision=revision or None))
     except Exception as error:  # as in has_file
         raise NoAnswerError(str(error) or type(error).__name__) from error
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csplade_pyserini.cards import hub
-from csplade_pyserini.cards.card import EncoderCard, read_card
+from csplade_pyserini.cards.card import EncoderCard, is_revision, read_card
 from csplade_pyserini.cards.sparse_encoders import derived_card, is_readable_folder, is_sparse_encoder_folder
 from csplade_pyserini.errors import InputError
 
@@ -56,6 +56,8 @@ class EncoderOptions:
     query: str | None = None
     """How queries are made: by the `model`, by a `lookup` in the table beside its card, or by the `encoder`
     that the card names as `query_encoder`."""
+    revision: str | None = None
+    """Commit, tag or branch of the encoder's repository on the hub; it wins over the card's."""
 
     def apply_to(self, card: EncoderCard) -> EncoderCard:
         """Return the card with the lengths, top terms and prefixes of these options."""
@@ -132,7 +134,7 @@ def _is_known(name: str) -> bool:
     """Whether a name is a card's, a checkpoint folder's, or a repository's whose card is in the cache."""
     if name.lower() in _card_names() or _folder_card(name) is not None:
         return True
-    return _may_be_on_hub(name) and hub.cached_card(name, CARD_FILE) is not None
+    return _may_be_on_hub(name) and hub.cached_file(name, CARD_FILE) is not None
 
 
 def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
@@ -149,6 +151,8 @@ def _parse_option(pair: str, text: str) -> tuple[str, str | int]:
         return key, value
     if not value:
         raise InputError(f"encoder {text!r}: {key} has no value")
+    if key == "revision" and not is_revision(value):
+        raise InputError(f"encoder {text!r}: revision is {value!r}; wanted a commit, tag or branch")
     for checked, allowed in (("dtype", DTYPES), ("quantization", QUANTIZATIONS), ("query", QUERIES)):
         if key == checked and value not in allowed:
             raise InputError(f"encoder {text!r}: {key} is {value!r}; wanted one of {', '.join(allowed)}")
@@ -222,15 +226,17 @@ def is_hub_id(name: str) -> bool:
 
 def is_ours(text: str) -> bool:
     """Whether an `--encoder` value names one of our encoders. Never raises, for names that are Pyserini's."""
+    revision = ""
     try:
-        name, _ = parse_encoder_name(text)
+        name, options = parse_encoder_name(text)
+        revision = options.revision or ""
     except InputError:
         name, _, _ = text.partition(":")
     if is_card(name):  # even where a file has the same name
         return True
     if os.path.isfile(name):
         return False
-    return _folder_card(name) is not None or is_readable_folder(name) or _is_ours_on_hub(name)
+    return _folder_card(name) is not None or is_readable_folder(name) or _is_ours_on_hub(name, revision)
 
 
 def canonical_name(text: str) -> str:
@@ -242,10 +248,12 @@ def canonical_name(text: str) -> str:
 
 
 def lasting_name(text: str) -> str:
-    """Return an encoder's name without options, as it is found from any working directory."""
-    name, _ = parse_encoder_name(canonical_name(text))
+    """Return an encoder's name as it is found from any working directory, without options but a revision."""
+    name, options = parse_encoder_name(canonical_name(text))
     if not is_card(name) and os.path.isdir(name):
         return os.path.abspath(name)
+    if options.revision is not None:
+        return f"{name}:revision={options.revision}"
     return name
 
 
@@ -255,7 +263,8 @@ def find_card(text: str) -> EncoderCard:
     Raises InputError on a bad option and, listing the known names, on an unknown name.
     """
     name, options = parse_encoder_name(text)
-    return options.apply_queries(options.apply_to(find_stored_card(name)))
+    card = find_stored_card(name, options.revision or "")
+    return options.apply_queries(options.apply_to(card))
 
 
 def with_options(text: str, options: Mapping[str, str | int]) -> str:
@@ -269,22 +278,36 @@ def with_options(text: str, options: Mapping[str, str | int]) -> str:
     return ",".join([text, *added])
 
 
-def find_stored_card(name: str) -> EncoderCard:
-    """Find the card of a name without options. Raises InputError that lists the known ones."""
+def find_stored_card(name: str, revision: str = "") -> EncoderCard:
+    """Find the card of a name without options. Raises InputError that lists the known ones.
+
+    revision: commit, tag or branch of its repository on the hub. A folder has none.
+    """
     if name.lower() in _card_names():
         return shipped_cards()[_card_names()[name.lower()]]
+    if revision and os.path.isdir(name):
+        raise InputError(no_revision(name, revision))
     try:
-        file = _folder_card(name) or _hub_card(name)
+        file = _folder_card(name) or _hub_card(name, revision)
     except hub.NoAnswerError as error:
-        raise InputError(f"{_unknown(name)} (the hub could not be asked for it: {error})") from error
+        unknown = _unknown(name, revision)
+        raise InputError(f"{unknown} (the hub could not be asked for it: {error})") from error
     if file is None and is_sparse_encoder_folder(name):
         return derived_card(Path(name))
     if file is None:
-        raise InputError(_unknown(name))
+        raise InputError(_unknown(name, revision))
     return read_card(file)
 
 
-def _unknown(name: str) -> str:
+def no_revision(folder: str | Path, revision: str) -> str:
+    """Return the sentence for a revision that is wanted of a folder."""
+    return (
+        f"the revision {revision!r} is wanted, but the weights are those of the folder {folder}: "
+        f"only repositories on the hub have revisions"
+    )
+
+
+def _unknown(name: str, revision: str) -> str:
     if os.path.isdir(name):
         return f"the folder {name} has no {CARD_FILE}: it is not a checkpoint folder of ours"
     known = ", ".join(shipped_cards())
@@ -292,8 +315,11 @@ def _unknown(name: str) -> str:
     question = ""
     if near:
         question = f"; did you mean {' or '.join(near)}?"
+    where = ""
+    if revision:
+        where = f" at revision {revision!r}"
     return (
-        f"unknown encoder {name!r}; known: {known}; or a folder or Hugging Face id that holds a "
+        f"unknown encoder {name!r}{where}; known: {known}; or a folder or Hugging Face id that holds a "
         f"{CARD_FILE}{question}"
     )
 
@@ -306,40 +332,40 @@ def _folder_card(name: str) -> Path | None:
 
 
 @functools.cache
-def _hub_card(name: str) -> Path | None:
+def _hub_card(name: str, revision: str) -> Path | None:
     """Find the card.toml of a Hugging Face repository, in the cache or on the hub; None if there is none.
 
     Raises hub.NoAnswerError if it is not in the cache and the hub cannot be asked.
     """
     if not _may_be_on_hub(name):
         return None
-    cached = hub.cached_card(name, CARD_FILE)
+    cached = hub.cached_file(name, CARD_FILE, revision)
     if cached is not None:
         return cached
-    if not hub.has_file(name, CARD_FILE, anonymous=False):
+    if not hub.has_file(name, CARD_FILE, revision, anonymous=False):
         return None
-    return hub.download(name, CARD_FILE)
+    return hub.download(name, CARD_FILE, revision)
 
 
-def _is_ours_on_hub(name: str) -> bool:
+def _is_ours_on_hub(name: str, revision: str) -> bool:
     """Whether a Hugging Face repository holds a card of ours. Most names are Pyserini's own.
 
     The user's token is not sent, and a `no` of the hub is kept for a day.
     """
     if not _may_be_on_hub(name):
         return False
-    if hub.cached_card(name, CARD_FILE) is not None:
+    if hub.cached_file(name, CARD_FILE, revision) is not None:
         return True
-    if hub.is_known_foreign(name, csplade_home()):
+    if hub.is_known_foreign(_asked(name, revision), csplade_home()):
         return False
-    return _hub_says_ours(name)
+    return _hub_says_ours(name, revision)
 
 
 @functools.cache
-def _hub_says_ours(name: str) -> bool:
+def _hub_says_ours(name: str, revision: str) -> bool:
     """Ask the hub, once per process. Without an answer the name is taken for Pyserini's, and that is said."""
     try:
-        is_ours_there = hub.has_file(name, CARD_FILE, anonymous=True)
+        is_ours_there = hub.has_file(name, CARD_FILE, revision, anonymous=True)
     except hub.OfflineError:
         return False
     except hub.NoAnswerError as error:
@@ -350,8 +376,13 @@ def _hub_says_ours(name: str) -> bool:
         )
         return False
     if not is_ours_there:
-        hub.keep_foreign(name, csplade_home())
+        hub.keep_foreign(_asked(name, revision), csplade_home())
     return is_ours_there
+
+
+def _asked(name: str, revision: str) -> str:
+    """Return the question to the hub that an answer is kept for."""
+    return f"{name}@{revision}" if revision else name
 
 
 def _may_be_on_hub(name: str) -> bool:

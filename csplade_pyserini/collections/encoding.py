@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from csplade_pyserini.cards import EncoderCard, card_table, same_encoder
 from csplade_pyserini.collections.corpus import Corpus, Digest, Document, Extent, measure_corpus
+from csplade_pyserini.collections.index_shards import shard_name
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     VectorFile,
@@ -39,7 +40,6 @@ from csplade_pyserini.collections.shards import (
     progress_file,
     progress_files,
     read_progress,
-    shard_name,
     write_progress,
 )
 from csplade_pyserini.collections.vectors import record_line

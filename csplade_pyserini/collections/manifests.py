@@ -23,9 +23,10 @@ from csplade_pyserini.cards import (
     is_card,
     same_encoder,
 )
+from csplade_pyserini.collections.index_shards import index_folders
 from csplade_pyserini.errors import CheckError, InputError
 from csplade_pyserini.files.notes import say_once
-from csplade_pyserini.files.stamps import file_hash
+from csplade_pyserini.files.stamps import file_hash, json_hash
 from csplade_pyserini.files.tables import parse_table, read_json
 from csplade_pyserini.files.whole import WORK_NAME, is_mount_point, real_path, whole_file
 
@@ -33,6 +34,10 @@ FORMAT = 1
 VERSIONS_OF = ("csplade_pyserini", "pyserini", "torch", "transformers", "peft")
 FILES_KEY = "shards"
 """Key of a collection's files in manifests and in progress files, since version 0.1.0."""
+NAME_KEY = "encoder_name"
+"""Key of the encoder's name in an index's manifest and in a collection's arguments."""
+SHARDS_KEY = "shards"
+"""Key of an index's shards in its manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +84,31 @@ class CollectionManifest:
         return sum(file.terms for file in self.files)
 
     @property
+    def encoder_name(self) -> str:
+        """The encoder's name, as `--encoder` takes it; empty in older manifests."""
+        return str(self.arguments.get(NAME_KEY) or "")
+
+    @property
     def query_encoder(self) -> str:
         """Name of the encoder that makes queries for these documents, as the card names it; else empty."""
         return str(self.card.get("query_encoder", ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexShard:
+    """One of the Lucene indexes that make up an index."""
+
+    folder: str
+    """Its name in the index's folder."""
+    documents: int
+    postings: int
+    terms: int
+    """Number of different terms; 0 if they were not counted."""
+    impacts: int
+    """Sum of all impacts."""
+    bytes: int
+    commit: str
+    """Hash by index_commit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +124,7 @@ class IndexManifest:
     bytes: int
     seconds: float
     terms: int = 0
-    """Number of different terms; 0 if they were not counted."""
+    """Number of different terms; 0 if they were not counted, as in an index of shards."""
     impacts: int = 0
     """Sum of all impacts; 0 if it was not counted."""
     commit: str = ""
@@ -106,6 +133,8 @@ class IndexManifest:
     """Name of the encoder that makes queries for these documents, as the collection's card names it."""
     encoder_name: str = ""
     """The encoder's name where the collection was made, as `--encoder` takes it; empty in older manifests."""
+    shards: tuple[IndexShard, ...] = ()
+    """Empty if the index is one Lucene index."""
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -193,7 +222,10 @@ def read_collection_manifest(path: Path) -> CollectionManifest:
 
 def read_index_manifest(path: Path) -> IndexManifest:
     """Read the manifest of an index. Raises InputError if it is missing or broken."""
-    return _parsed(IndexManifest, _read(path), manifest_path(path))
+    table = _read(path)
+    origin = manifest_path(path)
+    table[SHARDS_KEY] = _parse_shards(table.get(SHARDS_KEY, []), origin)
+    return _parsed(IndexManifest, table, origin)
 
 
 def read_export_manifest(path: Path) -> ExportManifest:
@@ -206,6 +238,12 @@ def parse_files(tables: object, origin: Path) -> tuple[VectorFile, ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"{origin} is no manifest of a collection: wanted a list of shards")
     return tuple(_parsed(VectorFile, table, origin) for table in tables)
+
+
+def _parse_shards(tables: object, origin: Path) -> tuple[IndexShard, ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise InputError(f"{origin} is no manifest of an index: wanted a list of shards")
+    return tuple(_parsed(IndexShard, table, origin) for table in tables)
 
 
 def files_table(files: Iterable[VectorFile]) -> list[dict[str, Any]]:
@@ -229,15 +267,31 @@ def refuse_mismatch(index: Path, query_encoder: str | None, *, name: str = "") -
     if not manifest_path(index).is_file() or os.environ.get("CSPLADE_ALLOW_MISMATCH") == "1":
         return
     table = _read(index)
-    commit = table.get("commit")  # a folder that is no index has a manifest of another kind
-    if commit and commit != index_commit(index):
-        raise InputError(
-            f"{index} is not the index that {manifest_path(index)} tells of, it was changed or replaced "
-            f"since: build it again, or remove the manifest if you know what the index holds "
-            f"(CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
-        )
+    _refuse_changed(index, table)
     stated = str(table.get("query_encoder") or "")
     refuse_other_encoder(index, table["encoder"], query_encoder, name=name, stated=stated)
+
+
+def refuse_changed(index: Path) -> None:
+    """Raise InputError, naming the shard, if an index is not the one that its manifest tells of."""
+    _refuse_changed(index, _read(index))
+
+
+def _refuse_changed(index: Path, table: dict[str, Any]) -> None:
+    commit = table.get("commit")  # a folder that is no index has a manifest of another kind
+    if not commit or commit == index_commit(index):
+        return
+    changed = index
+    if SHARDS_KEY in table:
+        shards = _parse_shards(table[SHARDS_KEY], manifest_path(index))
+        folders = [index / shard.folder for shard in shards]
+        pairs = zip(folders, shards, strict=True)
+        changed = next((folder for folder, shard in pairs if shard.commit != index_commit(folder)), index)
+    raise InputError(
+        f"{changed} is not the index that {manifest_path(index)} tells of, it was changed or replaced "
+        f"since: build it again, or remove the manifest if you know what the index holds "
+        f"(CSPLADE_ALLOW_MISMATCH=1 to search it all the same)"
+    )
 
 
 def refuse_other_encoder(
@@ -278,10 +332,13 @@ def _card_query_encoder(encoder: str) -> str:
 
 
 def index_commit(index: Path) -> str:
-    """SHA-256 of a Lucene index's newest list of segments; empty if there is none.
+    """SHA-256 of a Lucene index's newest list of segments, or of its shards' lists; empty if there is none.
 
-    The list holds random ids, so no two indexes share it.
+    A list holds random ids, so no two indexes share it. Raises InputError if a shard is missing.
     """
+    folders = index_folders(index)
+    if folders != [index]:
+        return json_hash([index_commit(folder) for folder in folders])
     commits = sorted(index.glob("segments_*"), key=lambda file: (len(file.name), file.name))  # base 36
     if not commits:
         return ""
@@ -325,6 +382,8 @@ _TOTALS = ("documents", "empties", "terms")
 
 def _table(manifest: Manifest) -> dict[str, Any]:
     table = dataclasses.asdict(manifest)
+    if isinstance(manifest, IndexManifest) and not manifest.shards:
+        del table[SHARDS_KEY]
     if not isinstance(manifest, CollectionManifest):
         return table
     format_number = table.pop("format")

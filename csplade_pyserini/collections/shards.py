@@ -15,6 +15,7 @@ import numpy as np
 from csplade_pyserini.cards import same_encoder
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX
 from csplade_pyserini.collections.docids import refuse_repeated
+from csplade_pyserini.collections.index_shards import shard_name
 from csplade_pyserini.collections.manifests import (
     FILES_KEY,
     CollectionManifest,
@@ -80,11 +81,6 @@ def comparable(made_with: Mapping[str, Any], *, is_same_corpus: bool = False) ->
 def partial_folder(output: Path) -> Path:
     """Folder of work in progress of a collection, as work_folder places it."""
     return work_folder(output)
-
-
-def shard_name(shard_id: int, shard_num: int) -> str:
-    """Name of a shard; names of its files begin with it."""
-    return f"shard-{shard_id:04d}-of-{shard_num:04d}"
 
 
 def progress_file(output: Path, shard_id: int, shard_num: int) -> Path:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from csplade_pyserini.collections.index_shards import shard_name
 from csplade_pyserini.collections.manifests import manifest_path, read_collection_manifest, verify_files
 from csplade_pyserini.collections.shards import (
     Progress,
@@ -14,7 +15,6 @@ from csplade_pyserini.collections.shards import (
     progress_file,
     progress_files,
     read_progress,
-    shard_name,
 )
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.notes import listed

@@ -66,6 +66,10 @@ class BulkTarget(Target):
         """
 
     @classmethod
+    def schema(cls, identity: Identity) -> str:
+        return json.dumps(cls._body(identity), indent=1)
+
+    @classmethod
     def _body(cls, identity: Identity) -> dict[str, Any]:
         return {
             "settings": {"index": {"number_of_shards": 1}},

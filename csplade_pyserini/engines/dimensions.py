@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from csplade_pyserini.cards import Checkpoint, find_checkpoint
+from csplade_pyserini.cards import Checkpoint
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.impacts import empty_term
 
@@ -39,14 +39,3 @@ def dimensions_of(checkpoint: Checkpoint) -> Dimensions:
     from csplade_pyserini.model.encoder import checkpoint_terms
 
     return Dimensions(checkpoint_terms(checkpoint), checkpoint.stored_card.name)
-
-
-def find_encoder_named(identity: str, origin: object) -> Checkpoint:
-    """Find the encoder of an identity by its card's name. Raises InputError if no card has it."""
-    name, _, _ = identity.partition("@")
-    try:
-        return find_checkpoint(name)
-    except InputError as error:
-        raise InputError(
-            f"{origin} was encoded by {identity}, which is no card's: --encoder names its folder ({error})"
-        ) from error

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csplade_pyserini.cards import Checkpoint, find_checkpoint, same_encoder
+from csplade_pyserini.cards import Checkpoint, find_checkpoint, find_maker, same_encoder
 from csplade_pyserini.collections.docids import docid_hash, refuse_repeated
 from csplade_pyserini.collections.manifests import (
     manifest_hash,
@@ -18,7 +18,7 @@ from csplade_pyserini.collections.manifests import (
 )
 from csplade_pyserini.collections.unfinished import refuse_unfinished
 from csplade_pyserini.collections.vectors import VectorRecord, check_impacts, collection_files, read_record
-from csplade_pyserini.engines.dimensions import Dimensions, find_encoder_named
+from csplade_pyserini.engines.dimensions import Dimensions
 from csplade_pyserini.engines.target import Document, Identity
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.lines import numbered_lines
@@ -76,7 +76,10 @@ def open_source(
     if manifest_path(collection).is_file():
         manifest = read_collection_manifest(collection)
         verify_files(collection, manifest)
-        checkpoint = find_checkpoint(encoder) if encoder else find_encoder_named(manifest.encoder, collection)
+        if encoder:
+            checkpoint = find_checkpoint(encoder)
+        else:
+            _, checkpoint = find_maker(manifest.encoder, collection, manifest.encoder_name)
         if not same_encoder(manifest.encoder, checkpoint.identity):
             raise InputError(
                 f"{collection} was encoded by {manifest.encoder}, the encoder at hand is "

@@ -1,10 +1,9 @@
 """Elasticsearch by its client: a `sparse_vector` field, searched by `query_vector` (8.15 or newer)."""
 
-import json
 from typing import Any
 
 from csplade_pyserini.engines.bulk import BulkTarget, feature_limits
-from csplade_pyserini.engines.target import FIELD, EngineBusyError, Identity, import_client, refusal
+from csplade_pyserini.engines.target import FIELD, EngineBusyError, import_client, refusal
 from csplade_pyserini.errors import InputError
 
 _ENGINE = "elasticsearch"
@@ -15,10 +14,6 @@ class Elasticsearch(BulkTarget):
 
     limits = feature_limits(_ENGINE)
     field_type = "sparse_vector"
-
-    @staticmethod
-    def schema(identity: Identity) -> str:
-        return json.dumps(Elasticsearch._body(identity), indent=1)
 
     def _connect(self) -> Any:
         client = import_client("elasticsearch", _ENGINE)

@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from csplade_pyserini.cards import same_encoder
+from csplade_pyserini.collections.index_shards import shard_name
 from csplade_pyserini.collections.manifests import (
     ExportManifest,
     manifest_path,
@@ -24,7 +25,6 @@ from csplade_pyserini.collections.manifests import (
     versions,
     write_manifest,
 )
-from csplade_pyserini.collections.shards import shard_name
 from csplade_pyserini.engines.dimensions import Dimensions
 from csplade_pyserini.engines.documents import (
     FileShare,

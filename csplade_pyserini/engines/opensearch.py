@@ -1,10 +1,9 @@
 """OpenSearch by opensearch-py: a `rank_features` field, searched by raw tokens (2.14 or newer)."""
 
-import json
 from typing import Any
 
 from csplade_pyserini.engines.bulk import BulkTarget, feature_limits
-from csplade_pyserini.engines.target import FIELD, EngineBusyError, Identity, import_client, refusal
+from csplade_pyserini.engines.target import FIELD, EngineBusyError, import_client, refusal
 from csplade_pyserini.errors import InputError
 
 _ENGINE = "opensearch"
@@ -15,10 +14,6 @@ class OpenSearch(BulkTarget):
 
     limits = feature_limits(_ENGINE)
     field_type = "rank_features"
-
-    @staticmethod
-    def schema(identity: Identity) -> str:
-        return json.dumps(OpenSearch._body(identity), indent=1)
 
     def _connect(self) -> Any:
         client = import_client("opensearchpy", _ENGINE)

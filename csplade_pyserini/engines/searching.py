@@ -3,20 +3,20 @@
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from csplade_pyserini.cards import Checkpoint, find_checkpoint, same_encoder
+from csplade_pyserini.cards import Checkpoint, find_checkpoint, find_maker, same_encoder
 from csplade_pyserini.collections.manifests import encoder_of, manifest_path
+from csplade_pyserini.collections.query_files import is_query_file, vectors_of_file
 from csplade_pyserini.collections.topics import Topics
-from csplade_pyserini.engines.dimensions import Dimensions, dimensions_of, find_encoder_named
+from csplade_pyserini.engines.dimensions import Dimensions, dimensions_of
 from csplade_pyserini.engines.patience import patiently
 from csplade_pyserini.engines.preflight import fit_queries, refuse_hits
 from csplade_pyserini.engines.target import Hit, Identity, Query, Target
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.lines import numbered_lines, parse_record
 from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.impacts import Vector
 
@@ -41,9 +41,9 @@ def query_vectors(
     encoder: a name or a query file; None: the encoder that made the documents. Raises InputError if another
     encoder did.
     """
-    is_file = encoder is not None and encoder.endswith(".jsonl") and Path(encoder).is_file()
+    is_file = encoder is not None and is_query_file(encoder)
     if encoder is None or is_file:
-        checkpoint = find_encoder_named(identity.encoder, origin)
+        _, checkpoint = find_maker(identity.encoder, origin)
     else:
         checkpoint = find_checkpoint(encoder)
     used = checkpoint.identity
@@ -51,7 +51,7 @@ def query_vectors(
         used = encoder_of(Path(encoder)) or used
     refuse_mismatched_queries(identity, used, origin)
     if is_file and encoder is not None:
-        vectors = _vectors_of_file(Path(encoder), topics)
+        vectors = vectors_of_file(Path(encoder), topics)
         return vectors, dimensions_of(checkpoint)
     return _encode(checkpoint, topics)
 
@@ -152,23 +152,3 @@ def _encode(checkpoint: Checkpoint, topics: Topics) -> tuple[dict[str, Vector], 
     encoder = build_encoder(checkpoint)
     vectors = encoder.encode_queries(list(topics.values()))
     return dict(zip(topics, vectors, strict=True)), Dimensions(encoder.terms, checkpoint.stored_card.name)
-
-
-def _vectors_of_file(file: Path, topics: Topics) -> dict[str, Vector]:
-    by_text = dict(_records(file))
-    vectors = {}
-    for qid, text in topics.items():
-        if text.strip() not in by_text:
-            raise InputError(f"{file} has no vector of topic {qid!r}, {text.strip()!r}: encode these topics")
-        vectors[qid] = by_text[text.strip()]
-    return vectors
-
-
-def _records(file: Path) -> Iterator[tuple[str, Vector]]:
-    for place, line in numbered_lines(file):
-        record = parse_record(line, place)
-        text = record.get("contents")
-        vector = record.get("vector")
-        if not isinstance(text, str) or not isinstance(vector, dict):
-            raise InputError(f"{place}: wanted an object with 'contents' and 'vector'")
-        yield text.strip(), vector

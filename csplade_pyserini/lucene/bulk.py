@@ -2,10 +2,10 @@
 
 Anserini reads the stored document of every hit, and every hit is a Java object that takes calls of its own.
 Here a batch's docids and scores come out as one text, by Jackson, which Anserini's jar has. Hits become
-Anserini's objects only for whoever asks.
+Anserini's objects only for whoever asks. Until then they are two lists: Python's garbage collector takes
+longer over a thousand small objects a query than Lucene over its search.
 """
 
-import binascii
 import functools
 import json
 import re
@@ -46,12 +46,13 @@ class Hits(list[Any]):
         super().__init__()
         self._top = top
         self._searcher = searcher
-        self._plain = list(map(PlainHit, docids, scores))
+        self._docids = docids
+        self._scores = scores
 
     @property
-    def plain(self) -> list[Any]:
+    def plain(self) -> Iterator[Any]:
         """The hits outside Java; Java's own, once somebody has asked for them and may have changed them."""
-        return self if self._top is None else self._plain
+        return iter(self) if self._top is None else map(PlainHit, self._docids, self._scores)
 
     def fill(self) -> None:
         """Make the list's items."""
@@ -60,11 +61,12 @@ class Hits(list[Any]):
         top, self._top = self._top, None
         documents = classes.ScoredDocs.fromTopDocs(top, self._searcher).lucene_documents
         numbers = [hit.doc for hit in top.scoreDocs]
-        for hit, number, document in zip(self._plain, numbers, documents, strict=True):
-            self.append(classes.ScoredDoc(hit.docid, number, hit.score, document))
+        rows = zip(self._docids, numbers, self._scores, documents, strict=True)
+        for docid, number, score, document in rows:
+            self.append(classes.ScoredDoc(docid, number, score, document))
 
     def __len__(self) -> int:
-        return len(self._plain) if self._top is not None else super().__len__()
+        return len(self._docids) if self._top is not None else super().__len__()
 
     def __bool__(self) -> bool:
         return len(self) > 0
@@ -140,15 +142,14 @@ class BulkSearcher:
         }
 
     def _hits(self, top: Any, rows: list[dict[str, Any]]) -> Hits:
-        fields = [row["fields"] for row in rows]
         # JSON has the shortest digits of a 32-bit float: only as one are they the score
-        scores = np.array([score for score, _ in fields], dtype=np.float32)
-        docids = [binascii.a2b_base64(docid["bytes"])[: docid["length"]].decode() for _, docid in fields]
+        scores = np.array([row["fields"][0] for row in rows], dtype=np.float32)
+        docids = strings_of([row["fields"][1] for row in rows])
         return Hits(top, self._searcher, docids, with_ties_apart(scores).tolist())
 
 
 class ImpactSearcher(BulkSearcher):
-    """A search over the index in a folder."""
+    """A search over the index in a folder, of shards or not."""
 
     def __init__(self, index: Path) -> None:
         """Raises InputError if there is no index."""
@@ -165,9 +166,11 @@ class ImpactSearcher(BulkSearcher):
     def __exit__(self, *_: object) -> None:
         self._reader.close()
 
-    def run(self, vectors: Mapping[str, Vector], hits: int) -> dict[str, list[tuple[str, float]]]:
+    def run(
+        self, vectors: Mapping[str, Vector], hits: int, threads: int = 1
+    ) -> dict[str, list[tuple[str, float]]]:
         """Docids and scores of each query's best documents, by qid, best first."""
-        found = self.search(list(vectors.values()), list(vectors), hits, threads=1)
+        found = self.search(list(vectors.values()), list(vectors), hits, threads)
         return {qid: [(hit.docid, hit.score) for hit in found[qid].plain] for qid in vectors}
 
 
@@ -206,6 +209,18 @@ def _one_by_one(scores: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def strings_of(shown: Sequence[str]) -> list[str]:
+    """Strings of Lucene's BytesRefs as those show themselves: `[64 6f 63]`."""
+    if not shown:
+        return []
+    # one call for all: the byte FF is in no UTF-8
+    pairs = " ff ".join(shown).replace("[", "").replace("]", "")
+    try:
+        return bytes.fromhex(pairs).decode(errors="surrogateescape").split("\udcff")
+    except ValueError:  # Java shows a control character by one digit
+        return [bytes(int(byte, 16) for byte in text[1:-1].split()).decode() for text in shown]
+
+
 def plain_hits(hits: Sequence[Any]) -> Iterator[Any]:
     """Hits as cheaply as they are to be had: `docid` and `score` alone if nobody has asked for more."""
     yield from hits.plain if isinstance(hits, Hits) else hits
@@ -226,11 +241,10 @@ def _detaching(search: Any) -> Any:
 
 @functools.cache
 def _mapper() -> Any:
-    """Make Jackson's mapper, which leaves out all but the sorted fields of hits."""
+    """Make Jackson's mapper: of a hit the sorted fields alone, and bytes as Java shows them."""
     mapper = classes.ObjectMapper()
     for name, left_out in (
         ("org.apache.lucene.search.FieldDoc", ("score", "doc", "shardIndex")),
-        ("org.apache.lucene.util.BytesRef", ("offset", "valid")),
         ("org.apache.lucene.search.TopFieldDocs", ("totalHits", "fields")),
     ):
         names = classes.HashSet()
@@ -238,4 +252,9 @@ def _mapper() -> Any:
             names.add(left)
         ignored = classes.JsonIgnored.forIgnoredProperties(names)
         mapper.configOverride(classes.Class.forName(name)).setIgnorals(ignored)
+    module = classes.SimpleModule()
+    module.addSerializer(
+        classes.Class.forName(classes.NAMES["BytesRef"]), classes.ToStringSerializer.instance
+    )
+    mapper.registerModule(module)
     return mapper

@@ -9,7 +9,7 @@ import functools
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
@@ -20,14 +20,17 @@ import numpy as np
 from tqdm import tqdm
 
 from csplade_pyserini.collections.docids import refuse_repeated
+from csplade_pyserini.collections.index_shards import MOST_SHARDS, folders_to_write, index_folders
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     IndexManifest,
+    IndexShard,
     index_commit,
     manifest_hash,
     manifest_path,
     read_collection_manifest,
     read_index_manifest,
+    refuse_changed,
     verify_files,
     versions,
     write_manifest,
@@ -46,7 +49,7 @@ from csplade_pyserini.files.whole import (
 )
 from csplade_pyserini.lucene import postings
 from csplade_pyserini.lucene.java import prepare_java
-from csplade_pyserini.lucene.makers import commit_table, encoder_name
+from csplade_pyserini.lucene.makers import commit_table, shard_table
 from csplade_pyserini.lucene.parts import collection_lines, plan_parts
 from csplade_pyserini.lucene.processes import refuse_unguarded_script, workers
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
@@ -60,6 +63,8 @@ class IndexJob:
     collection: Path
     index: Path
     threads: int = 2
+    shards: int = 1
+    """Number of Lucene indexes that documents are split into, by docid."""
     optimize: bool = True
     store_raw: bool = False
     stock: bool = False
@@ -87,10 +92,11 @@ def build_index(job: IndexJob) -> IndexManifest:
     """Index a collection directory and return what the index holds.
 
     Raises InputError if the collection is unfinished, a record is broken, a docid stands twice or the index
-    path is taken. Raises CheckError if the collection has changed since it was made, or if the index lacks
-    anything of it.
+    path is taken, and if Pyserini's own command is asked for shards. Raises CheckError if the collection has
+    changed since it was made, or if the index lacks anything of it.
     """
     refuse_unguarded_script()
+    _check_shards(job)
     refuse_unfinished(job.collection, without_manifest=job.without_manifest)
     manifest = None
     if manifest_path(job.collection).is_file():
@@ -111,6 +117,13 @@ def build_index(job: IndexJob) -> IndexManifest:
                 file=sys.stderr,
             )
         return _build(job, identity, manifest)
+
+
+def _check_shards(job: IndexJob) -> None:
+    if not 1 <= job.shards <= MOST_SHARDS:
+        raise InputError(f"--shards is {job.shards}; wanted 1 to {MOST_SHARDS}")
+    if job.stock and job.shards > 1:
+        raise InputError(f"--stock builds one index; --shards is {job.shards}: leave out one of the two")
 
 
 def _is_taken(index: Path) -> bool:
@@ -135,7 +148,14 @@ def collection_identity(collection: Path) -> str:
 def _already_built(job: IndexJob, identity: str) -> IndexManifest:
     if job.index.is_dir() and manifest_path(job.index).is_file():
         built = read_index_manifest(job.index)
+        shards = len(built.shards) or 1
+        if built.collection == identity and shards != job.shards:
+            raise InputError(
+                f"{job.index} exists and has {shards} shards, --shards is {job.shards}: "
+                f"choose another --index, or remove it"
+            )
         if built.collection == identity:
+            refuse_changed(job.index)
             print(f"{job.index} is whole already: {built.documents} documents", file=sys.stderr)
             return built
     raise InputError(
@@ -146,13 +166,14 @@ def _already_built(job: IndexJob, identity: str) -> IndexManifest:
 def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) -> IndexManifest:
     start = time.monotonic()
     if job.stock:
-        counts = _stock(job, manifest)
+        shards = [_stock(job, manifest)]
     else:
-        counts = _from_postings(job, identity, manifest)
+        shards = _from_postings(job, identity, manifest)
+    counts = postings.IndexCounts.total(shards)
     encoder = name = query_encoder = ""
     if manifest:
         encoder = manifest.encoder
-        name = encoder_name(manifest)
+        name = manifest.encoder_name
         query_encoder = manifest.query_encoder
         _check_counts(job, counts, manifest)
     built = IndexManifest(
@@ -166,6 +187,7 @@ def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) ->
         bytes=size_in_bytes(job.built),
         commit=index_commit(job.built),
         query_encoder=query_encoder,
+        shards=_described(job, shards),
         seconds=round(time.monotonic() - start, 1),
         versions=versions(),
     )
@@ -173,6 +195,24 @@ def _build(job: IndexJob, identity: str, manifest: CollectionManifest | None) ->
     put_folder(job.built, job.index)
     _clear(job)
     return built
+
+
+def _described(job: IndexJob, counts: Sequence[postings.IndexCounts]) -> tuple[IndexShard, ...]:
+    """Describe each shard for the manifest; nothing if the index is one Lucene index."""
+    if job.shards == 1:
+        return ()
+    return tuple(
+        IndexShard(
+            folder=folder.name,
+            documents=shard.documents,
+            postings=shard.postings,
+            terms=shard.terms,
+            impacts=shard.impacts,
+            bytes=size_in_bytes(folder),
+            commit=index_commit(folder),
+        )
+        for folder, shard in zip(index_folders(job.built), counts, strict=True)
+    )
 
 
 def _clear(job: IndexJob) -> None:
@@ -199,20 +239,29 @@ def _stock(job: IndexJob, manifest: CollectionManifest | None) -> postings.Index
     return counts
 
 
-def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | None) -> postings.IndexCounts:
+def _from_postings(
+    job: IndexJob, identity: str, manifest: CollectionManifest | None
+) -> list[postings.IndexCounts]:
+    """Build the index, and return the counts of each shard."""
     parts = plan_parts(collection_files(job.collection))
-    _keep_or_clear(job, {"collection": identity, "store_raw": job.store_raw, "parts": len(parts)})
+    plan = {
+        "collection": identity,
+        "store_raw": job.store_raw,
+        "parts": len(parts),
+        "shards": job.shards,
+    }
+    _keep_or_clear(job, plan)
     folders = [job.partial / f"part-{number:05d}" for number in range(len(parts))]
     done = [folder for folder in folders if folder.is_dir()]
     if done:
         print(f"{len(done)} of {len(parts)} parts are indexed already", file=sys.stderr)
     counter = multiprocessing.get_context("spawn").Value("q", 0)
-    with workers(min(job.threads, len(parts)), counter) as pool:
+    with workers(min(job.threads, max(len(parts), job.shards)), counter) as pool:
         futures = []
         for part, folder in zip(parts, folders, strict=True):
             if folder not in done:
                 is_checked = manifest is not None
-                futures.append(pool.submit(index_part, part, folder, job.store_raw, is_checked))
+                futures.append(pool.submit(index_part, part, folder, job.store_raw, is_checked, job.shards))
         _follow(pool, futures, counter, _progress_bar(done, manifest))
         read = PartCounts.total([counts_of(folder) for folder in folders])
         _refuse_repeated_docids(job, folders)
@@ -223,19 +272,27 @@ def _from_postings(job: IndexJob, identity: str, manifest: CollectionManifest | 
             )
         print(f"merging {len(parts)} parts", file=sys.stderr)
         remove(job.built)
-        merge = functools.partial(
-            postings.merge_indexes,
-            folders,
-            job.built,
-            optimize=job.optimize,
-            table=commit_table(manifest),
-        )
-        merged = pool.submit(merge).result()
+        merging = [pool.submit(merge) for merge in _merges(job, folders, identity, manifest)]
+        shards = [future.result() for future in merging]
+    merged = postings.IndexCounts.total(shards)
     if manifest:
         read = dataclasses.replace(read, impacts=sum(file.impacts for file in manifest.files))
     if (merged.documents, merged.postings, merged.impacts) != (read.documents, read.postings, read.impacts):
         raise CheckError(f"Lucene's index has {merged}, the records read have {read}")
-    return merged
+    return shards
+
+
+def _merges(
+    job: IndexJob, parts: Sequence[Path], identity: str, manifest: CollectionManifest | None
+) -> Iterator[Callable[[], postings.IndexCounts]]:
+    """Give the work of merging the parts of each shard."""
+    targets = folders_to_write(job.built, job.shards)
+    sources = zip(*[folders_to_write(part, job.shards) for part in parts], strict=True)
+    for target, folders in zip(targets, sources, strict=True):
+        table = commit_table(manifest)
+        if job.shards > 1:
+            table = shard_table(table, target.name, identity)
+        yield functools.partial(postings.merge_indexes, folders, target, optimize=job.optimize, table=table)
 
 
 def _keep_or_clear(job: IndexJob, plan: dict[str, Any]) -> None:

@@ -6,22 +6,24 @@ that was copied without its manifest still knows them.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from csplade_pyserini.cards import find_checkpoint, same_encoder
+from csplade_pyserini.cards import find_maker
 from csplade_pyserini.collections import manifests
-from csplade_pyserini.collections.manifests import CollectionManifest, manifest_path, refuse_other_encoder
+from csplade_pyserini.collections.index_shards import index_folders
+from csplade_pyserini.collections.manifests import (
+    NAME_KEY,
+    CollectionManifest,
+    manifest_path,
+    refuse_other_encoder,
+)
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.tables import read_json
 from csplade_pyserini.lucene import classes
-from csplade_pyserini.lucene.classes import java_errors, open_directory
-
-_PREFIX = "csplade_pyserini."
-"""Beginning of our keys in the table of a commit."""
-NAME_ARGUMENT = "encoder_name"
-"""Argument of a collection's manifest that names the encoder as `--encoder` takes it."""
+from csplade_pyserini.lucene.classes import COLLECTION, COMMIT_PREFIX, SHARD, java_errors, open_directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +46,20 @@ def maker_of(index: Path) -> Maker | None:
         identity = manifests.encoder_of(index)
         if identity is None:
             return None
-        name = read_json(manifest_path(index)).get(NAME_ARGUMENT)
+        name = read_json(manifest_path(index)).get(NAME_KEY)
         return Maker(identity=identity, name=name if isinstance(name, str) else "")
     return stored_maker(index)
 
 
 def stored_maker(index: Path) -> Maker | None:
     """Return the encoder that the newest commit of an index names; None if it names none."""
-    if not index.is_dir() or not manifests.index_commit(index):
-        return None
     try:
+        if not index.is_dir() or not manifests.index_commit(index):
+            return None
+        folder = index_folders(index)[0]  # the shards of an index have one encoder
         with java_errors(f"{index} is no Lucene index", InputError):
-            table = classes.SegmentInfos.readLatestCommit(open_directory(index)).getUserData()
-            stored = {key: table.get(f"{_PREFIX}{key}") for key in ("encoder", "name", "card")}
+            table = classes.SegmentInfos.readLatestCommit(open_directory(folder)).getUserData()
+            stored = {key: table.get(f"{COMMIT_PREFIX}{key}") for key in ("encoder", "name", "card")}
     except InputError:
         return None  # whoever opens the index tells what is wrong with it
     if not stored["encoder"]:
@@ -74,15 +77,16 @@ def commit_table(manifest: CollectionManifest | None) -> dict[str, str]:
         return {}
     table = {
         "encoder": manifest.encoder,
-        "name": encoder_name(manifest),
+        "name": manifest.encoder_name,
         "card": json.dumps(manifest.card, ensure_ascii=False),
     }
-    return {f"{_PREFIX}{key}": value for key, value in table.items()}
+    return {f"{COMMIT_PREFIX}{key}": value for key, value in table.items()}
 
 
-def encoder_name(manifest: CollectionManifest) -> str:
-    """Name of a collection's encoder, as `--encoder` takes it; empty in older manifests."""
-    return str(manifest.arguments.get(NAME_ARGUMENT) or "")
+def shard_table(table: Mapping[str, str], shard: str, collection: str) -> dict[str, str]:
+    """Return what the commit of a shard says: what any commit does, and of which index it is a shard."""
+    own = {f"{COMMIT_PREFIX}{SHARD}": shard, f"{COMMIT_PREFIX}{COLLECTION}": collection}
+    return {**table, **own}
 
 
 def knows_encoder(index: Path) -> bool:
@@ -102,26 +106,9 @@ def maker_name(index: Path) -> str:
     maker = maker_of(index)
     if maker is None:
         raise InputError(f"{index} has no manifest that names its encoder: --encoder names it")
-    card_name, _, _ = maker.identity.partition("@")
-    others: dict[str, str] = {}
-    problem = ""
-    for name in dict.fromkeys(filter(None, (maker.name, card_name))):
-        try:
-            identity = find_checkpoint(name).identity
-        except InputError as error:
-            problem = str(error)
-            continue
-        if same_encoder(identity, maker.identity):
-            return name
-        others[name] = identity
-    if not others:
-        raise InputError(
-            f"{index} was encoded by {maker.identity}, which is not here: "
-            f"--encoder names its folder ({problem})"
-        )
-    name, identity = next(iter(others.items()))
+    name, checkpoint = find_maker(maker.identity, index, maker.name)
     if os.environ.get("CSPLADE_ALLOW_MISMATCH") != "1":
-        refuse_other_encoder(index, maker.identity, identity)
+        refuse_other_encoder(index, maker.identity, checkpoint.identity)
     return name
 
 

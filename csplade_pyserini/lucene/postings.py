@@ -26,7 +26,7 @@ from csplade_pyserini.lucene.classes import (
 )
 
 MEMORY_MEGABYTES = 256
-"""Size of the postings that a writer gathers before it writes a segment."""
+"""Size of the postings that the writers of a process gather before they write segments."""
 LONGEST_WORD = "1024"
 """Characters of a term with its frequency, at most; terms are within Lucene's own limit already."""
 
@@ -37,17 +37,29 @@ class IndexCounts(NamedTuple):
     documents: int
     postings: int
     terms: int
-    """Number of different terms; 0 if several segments would have to be merged to know."""
+    """Number of different terms; 0 if several segments or shards would have to be merged to know."""
     impacts: int
     """Sum of all frequencies; Pyserini calls it total terms."""
+
+    @classmethod
+    def total(cls, shards: "Sequence[IndexCounts]") -> "IndexCounts":
+        """Add up the counts of the shards of an index."""
+        if len(shards) == 1:
+            return shards[0]
+        return cls(
+            documents=sum(shard.documents for shard in shards),
+            postings=sum(shard.postings for shard in shards),
+            terms=0,
+            impacts=sum(shard.impacts for shard in shards),
+        )
 
 
 class PostingsWriter:
     """An index being written, with the fields that Anserini's default generator makes."""
 
-    def __init__(self, folder: Path, *, store_raw: bool) -> None:
-        """store_raw: keep each record's line, as Anserini does with -storeRaw."""
-        self._writer = _open_writer(folder)
+    def __init__(self, folder: Path, *, store_raw: bool, memory: float = MEMORY_MEGABYTES) -> None:
+        """store_raw: keep each record's line, as Anserini does with -storeRaw. memory: in megabytes."""
+        self._writer = _open_writer(folder, memory)
         # One document and its fields serve for all: a call into Java costs more than its work there.
         self._document = classes.Document()
         self._docid_bytes = classes.BytesRefBuilder()
@@ -140,12 +152,12 @@ def _keep_table(writer: Any, table: Mapping[str, str]) -> None:
     writer.setLiveCommitData(cast_to("java.lang.Iterable", _options(**table).entrySet()))
 
 
-def _open_writer(folder: Path) -> Any:
+def _open_writer(folder: Path, memory: float = MEMORY_MEGABYTES) -> Any:
     """Open a writer of a new index, set up as Anserini's IndexCollection sets up its own."""
     config = classes.IndexWriterConfig(_analyzer())
     config.setSimilarity(classes.ImpactSimilarity())
     config.setOpenMode(classes.OpenMode.CREATE)
-    config.setRAMBufferSizeMB(float(MEMORY_MEGABYTES))
+    config.setRAMBufferSizeMB(float(memory))
     config.setUseCompoundFile(False)
     return classes.IndexWriter(open_directory(folder), config)
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from csplade_pyserini.collections.docids import docid_hash
+from csplade_pyserini.collections.index_shards import folders_to_write, shard_of
 from csplade_pyserini.collections.vectors import DELIMITER, postings_of_line, read_record, to_postings
 from csplade_pyserini.files.spans import Place, Span
 from csplade_pyserini.files.tables import read_json
 from csplade_pyserini.files.whole import whole_file, whole_output
 from csplade_pyserini.lucene.classes import java_errors
 from csplade_pyserini.lucene.parts import part_lines
-from csplade_pyserini.lucene.postings import PostingsWriter, raw_text
+from csplade_pyserini.lucene.postings import MEMORY_MEGABYTES, PostingsWriter, raw_text
 
 REPORTED = 500
 """Number of documents after which a worker updates the progress bar."""
@@ -47,9 +48,10 @@ def start_worker(counter: "Synchronized[int] | None") -> None:
     _counter = counter
 
 
-def index_part(part: Span, folder: Path, store_raw: bool, checked: bool) -> None:
+def index_part(part: Span, folder: Path, store_raw: bool, checked: bool, shards: int) -> None:
     """Index a part into `folder`, whole or not at all, with its counts and docids beside it.
 
+    shards: number of Lucene indexes that its documents are split into, by docid.
     checked: the collection is ours and has not changed since it was written. Raises InputError on a bad
     record, CheckError on an error of Java's.
     """
@@ -57,17 +59,22 @@ def index_part(part: Span, folder: Path, store_raw: bool, checked: bool) -> None
     hashes = []
     with whole_output(folder) as partial:
         with java_errors(f"indexing {part.file} into {folder}"):
-            writer = PostingsWriter(partial, store_raw=store_raw)
+            writers = [
+                PostingsWriter(target, store_raw=store_raw, memory=MEMORY_MEGABYTES / shards)
+                for target in folders_to_write(partial, shards)
+            ]
             for place, line in part_lines(part):
                 docid, postings = _docid_and_postings(line, place, checked, counts)
-                writer.add(docid, postings, raw_text(line) if store_raw else "")
+                shard = shard_of(docid, shards) if shards > 1 else 0
+                writers[shard].add(docid, postings, raw_text(line) if store_raw else "")
                 hashes.append(docid_hash(docid))
                 counts.documents += 1
                 counts.empties += not postings
                 counts.postings += postings.count(DELIMITER)
                 if counts.documents % REPORTED == 0:
                     _report(REPORTED)
-            writer.close()
+            for writer in writers:
+                writer.close()
         _report(counts.documents % REPORTED)
         np.save(beside(folder, "docids.npy"), np.array(hashes, dtype=np.uint64))
         with whole_file(beside(folder, "json")) as file:

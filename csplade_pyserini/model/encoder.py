@@ -298,6 +298,7 @@ def load_encoder(
     quantization: str | None = None,
     max_length: int | None = None,
     top_terms: int | None = None,
+    revision: str | None = None,
 ) -> SparseEncoder:
     """Load the model of the encoder `NAME[:key=value,...]`: a card, a checkpoint folder or a hub id.
 
@@ -311,6 +312,7 @@ def load_encoder(
         "quantization": quantization,
         "max_length": max_length,
         "top_terms": top_terms,
+        "revision": revision,
     }
     return build_encoder(find_checkpoint(name, **overrides))
 

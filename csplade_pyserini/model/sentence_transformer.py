@@ -5,6 +5,7 @@ prefixes; `task` says which side's length and number of terms hold.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -45,8 +46,31 @@ def to_sparse_encoder(encoder: str | SparseEncoder, **options: Any) -> Any:
         similarity_fn_name="dot",
         device=str(encoder.model.device),
     )
+    if card.fold != "none":
+        model.decode = functools.partial(_decode_folds, model)
     model.eval()
     return model
+
+
+def _decode_folds(model: Any, embeddings: Tensor, top_k: int | None = None) -> Any:
+    """Do what SparseEncoder.decode does, whose columns are tokens, for columns that are folds of them."""
+    module = model[0]
+    module.tokenizer = _Columns(module.encoder.terms)
+    try:
+        return type(model).decode(model, embeddings, top_k=top_k)
+    finally:
+        module.tokenizer = module.encoder.tokenizer
+
+
+class _Columns:
+    """Names of columns, where sentence-transformers asks a tokenizer for them."""
+
+    def __init__(self, terms: Sequence[str | None]) -> None:
+        self._terms = terms
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]:
+        """Term of each column."""
+        return [self._terms[column] for column in ids]
 
 
 class CspladeModule(InputModule):  # type: ignore[misc]

@@ -95,6 +95,7 @@ def load_encoder(
     quantization: str | None = None,
     max_length: int | None = None,
     top_terms: int | None = None,
+    revision: str | None = None,
 ) -> "SparseEncoder | AsymmetricEncoder":
     """Load the encoder `NAME[:key=value,...]`: a card, an alias, a checkpoint folder or a hub id.
 
@@ -110,6 +111,7 @@ def load_encoder(
             quantization=quantization,
             max_length=max_length,
             top_terms=top_terms,
+            revision=revision,
         )
     )
 
@@ -134,6 +136,6 @@ def build_queries(source: QuerySource) -> "SparseEncoder | AsymmetricEncoder":
 
 
 def _asymmetric(source: QuerySource, queries: QuerySide) -> AsymmetricEncoder:
-    overrides = {"device": source.options.device, "dtype": source.options.dtype}
+    overrides = {key: getattr(source.options, key) for key in ("device", "dtype", "revision")}
     find_documents = functools.partial(find_checkpoint, source.text, **overrides)
     return AsymmetricEncoder(source.card, queries, find_documents, identity=source.identity)

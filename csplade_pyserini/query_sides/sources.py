@@ -93,11 +93,13 @@ def _find(text: str, overrides: dict[str, str | int | None], seen: tuple[str, ..
         stored = checkpoint.stored_card
     except InputError as error:  # missing weights are an error of the model's queries only
         problem = error
-        stored = find_stored_card(name)
+        stored = find_stored_card(name, options.revision or "")
     card = options.apply_queries(options.apply_to(stored))
     kind = card.queries
     if kind == "lookup":
-        return QuerySource(text, card, options, kind, checkpoint, table=_table(name, card))
+        return QuerySource(
+            text, card, options, kind, checkpoint, table=_table(name, card, options.revision or "")
+        )
     if kind == "encoder":
         other = _find(card.query_encoder, _for_other(options), (*seen, text))
         return QuerySource(text, card, options, kind, checkpoint, other=other)
@@ -112,8 +114,8 @@ def _for_other(options: EncoderOptions) -> dict[str, str | int | None]:
     return {key: getattr(options, key) for key in keys}
 
 
-def _table(name: str, card: EncoderCard) -> Path:
-    table = find_table(name)
+def _table(name: str, card: EncoderCard, revision: str) -> Path:
+    table = find_table(name, revision)
     if table is not None:
         return table
     looked = " and ".join(table_folders(name)) or "no folder"

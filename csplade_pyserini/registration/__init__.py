@@ -17,6 +17,7 @@ from csplade_pyserini.registration import (
     receivers,
     searcher,
     server,
+    shards,
     topics,
 )
 from csplade_pyserini.registration.patches import (
@@ -43,6 +44,7 @@ __all__ = [
     "register",
     "searcher",
     "server",
+    "shards",
     "topics",
 ]
 

@@ -26,7 +26,7 @@ from csplade_pyserini.collections.unfinished import refuse_unfinished, stock_mar
 from csplade_pyserini.collections.vectors import describe_file
 from csplade_pyserini.files.stamps import write_made_of
 from csplade_pyserini.files.whole import WORK_NAME
-from csplade_pyserini.lucene.makers import commit_table, encoder_name
+from csplade_pyserini.lucene.makers import commit_table
 from csplade_pyserini.lucene.postings import store_table
 from csplade_pyserini.lucene.stock import count_documents, size_in_bytes
 from csplade_pyserini.registration.patches import Function, replaces
@@ -143,7 +143,7 @@ def stamp_index(collection: Path, index: Path) -> str:
         bytes=size_in_bytes(index),
         commit=index_commit(index),
         query_encoder=manifest.query_encoder,
-        encoder_name=encoder_name(manifest),
+        encoder_name=manifest.encoder_name,
         seconds=0.0,
         versions=versions(),
     )

@@ -138,7 +138,7 @@ def engine_system(engine: str, ours: System, inputs: Inputs, collection: TestCol
         key = collection.key(topics)
         source = inputs.topics_file(topics)
         run = folder / f"run{topics.infix}.txt"
-        command = python("csplade_pyserini.search", "--engine", engine, "--target", target)
+        command = python("csplade_pyserini.retrieve", "--engine", engine, "--target", target)
         command += ["--topics", str(source), "--output", str(run), *SEARCH_OPTIONS]
         reads = [manifest, source]
         queries = ours.queries(key)

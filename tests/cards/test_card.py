@@ -30,6 +30,7 @@ VALUES = {
     "adapter": TEXT.filter(
         lambda text: not PurePath(text).is_absolute() and ".." not in PurePath(text).parts
     ),
+    "revision": st.just("") | st.from_regex(r"[a-z0-9_][a-z0-9_+-]{0,9}(/[a-z0-9]{1,9})?", fullmatch=True),
     "base_file": TEXT.filter(lambda text: PurePath(text).name == text),
     "layers": st.integers(0, 10_000),
     "attention": st.sampled_from(get_args(Attention)),

@@ -31,7 +31,7 @@ CONTRACT = [
     *("csplade-tiny", "csplade-smol", "csplade-echo-smol", "csplade-bi-smol"),
 ]
 """The cards to ship: design.md, section 3."""
-KEYS = "device, dtype, quantization, max_length, top_terms, query_prefix, document_prefix, query"
+KEYS = "device, dtype, quantization, max_length, top_terms, query_prefix, document_prefix, query, revision"
 NOT_LOADED = ("torch", "transformers", "peft", "pyserini", "jnius", "jnius_config")
 
 

@@ -1,16 +1,14 @@
 """`cards --publish`, and loading from a hub that serves what it wrote."""
 
-import http.server
 import json
 import shutil
-import threading
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import yaml
 from programs import new_python
+from stand_in_hub import Hub, running_hub
 
 from csplade_pyserini import load_encoder
 from csplade_pyserini.cards.__main__ import main
@@ -83,67 +81,11 @@ def test_what_others_could_not_load_is_refused(folder, tmp_path):
         publish(folder)
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """A stand-in for the hub: one repository, one commit."""
-
-    folder: Path
-    seen: list[str]
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def _answer(self, *, with_body: bool) -> None:
-        path = self.path.partition("?")[0]
-        self.seen.append(f"{self.command} {path}")
-        if path.startswith("/api/models/me/mine") and "/tree/" not in path:
-            names = [{"rfilename": file.name} for file in self.folder.iterdir()]
-            table = {"id": "me/mine", "modelId": "me/mine", "sha": COMMIT, "siblings": names, "tags": []}
-            self._send(200, json.dumps(table).encode(), {"Content-Type": "application/json"}, with_body)
-            return
-        *_, revision, name = path.split("/")
-        file = self.folder / name
-        known = path.startswith("/me/mine/resolve/") and revision in ("main", COMMIT, "v1")
-        if not known or not file.is_file():
-            self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, with_body)
-            return
-        content = file.read_bytes()
-        headers = {"ETag": f'"{sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
-        wanted = self.headers.get("Range")
-        if wanted and with_body:
-            start = int(wanted.removeprefix("bytes=").partition("-")[0])
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            self._send(206, content[start:], headers, with_body)
-            return
-        self._send(200, content, headers, with_body)
-
-    def _send(self, status: int, content: bytes, headers: dict[str, str], with_body: bool) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def hub(folder) -> Iterator[tuple[str, list[str]]]:
-    seen: list[str] = []
-    handler = type("OneHub", (Hub,), {"folder": folder, "seen": seen})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", seen
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def hub(folder) -> Iterator[Hub]:
+    with running_hub() as hub:
+        hub.push(COMMIT, folder, "main")
+        yield hub
 
 
 LOAD = """
@@ -156,22 +98,15 @@ print(json.dumps([encoder.identity, encoder.encode_queries(["heart attack"])[0]]
 
 def test_a_published_folder_is_loaded_from_the_hub_and_then_from_the_cache(folder, hub, tmp_path):
     publish(folder)
-    endpoint, seen = hub
-    environment = {
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(tmp_path / "cache"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    environment = hub.environment | {"HF_HOME": str(tmp_path / "cache")}
     online = new_python("-c", LOAD, **environment)
     assert online.returncode == 0, online.stderr[-3000:]
     identity, vector = json.loads(online.stdout.splitlines()[-1])
     assert vector == load_encoder(str(folder)).encode_queries(["heart attack"])[0]
-    assert any("model.safetensors" in request for request in seen)
+    assert hub.downloads("model.safetensors")
     assert (tmp_path / "cache" / "hub" / "models--me--mine" / "snapshots" / COMMIT / "card.toml").exists()
-    seen.clear()
+    hub.seen.clear()
     offline = new_python("-c", LOAD, **environment | {"HF_HUB_OFFLINE": "1"})
     assert offline.returncode == 0, offline.stderr[-3000:]
     assert json.loads(offline.stdout.splitlines()[-1]) == [identity, vector]
-    assert seen == []
+    assert hub.seen == []

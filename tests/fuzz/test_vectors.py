@@ -58,7 +58,7 @@ for file in sorted(Path(sys.argv[1]).iterdir()):
     folder = Path(sys.argv[2]) / file.name
     found = {"file": str(file)}
     try:
-        index_part(Span(file, 0, file.stat().st_size), folder, store_raw=True, checked=False)
+        index_part(Span(file, 0, file.stat().st_size), folder, store_raw=True, checked=False, shards=1)
     except (InputError, CheckError) as error:
         found["error"] = str(error)
     except Exception as error:

@@ -19,6 +19,7 @@ from csplade_pyserini.lucene.bulk import (
     ImpactSearcher,
     PlainHit,
     plain_hits,
+    strings_of,
     with_ties_apart,
 )
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
@@ -99,6 +100,12 @@ def test_hits_are_a_list_like_any_other_and_plain_until_somebody_asks() -> None:
     assert not Hits(None, None, [], [])
 
 
+def test_bytes_as_java_shows_them_are_the_strings() -> None:
+    for strings in ([], ["a"], ["doc1", "dé", "\U0001d11e"], ["\x01", "\x02"], ["a\x02b", "c"], ["", "x"]):
+        shown = ["[" + " ".join(f"{byte:x}" for byte in string.encode()) + "]" for string in strings]
+        assert strings_of(shown) == strings
+
+
 def test_ties_come_apart_as_one_by_one() -> None:
     chance = np.random.default_rng(0)
     for largest in (3, 40, 5_000, 2**24):
@@ -114,7 +121,8 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
     vectors = {}
     for number in range(120):
         terms = chance.sample(TERMS, 8)
-        vectors[f"dé{number % 60}-{number}"] = {term: chance.randint(1, 4) for term in terms} | {
+        odd = "\x01" if number % 40 == 0 else ""
+        vectors[f"dé{odd}{number % 60}-{number}"] = {term: chance.randint(1, 4) for term in terms} | {
             EVERYWHERE: 2
         }
     folder = tmp_path_factory.mktemp("bulk")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from programs import run_python, start_python
 
+from csplade_pyserini.collections.index_shards import index_folders
 from csplade_pyserini.collections.manifests import manifest_path, read_index_manifest
 
 pytestmark = pytest.mark.jvm
@@ -138,7 +139,8 @@ def test_a_record_with_an_empty_vector_is_kept_and_reported(tmp_path):
     assert counts(tmp_path / "index")[0]["stats"]["documents"] == 31
 
 
-def test_a_killed_build_goes_on_with_the_parts_that_are_whole(tmp_path):
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_killed_build_goes_on_with_the_parts_that_are_whole(tmp_path, shards):
     collection = write_collection(tmp_path / "vectors", 3000)
     command = [
         "-m",
@@ -149,6 +151,8 @@ def test_a_killed_build_goes_on_with_the_parts_that_are_whole(tmp_path):
         tmp_path / "index",
         "--threads",
         "1",
+        "--shards",
+        shards,
     ]
     process = start_python(*command, new_group=True)
     part = tmp_path / "index.partial" / "part-00000"
@@ -158,10 +162,11 @@ def test_a_killed_build_goes_on_with_the_parts_that_are_whole(tmp_path):
     process.wait()
     assert not (tmp_path / "index").exists()
     done = len([folder for folder in part.parent.glob("part-?????") if folder.is_dir()])
-    result = index(collection, tmp_path / "index")
+    result = index(collection, tmp_path / "index", "--shards", shards)
     assert result.returncode == 0, result.stderr
     assert f"{done} of 3 parts are indexed already" in result.stderr
     assert read_index_manifest(tmp_path / "index").documents == 3000
+    assert len(index_folders(tmp_path / "index")) == shards
     assert not (tmp_path / "index.partial").exists()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from csplade_pyserini import export, search
+from csplade_pyserini import export, retrieve
 from csplade_pyserini.reproduction import catalogue
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.steps import encoder_system, engine_system
@@ -30,7 +30,7 @@ def test_an_engine_gets_the_vectors_and_queries_that_lucene_gets(
     assert system.folder != ours.folder
     for key in ours.searches:
         [step] = system.searches[key]
-        searched = search.parse_args(step.command[3:])
+        searched = retrieve.parse_args(step.command[3:])
         assert (searched.engine, searched.target) == (engine, exported.output)
         assert searched.output == step.output == system.run(key)
         assert searched.encoder == str(ours.queries(key))

@@ -105,7 +105,7 @@ def test_a_file_of_collections_has_paths_beside_it_and_environment_variables(tmp
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("nDCG@10", "nDCG", "unknown metric 'nDCG'; known: nDCG@10"),
+        ("nDCG@10", "nDGC@10", r"unknown metric 'nDGC@10'.*; known: nDCG@10"),
         ('name = "mine"', "", "'name' is missing"),
         ("[[collection.topics]]", "[collection.more]", r"no \[\[collection.topics\]\]"),
         ("[[collection]]", "[[test]]", r"no \[\[collection\]\]"),
