@@ -3,7 +3,7 @@
 python -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny --output runs/sample
 python -m csplade_pyserini.reproduce --collection beir/nfcorpus --encoder csplade-tiny --output runs/nfcorpus
 python -m csplade_pyserini.reproduce --collection msmarco-v1-passage --encoder csplade-bi-8b --output runs/ms
-python -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny csplade-smol \\
+python -m csplade_pyserini.reproduce --collection sample --encoder csplade-tiny csplade-bi-smol \\
     --output runs/both --measures nDCG@10 RR@10 R@1000 Judged@10
 
 It runs commands that can be pasted. Run again, it checks what is done and goes on from there.

@@ -12,10 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: an interpre
 
 import pytest
 import torch
+from byte_tokenizers import byte_level_tokenizer
 from filelock import FileLock
 from programs import SAMPLE, new_python
 from tiny_models import VOCABULARY, tiny_model
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from csplade_pyserini.cards import EncoderCard, write_card
@@ -85,19 +85,8 @@ def _home_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE as Llama 3, SmolLM and Qwen have it, trained on the sample."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 12,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train([str(SAMPLE / "corpus.jsonl")], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
+    """Fewer entries than the tiny models have."""
+    return byte_level_tokenizer(VOCABULARY - 12)
 
 
 @pytest.fixture(scope="session")

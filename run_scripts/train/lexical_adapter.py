@@ -1,4 +1,4 @@
-"""Make a LoRA adapter under which a backbone's first layers return their input tokens, to start csplade-smol.
+"""Make a LoRA adapter under which a backbone's first layers return their input tokens, for csplade-bi-smol.
 
 python run_scripts/train/lexical_adapter.py --config FILE.toml --texts TEXTS.jsonl --output FOLDER
 

@@ -28,9 +28,9 @@ from csplade_pyserini.errors import InputError
 CONTRACT = [
     *("csplade-1b", "csplade-echo-1b", "csplade-bi-1b", "csplade-8b", "csplade-echo-8b", "csplade-bi-8b"),
     *("laconic-1b", "laconic-3b", "laconic-8b", "lion-sp-1b", "lion-sp-8b"),
-    *("csplade-tiny", "csplade-smol", "csplade-echo-smol", "csplade-bi-smol"),
+    *("csplade-tiny", "csplade-bi-smol"),
 ]
-"""The cards to ship: design.md, section 3."""
+"""The cards that ship."""
 KEYS = "device, dtype, quantization, max_length, top_terms, query_prefix, document_prefix, query, revision"
 NOT_LOADED = ("torch", "transformers", "peft", "pyserini", "jnius", "jnius_config")
 

@@ -209,7 +209,7 @@ def test_whole_weights_in_csplade_home_win_whatever_the_card_says(home, name):
     assert weights_state(name) == "here"
 
 
-@pytest.mark.parametrize("name", ["lion-sp-1b", "csplade-bi-1b", "csplade-smol"])
+@pytest.mark.parametrize("name", ["lion-sp-1b", "csplade-bi-1b", "csplade-bi-smol"])
 def test_an_adapter_in_csplade_home_wins_whatever_the_card_says(home, name):
     card = shipped_cards()[name]
     folder = put(home / name, *ADAPTER)
@@ -262,6 +262,6 @@ def test_without_a_folder_the_parts_are_those_that_the_card_names():
 
 
 def test_every_shipped_encoder_has_no_weights_beside_it_that_are_left_out():
-    for name in ("csplade-tiny", "csplade-smol", "csplade-bi-smol", "csplade-echo-smol"):
+    for name in ("csplade-tiny", "csplade-bi-smol"):
         assert find_checkpoint(name).sources.notices == ()
         assert read_card(find_checkpoint(name).folder.with_suffix(".toml")).name == name

@@ -1,4 +1,4 @@
-"""The adapter that csplade-smol starts from, on a random Llama."""
+"""The adapter that csplade-bi-smol starts from, on a random Llama."""
 
 import importlib.util
 import json
