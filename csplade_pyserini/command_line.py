@@ -166,16 +166,16 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         type=positive,
-        default=60,
         metavar="SECONDS",
-        help="time that a request may take (default 60)",
+        help=f"time that a request may take (default {Place.timeout:.0f})",
     )
 
 
 def target_place(args: argparse.Namespace, folder: Path | None) -> Place:
     """Make the place of a target of --url, --name and --timeout, or of a folder."""
     key = os.environ.get(KEY_VARIABLE, "")
-    return Place(url=args.url, name=args.name, folder=folder, timeout=float(args.timeout), key=key)
+    seconds = float(args.timeout or Place.timeout)
+    return Place(url=args.url, name=args.name, folder=folder, timeout=seconds, key=key)
 
 
 def find_encoder(args: argparse.Namespace) -> Checkpoint:

@@ -73,11 +73,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"queries in a request (default {BATCH_SIZE})",
     )
     parser.add_argument(
-        "--threads", type=positive, default=1, metavar="N", help="queries side by side on --index (default 1)"
+        "--threads", type=positive, metavar="N", help="queries side by side on --index (default 1)"
     )
     args = parser.parse_args(argv)
-    if args.index and (args.target or args.url or args.name):
-        raise InputError("--index is a Lucene index; --target, --url and --name are of an --engine")
+    if args.index and (args.target or args.url or args.name or args.timeout):
+        raise InputError(
+            "--index is a Lucene index; --target, --url, --name and --timeout are of an --engine"
+        )
+    if args.engine and args.threads:
+        raise InputError("--threads is of an --index; an --engine answers --batch-size queries in a request")
     return args
 
 
@@ -90,7 +94,7 @@ def search_index(args: argparse.Namespace) -> Run:
         found: Run = {}
         with tqdm(total=len(vectors), desc="searching", unit="query", delay=2) as bar:
             for batch in itertools.batched(vectors.items(), args.batch_size):
-                found |= searcher.run(dict(batch), args.hits, args.threads)
+                found |= searcher.run(dict(batch), args.hits, args.threads or 1)
                 bar.update(len(batch))
     return found
 

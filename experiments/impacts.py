@@ -89,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     document_weights = kept_weights(args.output, encoder, documents, "document", max(DOCUMENT_TERMS))
     query_weights = kept_weights(args.output, encoder, topics, "query", max(QUERY_TERMS))
     card = encoder.card
-    chosen = settings(card.impact_scale, card.document_top_terms, card.query_top_terms)[: args.settings]
+    caps = card.document_top_terms or max(DOCUMENT_TERMS), card.query_top_terms or max(QUERY_TERMS)
+    chosen = settings(card.impact_scale, *caps)[: args.settings]
     rows = {}
     for setting in chosen:
         folder = args.output / setting.name.replace(" ", "-").replace(",", "")

@@ -39,8 +39,8 @@ CARD: dict[str, Any] = {
     "document_max_length": 128,
 }
 
-SCALE = 0.25
-"""Lion-SP's logit scale, hidden_size ** -0.25, for a hidden size of 256."""
+SCALE = 0.3
+"""Lion-SP's logit scale, hidden_size ** -0.25, for a hidden size of 128."""
 BACKBONES = {"language": 0.0, "adapted": 1.0}
 """relu_weight of 800 more steps from csplade-tiny's language model.
 
@@ -70,7 +70,7 @@ STABILITY: dict[str, Any] = {
     "data": [str(STUDY / "examples.jsonl")], "trainer": {"logging_steps": 1, "save_steps": 1000},
 }  # fmt: skip
 EXAMPLES = 4000
-"""Examples, without NFCorpus's, that the stability part trains on: more than one epoch."""
+"""Examples that the stability part trains on: more than one epoch."""
 
 MODES: dict[str, dict[str, Any]] = {
     "causal": {"attention": "causal"},
@@ -78,12 +78,12 @@ MODES: dict[str, dict[str, Any]] = {
     "bidirectional": {"attention": "bidirectional"},
 }
 ATTENTION: dict[str, Any] = {
-    "start": str(WORK / "tiny-distil"), "steps": 200, "learning_rate": 1e-3, "batch_size": 32,
+    "start": str(WORK / "tiny-vectors-1"), "steps": 200, "learning_rate": 1e-3, "batch_size": 32,
     "device_batch_size": 32, "document_max_length": 96, "query_regulariser": 0.0, "document_regulariser": 0.0,
     "vector_weight": 0.1, "negatives": 0, "weight_decay": 0.01,
-    "teacher_queries": str(WORK / "data/teacher-tiny/queries"),
-    "teacher_documents": str(WORK / "data/teacher-tiny/documents"),
-    "data": [str(WORK / "data/nfcorpus.jsonl"), str(WORK / "data/others.jsonl")],
+    "teacher_queries": str(WORK / "tiny-vectors/queries"),
+    "teacher_documents": str(WORK / "tiny-vectors/passages"),
+    "data": [str(WORK / "data/ranks.jsonl")],
     "trainer": {"save_steps": 50, "logging_steps": 10},
 }  # fmt: skip
 LIMITS = {"query_top_terms": 64, "document_top_terms": 192}
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.data / "ir_datasets",
         args.data / "msmarco-dl",
         WORK / "tiny-language",
-        WORK / "data/teacher-tiny",
+        WORK / "tiny-vectors",
     )
     for folder in needed:
         if not folder.is_dir():
@@ -152,7 +152,7 @@ def run_stability() -> None:
     """Train all variants, conditions and seeds of the stability part."""
     examples = STUDY / "examples.jsonl"
     if not examples.is_file():
-        with (WORK / "data/others.jsonl").open(encoding="utf-8") as lines, whole_file(examples) as file:
+        with (WORK / "data/ranks.jsonl").open(encoding="utf-8") as lines, whole_file(examples) as file:
             file.writelines(itertools.islice(lines, EXAMPLES))
     for condition, settings in CONDITIONS.items():
         for variant, (start, scale) in VARIANTS.items():

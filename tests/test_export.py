@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from programs import SAMPLE, new_python, run_python
 
+from csplade_pyserini import retrieve
 from csplade_pyserini.collections.manifests import encoder_of
 from csplade_pyserini.collections.topics import read_qrels
+from csplade_pyserini.errors import InputError
 
 ENGINES = {"qdrant": "qdrant_edge", "milvus": "milvus_lite"}
 TOPICS = SAMPLE / "topics.tsv"
@@ -59,6 +61,19 @@ def lucene_run(sample_index: Path, queries: Path, tmp_path_factory: pytest.TempP
     done = run_python("-m", "pyserini.search.lucene", *words, "--impact", "--batch-size", "16")
     assert done.returncode == 0, done.stderr
     return run
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--index", "index", "--timeout", "5"), "--index is a Lucene index; .*--timeout are of an --engine"),
+        (("--index", "index", "--target", "folder"), "--index is a Lucene index"),
+        (("--engine", "qdrant", "--threads", "2"), "--threads is of an --index"),
+    ],
+)
+def test_retrieve_refuses_options_of_the_other_place(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        retrieve.parse_args([*words, "--topics", "topics.tsv", "--output", "run.txt"])
 
 
 @pytest.mark.jvm

