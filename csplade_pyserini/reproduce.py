@@ -52,6 +52,7 @@ from csplade_pyserini.reproduction.score_tables import (
     read_expected,
 )
 from csplade_pyserini.reproduction.scores import evaluate, evaluation_commands
+from csplade_pyserini.reproduction.significance import paired_scores
 from csplade_pyserini.reproduction.steps import (
     BM25,
     System,
@@ -138,7 +139,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         default=0,
         metavar="N",
-        help="print the top hits of N topics with their matching terms",
+        help="print the top hits of the N topics that gain most, with their matching terms",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
     args = parser.parse_args(argv)
@@ -223,8 +224,8 @@ def reproduce(
         for system, record in zip(systems[1:], records[1:], strict=True):
             failed += compare_engine(args.engine, system, record, collection, inputs)
     if args.show_topics:
-        for source, system in zip(sources, systems[1:], strict=True):
-            show_topics(source, inputs, collection, system, args.show_topics)
+        for source, system, record in zip(sources, systems[1:], records[1:], strict=True):
+            show_topics(source, inputs, collection, system, record, baseline, args.show_topics)
     return failed
 
 
@@ -405,19 +406,39 @@ def compare_engine(
 
 
 def show_topics(
-    source: QuerySource, inputs: Inputs, collection: TestCollection, system: System, count: int
+    source: QuerySource,
+    inputs: Inputs,
+    collection: TestCollection,
+    system: System,
+    record: Record,
+    baseline: Record,
+    count: int,
 ) -> None:
-    """Print the top hits of the first topics, with the terms that matched."""
+    """Print the top hits of the topics that gain most over the baseline, with the terms that matched.
+
+    Before them it says how many topics gain and which ones lose.
+    """
     from csplade_pyserini.explanation.matches import print_matches
 
     topics = collection.topics[0]
+    key, metric = collection.key(topics), topics.metrics[0]
+    pairs = paired_scores(record.topics[key][metric], baseline.topics.get(key, {}).get(metric, {}))
+    best = sorted(pairs, key=lambda qid: pairs[qid][1] - pairs[qid][0])[:count]
+    better = sum(ours > other for ours, other in pairs.values())
+    worse = [qid for qid, (ours, other) in pairs.items() if ours < other]
+    losers = f" ({', '.join(worse)})" if worse else ""
+    print(
+        f"\n{metric} by topic: {system.name} is above {baseline.system} on {better} of {len(pairs)}, "
+        f"below it on {len(worse)}{losers}"
+    )
+    notes = {qid: f" ({metric} {pairs[qid][0]:.2f}, {baseline.system} {pairs[qid][1]:.2f})" for qid in best}
     print_matches(
         source,
         topics=inputs.topics_file(topics),
         corpus=inputs.corpus,
-        run=system.run(collection.key(topics)),
+        run=system.run(key),
         vectors=system.folder / "vectors",
-        count=count,
+        notes=notes,
     )
 
 

@@ -21,11 +21,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
 from csplade_pyserini import command_line
+from csplade_pyserini.cards import CARD_FILE, EncoderCard, write_card
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.pages import markdown_table
-from csplade_pyserini.files.whole import whole_file
+from csplade_pyserini.files.whole import whole_file, whole_folder
 from csplade_pyserini.model.encoder import load_encoder
 from csplade_pyserini.reproduction.records import read_record
 from csplade_pyserini.reproduction.steps import folder_name
@@ -41,15 +45,23 @@ CARD: dict[str, Any] = {
 
 SCALE = 0.3
 """Lion-SP's logit scale, hidden_size ** -0.25, for a hidden size of 128."""
+SHAPE = {
+    "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+"""Shape of the Llama that the stability part trains."""
+LANGUAGE: dict[str, Any] = {
+    "start": str(STUDY / "untrained"), "data": [str(WORK / "data/texts.jsonl")], "steps": 600,
+    "warmup_steps": 50, "learning_rate": 2e-3, "weight_decay": 0.01, "batch_size": 8, "device_batch_size": 8,
+    "sequence_length": 128, "seed": 1, "relu_weight": 0.0, "trainer": {"save_steps": 200},
+}  # fmt: skip
 BACKBONES = {"language": 0.0, "adapted": 1.0}
-"""relu_weight of 800 more steps from csplade-tiny's language model.
+"""relu_weight of 800 more steps from that language model.
 
 With the ReLU's loss they are the adaptation.
 """
-ADAPTATION: dict[str, Any] = {
-    "start": str(WORK / "tiny-language"), "data": [str(WORK / "data/texts.jsonl")], "steps": 800,
-    "warmup_steps": 40, "learning_rate": 2e-3, "weight_decay": 0.01, "batch_size": 8, "device_batch_size": 8,
-    "sequence_length": 128, "seed": 2, "trainer": {"save_steps": 200},
+ADAPTATION: dict[str, Any] = LANGUAGE | {
+    "start": str(STUDY / "untrained-language"), "steps": 800, "warmup_steps": 40, "seed": 2,
 }  # fmt: skip
 VARIANTS: dict[str, tuple[str, float]] = {
     "neither": ("language", 1.0),
@@ -78,7 +90,7 @@ MODES: dict[str, dict[str, Any]] = {
     "bidirectional": {"attention": "bidirectional"},
 }
 ATTENTION: dict[str, Any] = {
-    "start": str(WORK / "tiny-vectors-1"), "steps": 200, "learning_rate": 1e-3, "batch_size": 32,
+    "start": str(WORK / "backbone"), "steps": 200, "learning_rate": 1e-3, "batch_size": 32,
     "device_batch_size": 32, "document_max_length": 96, "query_regulariser": 0.0, "document_regulariser": 0.0,
     "vector_weight": 0.1, "negatives": 0, "weight_decay": 0.01,
     "teacher_queries": str(WORK / "tiny-vectors/queries"),
@@ -108,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     needed = (
         args.data / "ir_datasets",
         args.data / "msmarco-dl",
-        WORK / "tiny-language",
+        WORK / "backbone",
         WORK / "tiny-vectors",
     )
     for folder in needed:
@@ -144,8 +156,22 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run_adaptation() -> None:
     """Train the backbones that the contrastive runs start from."""
+    if not Path(LANGUAGE["start"]).is_dir():
+        make_untrained(Path(LANGUAGE["start"]))
+    run_phase("adapt", Path(ADAPTATION["start"]), CARD, LANGUAGE)
     for name, relu_weight in BACKBONES.items():
         run_phase("adapt", STUDY / name, CARD, ADAPTATION | {"relu_weight": relu_weight})
+
+
+def make_untrained(folder: Path) -> None:
+    """Make a Llama of random weights over csplade-tiny's tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(WORK / "tokenizer")
+    torch.manual_seed(1)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SHAPE))
+    with whole_folder(folder) as partial:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        write_card(EncoderCard(name=folder.name), partial / CARD_FILE)
 
 
 def run_stability() -> None:

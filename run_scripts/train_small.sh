@@ -32,9 +32,9 @@ prepare collect --data "$data" --output "$work/data"
 if [ "$name" = csplade-tiny ]; then
     prepare vocabulary --texts "$work/data/passages.jsonl" "$work/data/queries.jsonl" --teacher "$teacher" \
         --output "$work/tokenizer"
-    [ -d "$work/untrained" ] ||
+    [ -d "$work/backbone" ] ||
         python run_scripts/train/new_backbone.py --tokenizer "$work/tokenizer" --teacher "$teacher" \
-            --output "$work/untrained"
+            --output "$work/backbone"
 fi
 vectors query queries
 vectors document passages

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -66,6 +67,23 @@ def test_the_sample_has_the_expected_scores(done):
     assert metadata["tag"] == "csplade-tiny"
     assert metadata["data"]["test collection"]["name"] == "sample"
     assert "csplade-tiny on sample" in (output / "report.csplade-tiny.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.jvm
+def test_the_topics_that_gain_most_are_shown_and_those_that_lose_are_named(done):
+    output, _ = done
+    shown = run_python(*command(output), "--show-topics", "2").stdout
+    ours, others = (
+        json.loads((output / name / "record.json").read_text())["topics"]["sample"]["nDCG@10"]
+        for name in ("csplade-tiny", "bm25")
+    )
+    gains = {qid: score - others.get(qid, 0) for qid, score in ours.items()}
+    better = sum(gain > 0 for gain in gains.values())
+    worse = [qid for qid, gain in gains.items() if gain < 0]
+    assert f"csplade-tiny is above BM25 on {better} of 50, below it on {len(worse)} (" in shown
+    assert f"({', '.join(worse)})" in shown
+    first, second = re.findall(r"^topic (\d+): .* \(nDCG@10 \d\.\d\d, BM25 \d\.\d\d\)$", shown, re.MULTILINE)
+    assert sorted(gains.values())[-2:] == [gains[second], gains[first]]
 
 
 @pytest.mark.jvm

@@ -14,6 +14,7 @@ import math
 import pickle
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -67,7 +68,7 @@ RUN_BY = {
     "run_scripts/train.sh": "test_train_small_runs_every_command",
     "run_scripts/train/data/prepare.py": "test_collect_takes_every_source_and_pairs_every_text",
     "run_scripts/train/lexical_adapter.py": "tests/training/test_lexical_adapter.py",
-    "run_scripts/train/new_backbone.py": "test_a_new_backbone_has_the_teachers_embeddings",
+    "run_scripts/train/new_backbone.py": "test_a_new_backbone_gives_the_teachers_weights",
     "run_scripts/train_small.sh": "test_train_small_runs_every_command",
     "tools/compat.py": "test_compat_refuses_an_unknown_version",
     "tools/find_python.sh": "test_find_python_finds_one",
@@ -419,12 +420,13 @@ def test_study_refuses_to_start_without_its_data(load, monkeypatch, tmp_path):
         load("experiments/study.py").main(["--data", "nowhere"])
 
 
-def test_study_configures_every_run_as_train_reads_it(study):
+def test_study_configures_every_run_as_train_reads_it(study, byte_tokenizer):
+    byte_tokenizer.save_pretrained(study.WORK / "tokenizer")
     (study.WORK / "data").mkdir()
     (study.WORK / "data/ranks.jsonl").write_text("{}\n" * 5)
     study.run_adaptation()
     study.run_stability()
-    assert len(study.commands) == 2 + 3 * 4 * 3
+    assert len(study.commands) == 3 + 3 * 4 * 3
     for module, phase, flag, config in study.commands:
         assert (module, flag) == ("csplade_pyserini.train", "--config")
         card, settings = read_settings(config, phase)
@@ -550,23 +552,37 @@ def new_backbone_words(teacher: Path, tokenizer: Path, output: Path) -> list[str
     return ["--tokenizer", str(tokenizer), "--teacher", str(teacher), "--output", str(output)]
 
 
-def test_a_new_backbone_has_the_teachers_embeddings(
-    load, teacher, cut_tokenizer, capsys, tmp_path, monkeypatch
-):
+def test_a_new_backbone_gives_the_teachers_weights(load, teacher, cut_tokenizer, capsys, tmp_path):
+    """BERT's layers, its norms and its head, in OPT's layers, for texts of different lengths in one batch."""
     script = load("run_scripts/train/new_backbone.py")
-    monkeypatch.setitem(script.SHAPE, "hidden_size", 16)
     assert script.main(new_backbone_words(teacher, cut_tokenizer, tmp_path / "new")) == 0
     assert capsys.readouterr().out.endswith(" 25 terms\n")
     encoder = load_encoder(str(tmp_path / "new"))
+    bert = BertForMaskedLM.from_pretrained(teacher).eval()
     whole = AutoTokenizer.from_pretrained(teacher)
     rows = whole.convert_tokens_to_ids(encoder.terms)
-    embeddings = BertForMaskedLM.from_pretrained(teacher).get_input_embeddings().weight
-    assert torch.equal(encoder.model.get_input_embeddings().weight, embeddings[rows])
+    texts = ["heart attack", "fever", "chest pain fever rash banana market share income river"]
+    weights = encoder.weights(texts, side="document")
+    for text, found in zip(texts, weights, strict=True):
+        ids = torch.tensor([[2, *cut_ids(text, cut_tokenizer, whole), 3]])
+        with torch.no_grad():
+            logits = bert(input_ids=ids).logits[0, :, rows]
+        assert torch.allclose(found, torch.log1p(torch.relu(logits.amax(dim=0))), atol=2e-3)
+    assert (weights > 0).any()
 
 
-def test_a_new_backbone_wants_a_teacher_of_its_size(load, teacher, cut_tokenizer, tmp_path):
-    words = new_backbone_words(teacher, cut_tokenizer, tmp_path / "new")
-    with pytest.raises(InputError, match="has hidden size 16; wanted 128"):
+def cut_ids(text: str, tokenizer: Path, whole: PreTrainedTokenizerFast) -> list[int]:
+    """A text as the cut tokenizer splits it, in the ids of the whole one."""
+    return whole.convert_tokens_to_ids(AutoTokenizer.from_pretrained(tokenizer).tokenize(text))
+
+
+def test_a_new_backbone_wants_a_norm_that_carries_the_bias(load, teacher, cut_tokenizer, tmp_path):
+    bert = BertForMaskedLM.from_pretrained(teacher)
+    torch.nn.init.zeros_(bert.cls.predictions.transform.LayerNorm.bias)
+    plain = shutil.copytree(teacher, tmp_path / "plain")
+    bert.save_pretrained(plain)
+    words = new_backbone_words(plain, cut_tokenizer, tmp_path / "new")
+    with pytest.raises(InputError, match="a bias that sums to 0.0000 over its weight"):
         load("run_scripts/train/new_backbone.py").main(words)
     assert not (tmp_path / "new").exists()
 
@@ -705,7 +721,11 @@ def teacher(tmp_path_factory) -> Path:
         vocab_size=len(pieces), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
         num_attention_heads=2, initializer_range=1.0,
     )  # fmt: skip
-    BertForMaskedLM(config).save_pretrained(folder)
+    model = BertForMaskedLM(config)
+    for name, parameter in model.named_parameters():
+        if "LayerNorm" in name or name == "cls.predictions.bias":
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    model.save_pretrained(folder)
     return folder
 
 

@@ -1,7 +1,7 @@
 """A first look at a run: top hits of a few topics, and the terms that matched."""
 
 import itertools
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 from csplade_pyserini.collections.corpus import open_corpus
@@ -19,13 +19,20 @@ TEXT_WIDTH = 90
 
 
 def print_matches(
-    source: QuerySource, *, topics: Path, corpus: Path, run: Path, vectors: Path, count: int
+    source: QuerySource,
+    *,
+    topics: Path,
+    corpus: Path,
+    run: Path,
+    vectors: Path,
+    notes: Mapping[str, str],
 ) -> None:
-    """Print the top hits of the first `count` topics, with their best terms.
+    """Print the top hits of some topics, with their best terms.
 
-    run: a TREC run over `vectors`, the collection of the corpus.
+    run: a TREC run over `vectors`, the collection of the corpus. notes: the topics by qid, each with a note.
     """
-    chosen = dict(itertools.islice(read_topics(str(topics)).items(), count))
+    texts_of_topics = read_topics(str(topics))
+    chosen = {qid: texts_of_topics[qid] for qid in notes}
     hits = top_hits(run, chosen)
     docids = set(itertools.chain.from_iterable(hits.values()))
     texts = _texts_of(corpus, docids)
@@ -33,7 +40,7 @@ def print_matches(
     encoder = build_queries(source)
     queries = encoder.encode_queries(list(chosen.values()))
     for (qid, text), query in zip(chosen.items(), queries, strict=True):
-        print(f"\ntopic {qid}: {text}")
+        print(f"\ntopic {qid}: {text}{notes[qid]}")
         for docid in hits.get(qid, []):
             print(f"  {docid} {dot(query, documents[docid]):>7}  {texts[docid][:TEXT_WIDTH]}")
             print(f"      {', '.join(matching_terms(query, documents[docid], encoder.readable))}")
