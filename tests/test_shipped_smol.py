@@ -46,4 +46,4 @@ def test_it_reaches_its_model_cards_score(tmp_path):
     done = run_python("-m", "csplade_pyserini.reproduce", *words)
     assert done.returncode == 0, done.stderr
     assert "csplade-bi-smol on sample: as expected (measured: " in done.stderr
-    assert "0.7046" in done.stdout
+    assert "0.7030" in done.stdout

@@ -14,7 +14,7 @@ def collect(data: Path, output: Path, seed: int) -> None:
     """Write texts.jsonl, passages.jsonl, queries.jsonl and pairs.jsonl.
 
     texts.jsonl has the passages in random order, for language modelling. pairs.jsonl has every query and
-    every passage, two by two at random: training towards vectors takes them one by one, and needs no labels.
+    every passage, two by two at random. Training towards vectors takes them one by one, and needs no labels.
     Long passages and their spans are in passages.jsonl and queries.jsonl alone.
     """
     if absent(output / "passages.jsonl"):
