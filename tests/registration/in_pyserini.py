@@ -99,7 +99,7 @@ def command_lines() -> dict[str, Any]:
     for option in ("--qld", "--bm25qs", "--k1=1.2", "--b=0.4"):
         found[option] = search(run_module, option)
     found["impact"] = search(run_module, "--impact")
-    Path("terms.tsv").write_text("1\t" + "Ġheart " * 90 + "Ġattack " * 80 + "\n", encoding="utf-8")
+    Path("terms.tsv").write_text("1\t" + "heart " * 90 + "attack " * 80 + "\n", encoding="utf-8")
     found["terms"] = search(run_module, "--impact", "--topics", "terms.tsv")
     copy = shutil.copytree(INDEX, Path(FOLDER, "copy", "index"))
     found["copy"] = search(run_module, "--index", str(copy))
