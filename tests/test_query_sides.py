@@ -63,7 +63,8 @@ def test_a_search_by_lookup_loads_no_model_code_and_no_more_of_torch_than_pyseri
     assert loaded
     parts = ("torch", "transformers", "peft", "accelerate", "csplade_pyserini.model")
     assert [name for name in loaded if name.startswith(parts)] == []
-    assert len(run_of(run)) == len((SAMPLE / "topics.tsv").read_text().splitlines())
+    topics = len((SAMPLE / "topics.tsv").read_text().splitlines())
+    assert topics - 2 <= len(run_of(run)) <= topics  # a query of stop words has no hit
 
 
 TAKERS = """
