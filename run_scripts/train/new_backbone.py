@@ -10,6 +10,7 @@ transform of the head. With bidirectional attention the logits are the teacher's
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from transformers import (
     OPTForCausalLM,
     PreTrainedTokenizerBase,
 )
+from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
 from csplade_pyserini.cards import CARD_FILE, EncoderCard, write_card
@@ -126,7 +128,7 @@ def empty_layer(layer: OPTDecoderLayer) -> None:
     nn.init.zeros_(layer.fc2.weight)
 
 
-def copy_layer(layer: OPTDecoderLayer, source: nn.Module) -> None:
+def copy_layer(layer: OPTDecoderLayer, source: BertLayer) -> None:
     """Copy a layer of BERT."""
     attention = source.attention
     for name in ("query", "key", "value"):
@@ -153,7 +155,7 @@ def copy_transform(layer: OPTDecoderLayer, dense: nn.Linear) -> None:
     layer.fc2.weight[:, : 3 * size].copy_(torch.cat([one, -one, one], dim=1))
 
 
-def copy_module(target: nn.Module, source: nn.Module) -> None:
+def copy_module(target: Any, source: Any) -> None:
     """Copy weight and bias."""
     target.weight.copy_(source.weight)
     target.bias.copy_(source.bias)

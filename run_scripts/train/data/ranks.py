@@ -196,9 +196,10 @@ def highest(scores: Scores) -> NDArray[np.intp]:
 
 def mixed(products: Scores, cosines: Scores) -> Scores:
     """Return weighted sums, brought back to mean and spread of the products."""
-    deviations = (cosines - cosines.mean()) / max(1e-6, cosines.std())
-    total = (products - products.mean()) / max(1e-6, products.std()) + DENSE_WEIGHT * deviations
-    scores: Scores = products.mean() + products.std() * (total - total.mean()) / max(1e-6, total.std())
+    deviations = (cosines - cosines.mean()) / max(1e-6, float(cosines.std()))
+    total = (products - products.mean()) / max(1e-6, float(products.std())) + DENSE_WEIGHT * deviations
+    spread = float(products.std()) / max(1e-6, float(total.std()))
+    scores: Scores = (products.mean() + spread * (total - total.mean())).astype(np.float32)
     return scores
 
 

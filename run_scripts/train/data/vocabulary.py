@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBa
 
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import whole_folder
-from csplade_pyserini.model.inputs import CONTINUATION
+from csplade_pyserini.folding import CONTINUATION
 
 CHARACTERS = frozenset(string.ascii_lowercase + string.digits + string.punctuation)
 """Characters that stay terms, alone and as pieces: a rare word can still be cut."""
