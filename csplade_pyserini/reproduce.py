@@ -423,7 +423,7 @@ def show_topics(
     topics = collection.topics[0]
     key, metric = collection.key(topics), topics.metrics[0]
     pairs = paired_scores(record.topics[key][metric], baseline.topics.get(key, {}).get(metric, {}))
-    best = sorted(pairs, key=lambda qid: pairs[qid][1] - pairs[qid][0])[:count]
+    best = sorted(record.topics[key][metric], key=lambda qid: pairs[qid][1] - pairs[qid][0])[:count]
     better = sum(ours > other for ours, other in pairs.values())
     worse = [qid for qid, (ours, other) in pairs.items() if ours < other]
     losers = f" ({', '.join(worse)})" if worse else ""

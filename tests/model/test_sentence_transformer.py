@@ -185,7 +185,8 @@ def test_its_evaluator_scores_the_sample_as_ir_measures_does():
     qrels = [ir_measures.Qrel(qid, docid, 1) for qid, docids in relevant.items() for docid in docids]
     wanted = ir_measures.calc_aggregate([nDCG @ 10, RR @ 10, R @ 100], qrels, run)
     for key, measure in (("ndcg@10", nDCG @ 10), ("mrr@10", RR @ 10), ("recall@100", R @ 100)):
-        assert scores[f"dot_{key}"] == pytest.approx(wanted[measure], abs=0.011), key  # impacts are rounded
+        near = 0.011 if measure == R @ 100 else 0.003  # a document of rounded impacts may have none
+        assert scores[f"dot_{key}"] == pytest.approx(wanted[measure], abs=near), key
     assert scores[evaluator.primary_metric] > 0.5
 
 
