@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from csplade_pyserini.cards import Checkpoint, lasting_name
+from csplade_pyserini.cards import Checkpoint
 from csplade_pyserini.collections.corpus import Corpus
 from csplade_pyserini.collections.encoding import DOCUMENTS_PER_FILE, EncodingJob, encode_corpus
 from csplade_pyserini.collections.manifests import CollectionManifest
@@ -69,7 +69,7 @@ def make_job(args: argparse.Namespace, checkpoint: Checkpoint, corpus: Corpus) -
 def output_arguments(args: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
     """Arguments that change the output, as its manifest holds them."""
     return {
-        "encoder_name": lasting_name(args.encoder),
+        "encoder_name": checkpoint.lasting_name(args.encoder),
         "corpus": args.corpus,
         "fields": args.fields,
         "docid_field": args.docid_field,

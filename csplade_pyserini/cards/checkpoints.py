@@ -13,6 +13,7 @@ from csplade_pyserini.cards.hashes import cached_hash
 from csplade_pyserini.cards.names import (
     CARD_FILE,
     EncoderOptions,
+    canonical_name,
     cards_folder,
     csplade_home,
     find_stored_card,
@@ -88,14 +89,35 @@ class Checkpoint:
 
         A revision, of the options or the card, is that of the repository with the encoder's own weights.
         """
-        revised = self.sources.adapter or self.sources.base
         found = {}
         for part in self.sources.on_hub:
             revision = ""
-            if part == revised:
+            if part == self._own_part:
                 revision = self.options.revision or self.stored_card.revision
             found[part] = hub.commit_of(part, revision) or revision
         return found
+
+    def lasting_name(self, text: str) -> str:
+        """Return this encoder's name of `--encoder`, as it is found from any working directory and later.
+
+        The name keeps no option but the revision. It names the commit of weights on the hub where that is
+        known, since the main branch may move on.
+        """
+        name, _ = parse_encoder_name(canonical_name(text))
+        if not is_card(name) and os.path.isdir(name):
+            return os.path.abspath(name)
+        revision = self.options.revision
+        is_pinned = bool(self.stored_card.revision) and not revision
+        if not is_pinned and (is_card(name) or name == self._own_part):
+            revision = self.commits.get(self._own_part) or revision
+        if not revision:
+            return name
+        return f"{name}:revision={revision}"
+
+    @property
+    def _own_part(self) -> str:
+        """Adapter or base whose repository a revision is of."""
+        return self.sources.adapter or self.sources.base
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -247,16 +247,6 @@ def canonical_name(text: str) -> str:
     return _card_names()[name.lower()] + text.removeprefix(name)
 
 
-def lasting_name(text: str) -> str:
-    """Return an encoder's name as it is found from any working directory, without options but a revision."""
-    name, options = parse_encoder_name(canonical_name(text))
-    if not is_card(name) and os.path.isdir(name):
-        return os.path.abspath(name)
-    if options.revision is not None:
-        return f"{name}:revision={options.revision}"
-    return name
-
-
 def find_card(text: str) -> EncoderCard:
     """Find the card of `NAME[:key=value,...]`, its options applied.
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from csplade_pyserini.cards import card_table, find_checkpoint, lasting_name
+from csplade_pyserini.cards import card_table, find_checkpoint
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     IndexManifest,
@@ -114,7 +114,7 @@ def stamp_collection(encoder: str, collection: Path) -> str:
     manifest = CollectionManifest(
         encoder=checkpoint.identity,
         card=card_table(checkpoint.stored_card),
-        arguments={"encoder_name": lasting_name(encoder), "command": sys.argv},
+        arguments={"encoder_name": checkpoint.lasting_name(encoder), "command": sys.argv},
         versions=versions(),
         files=tuple(describe_file(file) for file in sorted(collection.iterdir()) if file.name != WORK_NAME),
     )

@@ -22,7 +22,6 @@ from csplade_pyserini.cards import (
     find_checkpoint,
     find_table,
     is_ours,
-    lasting_name,
     names,
     shipped_cards,
     write_card,
@@ -88,9 +87,25 @@ def test_a_commit_by_any_of_its_names_is_one_encoder(hub):
     assert find_checkpoint(f"{NAME}:revision={NEW}").identity == find_checkpoint(NAME).identity
 
 
-def test_a_revision_is_kept_in_the_name_that_manifests_hold():
-    assert lasting_name(f"{NAME}:device=cpu,revision=v1") == f"{NAME}:revision=v1"
-    assert lasting_name(f"{NAME}:device=cpu") == NAME
+@pytest.mark.parametrize(
+    ("options", "commit"), [("device=cpu", NEW), ("device=cpu,revision=v1", OLD), (f"revision={OLD}", OLD)]
+)
+def test_a_manifest_names_the_commit_and_main_may_move_on(hub, options, commit):
+    text = f"{NAME}:{options}"
+    checkpoint = find_checkpoint(text)
+    lasting = checkpoint.lasting_name(text)
+    assert lasting == f"{NAME}:revision={commit}"
+    hub.push("3" * 40, hub.commits[OLD], "main", "v1")
+    shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE)
+    names._hub_card.cache_clear()
+    assert find_checkpoint(lasting).identity == checkpoint.identity
+    assert find_checkpoint(NAME).identity != checkpoint.identity
+
+
+def test_a_card_that_pins_its_weights_needs_no_commit_in_its_name(hub):
+    write_card(EncoderCard(name="pinned", revision=OLD), hub.commits[NEW] / "card.toml")
+    assert find_checkpoint(NAME).lasting_name(NAME) == NAME
+    assert find_checkpoint(f"{NAME}:revision=v1").lasting_name(NAME) == f"{NAME}:revision={OLD}"
 
 
 @pytest.mark.parametrize("revision", ["v9", "3" * 40])

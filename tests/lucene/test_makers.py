@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csplade_pyserini.cards import card_table, find_checkpoint, lasting_name
+from csplade_pyserini.cards import card_table, find_checkpoint
 from csplade_pyserini.collections.manifests import (
     CollectionManifest,
     IndexManifest,
@@ -45,7 +45,7 @@ def collection_by(name: str) -> CollectionManifest:
     return CollectionManifest(
         encoder=checkpoint.identity,
         card=card_table(checkpoint.stored_card),
-        arguments={"encoder_name": lasting_name(name)},
+        arguments={"encoder_name": checkpoint.lasting_name(name)},
         versions={},
         files=(),
     )
