@@ -131,7 +131,7 @@ def test_folding_merges_exactly_what_is_equal_in_lower_case_without_its_space(wo
 def test_the_shipped_tokenizer_is_folded_already_and_its_special_tokens_stay():
     tokenizer = load_tokenizer(find_checkpoint("csplade-tiny"))
     folding = fold_vocabulary(tokenizer, len(tokenizer) + 2)
-    assert len(tokenizer) == len(folding.terms) == 15_903
+    assert len(tokenizer) == len(folding.terms) == 26_037
     assert folding.folds[-2:] == [len(folding.terms)] * 2
     for token, token_id in tokenizer.get_added_vocab().items():
         assert folding.terms[folding.folds[token_id]] == token

@@ -832,7 +832,7 @@ def test_vectors_are_the_teachers_weights_plus_bm25(load, collected, teacher, tm
     ]
     frequency = Counter(term for terms in passages for term in set(terms))
     mean_length = sum(map(len, passages)) / len(passages)
-    mixtures = {"document": (320, 256, 0.6, 0.5), "query": (144, 32, 0.4, 0.3)}
+    mixtures = {"document": (320, 256, 0.5, 0.5), "query": (144, 32, 0.3, 0.3)}
     length, limit, factor, least = mixtures[side]
     for record in chosen:
         inputs = tokenizer(record["contents"], truncation=True, max_length=length, return_tensors="pt")

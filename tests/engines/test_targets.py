@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -247,6 +248,20 @@ def test_requests_are_as_documented(engine: str, server: RecordingServer, tmp_pa
         }[engine]
     )
     assert (request["size"], request["_source"]) == (5, False)
+    target.close()
+
+
+def test_elasticsearch_publishes_our_field_and_query() -> None:
+    """Its client's classes are generated from its published specification."""
+    skip_without("elasticsearch")
+    from elasticsearch.dsl import field, query
+
+    target = SERVERS["elasticsearch"](Place(url="http://127.0.0.1:1", name="docs"))
+    [(kind, options)] = target._query({"7": 40.0}).items()
+    published = query.Query.get_dsl_class(kind)
+    assert set(options) <= set(inspect.signature(published.__init__).parameters)
+    assert published(**options).to_dict() == {kind: options}
+    assert field.Field.get_dsl_class(target.field_type) is field.SparseVector
     target.close()
 
 

@@ -40,7 +40,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     vocabulary.add_argument("--texts", type=Path, nargs="+", required=True, help="JSON Lines with contents")
     vocabulary.add_argument("--teacher", type=Path, required=True, help="folder of a SPLADE BERT")
     vocabulary.add_argument("--output", type=Path, required=True, help="tokenizer folder to write")
-    vocabulary.add_argument("--terms", type=int, default=15_800, help="most used terms (default: 15800)")
+    vocabulary.add_argument("--terms", type=int, default=26_000, help="most used terms (default: 26000)")
     vocabulary.set_defaults(run=run_vocabulary)
 
     vectors = commands.add_parser("vectors", help="write the vectors that the encoder learns")
