@@ -351,7 +351,8 @@ for qid, hits in sorted(searcher.batch_search(["long", "short"], ["1", "2"], k=1
     assert result.stdout.splitlines() == ["1 [('a', 18000), ('b', 3)]", "2 [('a', 10), ('b', 5)]"]
 
 
-def test_hybrid_search_fuses_our_scores_with_dense_ones(run, index, documents, tmp_path):
+@pytest.mark.parametrize("encoder", [ENCODER, f"{ENCODER}-lookup"])
+def test_hybrid_search_fuses_our_scores_with_dense_ones(encoder, index, documents, tmp_path):
     """alpha 0 leaves the impact scores as they are."""
     faiss = pytest.importorskip("faiss", reason="Pyserini's hybrid search needs faiss-cpu")
     import numpy as np
@@ -374,15 +375,18 @@ def test_hybrid_search_fuses_our_scores_with_dense_ones(run, index, documents, t
         pickle.dump(pd.DataFrame(rows), file)
     result = succeed(
         "-m", "pyserini.search.hybrid", "dense", "--index", dense, "--encoded-queries", tmp_path / "encoded",
-        "sparse", "--index", index, "--encoder", ENCODER, "fusion", "--alpha", "0", "--hits", "300",
+        "sparse", "--index", index, "--encoder", encoder, "fusion", "--alpha", "0", "--hits", "300",
         "--weight-on-dense",
         "run", "--topics", TOPICS, "--output", tmp_path / "run.txt", "--hits", "5", "--batch-size", "16",
         "--threads", "2",
         python=new_python,
     )  # fmt: skip
     assert "implies --impact" in result.stderr
+    search(index, tmp_path / "sparse.txt", "--hits", "300", encoder=encoder)
+    run = read_run(tmp_path / "sparse.txt")
     fused = read_run(tmp_path / "run.txt")
-    assert fused.keys() == run.keys()
-    for qid, hits in fused.items():
-        assert hits == pytest.approx({docid: run[qid][docid] for docid in hits}, rel=0.002, abs=1)
-        assert set(list(run[qid])[:1]) <= set(hits)
+    assert fused.keys() == read_topics(str(TOPICS)).keys()
+    for qid, own in run.items():
+        hits = fused[qid]
+        assert hits == pytest.approx({docid: own[docid] for docid in hits}, rel=0.002, abs=1)
+        assert set(list(own)[:1]) <= set(hits)

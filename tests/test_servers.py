@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 from programs import SAMPLE, run_python, start_python
 
+from csplade_pyserini import load_encoder
 from csplade_pyserini.collections.manifests import manifest_path
+from csplade_pyserini.collections.vectors import read_records
 from csplade_pyserini.lucene.indexing import IndexJob, build_index
 from csplade_pyserini.lucene.stock import bm25_index_command
 
@@ -52,6 +54,7 @@ def config(sample_vectors, sample_index, tmp_path_factory):
         f"  msmarco-shard: {folder}/texts\n"
         f"  split: {{path: {folder}/split, index_type: impact, encoder: csplade-tiny}}\n"
         f"  alone: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny}}\n"
+        f"  by-lookup: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny-lookup}}\n"
         f"  with-texts: {{path: {sample_index}, index_type: impact, encoder: csplade-tiny, "
         f"base_index: texts}}\n"
         f"  texts: {folder}/texts\n"
@@ -114,6 +117,22 @@ def test_rest_searches_a_local_impact_index(rest):
     assert all(c["doc"] == texts[c["docid"]] for c in with_texts)
 
 
+def best_by_lookup(sample_vectors: Path, hits: int) -> dict[str, float]:
+    """Scores of the best documents, without Lucene."""
+    query = load_encoder("csplade-tiny-lookup").encode(QUERY)
+    scores = {
+        record.docid: float(sum(impact * query.get(term, 0) for term, impact in record.vector.items()))
+        for record in read_records(sorted(sample_vectors.glob("*.jsonl")))
+    }
+    best = sorted(scores, key=lambda docid: -scores[docid])[:hits]
+    return {docid: scores[docid] for docid in best}
+
+
+def test_rest_takes_queries_by_lookup(rest, sample_vectors):
+    found = {hit["docid"]: hit["score"] for hit in candidates(rest, "by-lookup")}
+    assert found == pytest.approx(best_by_lookup(sample_vectors, 5))
+
+
 @pytest.mark.parametrize("index", ["alone", "with-texts", "swapped", "no-weights", "split"])
 def test_rest_gives_documents_without_an_encoder(rest, index):
     with urllib.request.urlopen(f"{rest}/v1/{index}/doc/s001", timeout=120) as answer:
@@ -156,13 +175,16 @@ def ask_mcp(config, *calls):
     return asyncio.run(ask())
 
 
-def test_mcp_answers_a_client_that_names_an_encoder_and_goes_on_whatever_it_named(config, checkpoint_folder):
+def test_mcp_answers_a_client_that_names_an_encoder_and_goes_on_whatever_it_named(
+    config, checkpoint_folder, sample_vectors
+):
     """REST has no field for an encoder, MCP has."""
     encoders = (str(checkpoint_folder), "csplade-8b", "csplade-bi-smol", "csplade-tiny")
-    asked, folder, without_weights, other, right = ask_mcp(
-        config, {}, *({"encoder": name} for name in encoders)
+    asked, by_lookup, folder, without_weights, other, right = ask_mcp(
+        config, {}, {"index": "by-lookup"}, *({"encoder": name} for name in encoders)
     )
     assert len(set(re.findall(r"\bs\d{3}\b", asked))) == 3, asked
+    assert set(re.findall(r"\bs\d{3}\b", by_lookup)) == set(best_by_lookup(sample_vectors, 3)), by_lookup
     assert f"encoder '{checkpoint_folder}' is not for clients" in folder
     assert "encoder 'csplade-8b' has no weights here" in without_weights
     assert re.search(r"was encoded by csplade-tiny@\S+ the queries by csplade-bi-smol@", other)

@@ -20,8 +20,12 @@ from csplade_pyserini.reproduction.score_tables import ScoreTable, read_expected
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "reproductions.md"
-POOL = "run_scripts/collections/msmarco-pool.toml"
 POOL_KEYS = ("msmarco-pool/dl19", "msmarco-pool/dl20")
+FILES = {
+    **dict.fromkeys(POOL_KEYS, "run_scripts/collections/msmarco-pool.toml"),
+    **dict.fromkeys(("cranfield", "vaswani"), "run_scripts/collections/classic.toml"),
+}
+"""Files of collections that the package does not know by name, by the keys of their topics."""
 TOLERANCE = 0.002
 """Another machine's float arithmetic moves an impact by one now and then."""
 TOLERANCES = {"BM25": 0.0001}
@@ -135,7 +139,7 @@ def commands(tables: Sequence[ScoreTable]) -> str:
     for key in measured_keys(tables):
         name = collection_of(key)
         output = f"runs/{name.replace('/', '-')}"
-        if name == POOL:
+        if key in FILES:
             output = f"runs/{Path(name).stem}"
         for table in tables:
             if table.origin == "measured" and key in table.scores and table.encoder != "BM25":
@@ -148,8 +152,8 @@ def commands(tables: Sequence[ScoreTable]) -> str:
 
 def collection_of(key: str) -> str:
     """Return the --collection for a key of the tables."""
-    if key in POOL_KEYS:
-        return POOL
+    if key in FILES:
+        return FILES[key]
     for collection in known_collections():
         if key in map(collection.key, collection.topics):
             return collection.name

@@ -39,7 +39,7 @@ class Mixture:
     counted: int
     """Tokens of a text that have lexical weights."""
     lexical: float
-    """Factor of the lexical weights. More gains little on NFCorpus dev and Cranfield, and loses on the sample."""
+    """Factor of the lexical weights. More gains little on NFCorpus dev, and loses on the sample."""
     least: float
     """Lighter terms are left out."""
 
