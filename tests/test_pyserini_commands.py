@@ -388,5 +388,6 @@ def test_hybrid_search_fuses_our_scores_with_dense_ones(encoder, index, document
     assert fused.keys() == read_topics(str(TOPICS)).keys()
     for qid, own in run.items():
         hits = fused[qid]
-        assert hits == pytest.approx({docid: own[docid] for docid in hits}, rel=0.002, abs=1)
+        least = min(own.values())  # for Pyserini the score of a document without one
+        assert hits == pytest.approx({docid: own.get(docid, least) for docid in hits}, rel=0.002, abs=1)
         assert set(list(own)[:1]) <= set(hits)
