@@ -193,7 +193,9 @@ def check(args: argparse.Namespace, target: Target, source: Source) -> None:
     vectors, dimensions = query_vectors(args.query_encoder, topics, identity, target.place)
     found = _found(target, vectors, dimensions, args.hits, identity.scale)
     with ImpactSearcher(args.index) as searcher:
-        wanted = searcher.run(vectors, args.hits)
+        listed = searcher.run(vectors, args.hits)
+    # Anserini takes a millionth off each next tie; sums of whole impacts are whole
+    wanted = {qid: [(docid, float(round(score))) for docid, score in hits] for qid, hits in listed.items()}
     report(wanted, found, target, args)
 
 
