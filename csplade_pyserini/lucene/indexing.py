@@ -55,6 +55,9 @@ from csplade_pyserini.lucene.processes import refuse_unguarded_script, workers
 from csplade_pyserini.lucene.stock import build_stock_index, missing_documents, size_in_bytes
 from csplade_pyserini.lucene.workers import PartCounts, beside, counts_of, index_part
 
+BRIEF_BYTES = 100_000_000
+"""Size of a process's share of a collection, up to which Java compiles in a hurry."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexJob:
@@ -228,7 +231,7 @@ def _stock(job: IndexJob, manifest: CollectionManifest | None) -> postings.Index
         job.collection, job.built, threads=job.threads, optimize=job.optimize, store_raw=job.store_raw
     )
     records = sum(1 for _ in collection_lines(job.collection))
-    with workers(1) as pool:
+    with workers(1, brief=True) as pool:
         pool.submit(postings.store_table, job.built, commit_table(manifest)).result()
         counts = pool.submit(postings.count_index, job.built).result()
     if counts.documents != records:
@@ -256,7 +259,9 @@ def _from_postings(
     if done:
         print(f"{len(done)} of {len(parts)} parts are indexed already", file=sys.stderr)
     counter = multiprocessing.get_context("spawn").Value("q", 0)
-    with workers(min(job.threads, max(len(parts), job.shards)), counter) as pool:
+    size = sum(part.end - part.start for part in parts)
+    number = min(job.threads, max(len(parts), job.shards))
+    with workers(number, counter, brief=size < BRIEF_BYTES * number) as pool:
         futures = []
         for part, folder in zip(parts, folders, strict=True):
             if folder not in done:

@@ -21,6 +21,7 @@ from csplade_pyserini.collections.manifests import (
     refuse_other_encoder,
 )
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.lines import parse_json
 from csplade_pyserini.files.tables import read_json
 from csplade_pyserini.lucene import classes
 from csplade_pyserini.lucene.classes import COLLECTION, COMMIT_PREFIX, SHARD, java_errors, open_directory
@@ -65,8 +66,8 @@ def stored_maker(index: Path) -> Maker | None:
     if not stored["encoder"]:
         return None
     try:
-        card = json.loads(str(stored["card"]))
-    except ValueError:
+        card = parse_json(str(stored["card"]))
+    except (ValueError, RecursionError):
         card = {}
     return Maker(identity=str(stored["encoder"]), name=str(stored["name"] or ""), card=card)
 

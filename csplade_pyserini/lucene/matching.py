@@ -4,7 +4,6 @@ Scores come from Lucene's query over the terms and ImpactSimilarity. Anserini's 
 change the last digits of equal scores. The JVM is in this process.
 """
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.lines import parse_json
 from csplade_pyserini.impacts import Vector
 from csplade_pyserini.lucene import classes
 from csplade_pyserini.lucene.classes import CONTENTS, DOCID, RAW, cast_to, java_errors, open_reader
@@ -118,7 +118,7 @@ class ImpactIndex:
     def _text(self, number: int) -> str:
         raw = self._reader.storedFields().document(number).get(RAW)
         try:
-            contents = json.loads(str(raw))["contents"]
+            contents = parse_json(str(raw))["contents"]
         except (ValueError, RecursionError, KeyError, TypeError):  # none, or of another collection class
             return ""
         return contents if isinstance(contents, str) else ""

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from csplade_pyserini.collections.corpus import open_corpus, write_corpus
 from csplade_pyserini.collections.topics import Qrels, Topics, read_qrels, read_topics
 from csplade_pyserini.errors import CheckError
+from csplade_pyserini.files.lines import parse_json
 from csplade_pyserini.files.stamps import content_hash, json_hash, read_stamp, write_stamp
 from csplade_pyserini.files.whole import remove, whole_file, whole_output
 from csplade_pyserini.lucene.java import prepare_java
@@ -140,6 +141,6 @@ def _passages(searcher: Any, docids: list[str]) -> list[dict[str, str]]:
     for docid in docids:
         document = searcher.doc(docid)
         if document is not None:
-            text = json.loads(document.raw())["contents"]
+            text = parse_json(document.raw())["contents"]
             passages.append({"docid": docid, "title": "", "text": text})
     return passages

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from csplade_pyserini.collections.vectors import DELIMITER
+from csplade_pyserini.files.lines import parse_json
 from csplade_pyserini.lucene import classes
 from csplade_pyserini.lucene.classes import (
     CONTENTS,
@@ -95,7 +96,7 @@ class PostingsWriter:
 
 def raw_text(line: str) -> str:
     """Format a record as Anserini stores it: Jackson's pretty print."""
-    return json.dumps(json.loads(line), ensure_ascii=False, indent=2, separators=(",", " : "))
+    return json.dumps(parse_json(line), ensure_ascii=False, indent=2, separators=(",", " : "))
 
 
 def count_index(folder: Path) -> IndexCounts:

@@ -42,10 +42,13 @@ class PartCounts:
         return cls(**{name: sum(getattr(part, name) for part in parts) for name in names})
 
 
-def start_worker(counter: "Synchronized[int] | None") -> None:
-    """Set the counter of a new worker process."""
+def start_worker(counter: "Synchronized[int] | None", java_options: Sequence[str]) -> None:
+    """Set the counter of a new worker process, and the options of its JVM, which has not started yet."""
+    import jnius_config
+
     global _counter
     _counter = counter
+    jnius_config.add_options(*java_options)
 
 
 def index_part(part: Span, folder: Path, store_raw: bool, checked: bool, shards: int) -> None:

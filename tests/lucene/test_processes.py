@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from programs import run_program
 
+from csplade_pyserini.lucene.processes import java_options
+
 MADE = Path(__file__).parents[1] / "made_by_0_1_0"
 CALL = """
 from pathlib import Path
@@ -43,3 +45,21 @@ def test_a_script_with_the_guard_indexes(tmp_path):
     done = run(tmp_path, "if __name__ == '__main__':\n    work()\n")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.manifest.json").is_file()
+
+
+@pytest.mark.parametrize("chosen", ["", "-Xmx1g", "-XX:-UseSerialGC"])
+def test_a_worker_collects_its_garbage_in_one_thread(chosen, monkeypatch):
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", chosen)
+    assert java_options(brief=False) == ("-XX:+UseSerialGC",)
+    assert java_options(brief=True) == ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
+
+@pytest.mark.jvm
+@pytest.mark.parametrize("variable", ["JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS"])
+def test_the_garbage_collector_that_the_user_chose_stays(variable, tmp_path):
+    script = tmp_path / "script.py"
+    call = CALL.format(vectors=str(MADE / "vectors"), index=str(tmp_path / "index"))
+    script.write_text(f"{call}if __name__ == '__main__':\n    work()\n")
+    done = run_program(sys.executable, script, **{variable: "-Xmx1g -XX:+UseParallelGC"})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "index").is_dir()
