@@ -6,6 +6,7 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    OPTConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
@@ -37,6 +38,7 @@ ARCHITECTURES = {
     "mistral-window": lambda **kw: MistralConfig(
         **_SHAPE | {"num_key_value_heads": 2, "sliding_window": 64} | kw
     ),
+    "opt": lambda **kw: OPTConfig(**_SHAPE | {"ffn_dim": 64, "word_embed_proj_dim": 32} | kw),
     "gpt2": lambda **kw: GPT2Config(
         **{"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4} | kw
     ),

@@ -140,7 +140,7 @@ def _first_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     """Cut a model to its first decoder layers; 0 keeps all. The final norm and the head stay."""
     if not layers:
         return model
-    decoder = model.base_model
+    decoder = model.get_decoder()
     there = model.config.num_hidden_layers
     if layers > there or not isinstance(getattr(decoder, "layers", None), torch.nn.ModuleList):
         raise InputError(

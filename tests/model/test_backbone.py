@@ -147,7 +147,7 @@ def shallow_twin(model, architecture, layers):
     return twin
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral-window"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral-window", "opt"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_the_first_layers_give_the_vectors_of_a_model_that_has_no_more(
     tmp_path, byte_tokenizer, architecture, layers
