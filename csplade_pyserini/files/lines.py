@@ -86,8 +86,8 @@ _python_decoder = _PythonDecoder()
 def parse_json(text: str) -> Any:
     """Parse JSON, as json.loads does. Raises ValueError, or RecursionError if it is nested too deep.
 
-    The decoder in C may need more stack than a JVM leaves to Python, and then the process ends. So a text that
-    may be nested deep is decoded in Python, which is slow.
+    The decoder in C may need more stack than a JVM leaves to Python, and then the process ends. So a text
+    that may be nested deep is decoded in Python, which is slow.
     """
     if text.count("[") + text.count("{") > SAFE_BRACKETS:
         return _python_decoder.decode(text)
