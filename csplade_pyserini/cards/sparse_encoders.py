@@ -4,7 +4,6 @@ A causal language model with SPLADE pooling is an encoder of ours. Anything that
 with the reason. Nothing of a folder is run, and only its JSON files are read.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from csplade_pyserini.cards.card import Attention, EncoderCard
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.json_text import parse_json
 from csplade_pyserini.files.tables import read_json
 
 MODULES_FILE = "modules.json"
@@ -98,7 +98,7 @@ def _modules(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Configurations of the folder's transformer and pooling. Raises InputError on any other module."""
     file = folder / MODULES_FILE
     try:
-        modules = json.loads(file.read_text(encoding="utf-8-sig"))
+        modules = parse_json(file.read_text(encoding="utf-8-sig"))
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
         paths = [str(module["path"]) for module in modules]
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:

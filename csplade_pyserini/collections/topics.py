@@ -1,6 +1,5 @@
 """Topics `{qid: text}` and qrels `{qid: {docid: grade}}`, from files or ir_datasets. Ids are strings."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 
 from csplade_pyserini.collections.corpus import IR_DATASETS_PREFIX, load_ir_dataset
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.json_text import parse_json
 from csplade_pyserini.files.lines import (
     check_unicode,
     is_jsonl,
@@ -149,7 +149,7 @@ def _jsonl_topics(path: Path) -> Iterator[_Topic]:
 def _json_topics(path: Path) -> Iterator[_Topic]:
     """Topics of one object, `{qid: {"title": text}}`, as Pyserini reads it; else of an object a line."""
     try:
-        table = json.loads("".join(read_lines(path)))
+        table = parse_json("".join(read_lines(path)))
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise

@@ -3,20 +3,18 @@
 A byte-order mark at the start of a line is left out: editors write one, and `cat` moves it into the middle.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.compressed import COMPRESSIONS, UNREADABLE, compression_of, open_bytes
+from csplade_pyserini.files.json_text import parse_json
 from csplade_pyserini.files.notes import say_once
 
 JSONL_ENDINGS = (".jsonl", ".json", ".ndjson", ".jl")
 """Endings of files with a JSON object in each line, before that of a compression."""
 BYTE_ORDER_MARK = "\ufeff"
-SAFE_BRACKETS = 2000
-"""Depth of JSON that is safe beside a JVM: there Python 3.13 ended at a depth between 6,000 and 9,000."""
 
 
 def is_jsonl(name: str) -> bool:
@@ -70,28 +68,6 @@ def say_blank(file: Path, blank: int) -> None:
     """Say how many blank lines of a file were skipped, if any."""
     if blank:
         say_once(f"{file}: {blank} blank {'line is' if blank == 1 else 'lines are'} skipped")
-
-
-class _PythonDecoder(json.JSONDecoder):
-    """Python's own JSON decoder, without the one in C."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scan_once = json.scanner.py_make_scanner(self)  # type: ignore[attr-defined]
-
-
-_python_decoder = _PythonDecoder()
-
-
-def parse_json(text: str) -> Any:
-    """Parse JSON, as json.loads does. Raises ValueError, or RecursionError if it is nested too deep.
-
-    The decoder in C may need more stack than a JVM leaves to Python, and then the process ends. So a text
-    that may be nested deep is decoded in Python, which is slow.
-    """
-    if text.count("[") + text.count("{") > SAFE_BRACKETS:
-        return _python_decoder.decode(text)
-    return json.loads(text)
 
 
 def parse_record(line: str, place: object) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Field names are the keys; field types say which values are allowed.
 """
 
 import dataclasses
-import json
 import math
 import tomllib
 import types
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from csplade_pyserini.errors import InputError
+from csplade_pyserini.files.json_text import parse_json
 
 _LARGEST_EXACT_FLOAT = 2**53
 
@@ -29,7 +29,7 @@ def read_toml(path: Path, kind: str) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object. Raises InputError that names the file."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8-sig"))
+        table = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except OSError as error:

@@ -21,7 +21,7 @@ from csplade_pyserini.collections.manifests import (
     refuse_other_encoder,
 )
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.lines import parse_json
+from csplade_pyserini.files.json_text import parse_json
 from csplade_pyserini.files.tables import read_json
 from csplade_pyserini.lucene import classes
 from csplade_pyserini.lucene.classes import COLLECTION, COMMIT_PREFIX, SHARD, java_errors, open_directory

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.files.lines import parse_json
+from csplade_pyserini.files.json_text import parse_json
 from csplade_pyserini.impacts import Vector
 from csplade_pyserini.lucene import classes
 from csplade_pyserini.lucene.classes import CONTENTS, DOCID, RAW, cast_to, java_errors, open_reader

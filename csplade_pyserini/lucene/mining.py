@@ -14,7 +14,7 @@ from tqdm import tqdm
 from csplade_pyserini.collections.corpus import open_corpus, write_corpus
 from csplade_pyserini.collections.topics import Qrels, Topics, read_qrels, read_topics
 from csplade_pyserini.errors import CheckError
-from csplade_pyserini.files.lines import parse_json
+from csplade_pyserini.files.json_text import parse_json
 from csplade_pyserini.files.stamps import content_hash, json_hash, read_stamp, write_stamp
 from csplade_pyserini.files.whole import remove, whole_file, whole_output
 from csplade_pyserini.lucene.java import prepare_java

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from csplade_pyserini.collections.vectors import DELIMITER
-from csplade_pyserini.files.lines import parse_json
+from csplade_pyserini.files.json_text import parse_json
 from csplade_pyserini.lucene import classes
 from csplade_pyserini.lucene.classes import (
     CONTENTS,

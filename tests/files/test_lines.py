@@ -3,15 +3,12 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from csplade_pyserini.cards.card import read_card
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.topics import read_qrels, read_topics
 from csplade_pyserini.collections.vectors import read_vectors
-from csplade_pyserini.files import lines
-from csplade_pyserini.files.lines import numbered_lines, parse_json
+from csplade_pyserini.files.lines import numbered_lines
 from csplade_pyserini.files.tables import read_json, read_toml
 
 MARK = "\ufeff".encode()
@@ -74,37 +71,3 @@ def test_blank_lines_and_marks_cost_no_shard_a_document(tmp_path, shards):
     corpus = open_corpus(str(file))
     read = [doc.docid for shard in range(shards) for doc in corpus.shard(shard, shards).documents()]
     assert read == [str(number) for number in range(20)]
-
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
-
-
-def in_python(text: str) -> object:
-    """Parse JSON by the decoder for texts that may be nested deep."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "SAFE_BRACKETS", -1)
-        return parse_json(text)
-
-
-@given(JSON_VALUES)
-def test_both_decoders_read_the_same(value):
-    text = json.dumps(value)
-    assert in_python(text) == json.loads(text) == parse_json(text)
-
-
-@pytest.mark.parametrize("text", ["", "[", '{"a"', '{"a": 1,}', "nul", "1 2", '"\x01"'])
-def test_both_decoders_refuse_the_same(text):
-    for parse in (json.loads, parse_json, in_python):
-        with pytest.raises(json.JSONDecodeError):
-            parse(text)
-
-
-def test_many_brackets_are_read_and_deep_ones_are_refused():
-    wide = json.dumps([{"a": [number]} for number in range(5000)])
-    assert parse_json(wide) == json.loads(wide)
-    for opening in ("[", '{"a":'):
-        with pytest.raises(RecursionError):
-            parse_json(opening * 100_000)
