@@ -45,6 +45,15 @@ def ndcg(run: Path) -> float:
     return sum(scores) / len(scores)
 
 
+def best_scores(run: Path) -> dict[str, list[int]]:
+    """Scores of each qid, best first, without the millionths that Anserini takes off ties."""
+    scores: dict[str, list[int]] = {}
+    for line in run.read_text().splitlines():
+        qid, _, _, _, score, _ = line.split()
+        scores.setdefault(qid, []).append(round(float(score)))
+    return scores
+
+
 @pytest.fixture(scope="module")
 def queries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("queries") / "queries.jsonl"
@@ -108,6 +117,17 @@ def test_the_sample_scores_in_an_engine_as_in_lucene(
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert re.search(r"^overlap@1000 +1\.000000$", checked.stdout, re.M)
     assert re.search(r"^largest relative score difference 0$", checked.stdout, re.M)
+    lookup = ("--topics", TOPICS, "--hits", "100", "--encoder", "csplade-tiny-lookup")
+    runs = {}
+    for name, place in (("engine", words[:4]), ("lucene", ("--index", sample_index))):
+        done = run_python("-m", "csplade_pyserini.retrieve", *place, *lookup, "--output", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert "loading the table" in done.stderr
+        runs[name] = best_scores(tmp_path / name)
+    assert runs["engine"] == runs["lucene"] != {qid: scores[:100] for qid, scores in best_scores(run).items()}
+    checked = run_python(*export, *check[:-1], "csplade-tiny-lookup")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
     lossy = tmp_path / "lossy"
     scaled = (*export[:-1], lossy, "--scale", "0.05")
     assert run_python(*scaled).returncode == 0

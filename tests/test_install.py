@@ -71,6 +71,7 @@ def test_the_wheel_carries_hook_cards_weights_and_sample_and_no_tests(build):
     assert HOOK in names
     for name in (
         "encoders/csplade-8b.toml", "encoders/csplade-tiny.toml", "encoders/csplade-tiny/model.safetensors",
+        "encoders/csplade-tiny/lookup.safetensors",
         "encoders/csplade-tiny/tokenizer.json", "sample/corpus.jsonl", "sample/topics.tsv",
         "sample/qrels.txt", "py.typed",
         "reproduction/expected/measured.toml", "reproduction/catalogue.toml",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from csplade_pyserini.cards import Checkpoint, find_checkpoint, find_maker, same_encoder
+from csplade_pyserini.cards import find_maker, same_encoder
 from csplade_pyserini.collections.manifests import encoder_of, manifest_path
 from csplade_pyserini.collections.query_files import is_query_file, vectors_of_file
 from csplade_pyserini.collections.topics import Topics
@@ -19,6 +19,8 @@ from csplade_pyserini.engines.target import Hit, Identity, Query, Target
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import whole_file
 from csplade_pyserini.impacts import Vector
+from csplade_pyserini.query_sides import QuerySource, build_queries, find_queries
+from csplade_pyserini.query_sides.table import read_table
 
 Run = dict[str, list[Hit]]
 """Hits of each qid, best first."""
@@ -38,22 +40,15 @@ def query_vectors(
 ) -> tuple[dict[str, Vector], Dimensions]:
     """Vectors of topics by qid, and their dimensions.
 
-    encoder: a name or a query file; None: the encoder that made the documents. Raises InputError if another
-    encoder did.
+    encoder: a name, of a lookup too, or a query file; None: the encoder that made the documents. Raises
+    InputError if another encoder did.
     """
-    is_file = encoder is not None and is_query_file(encoder)
-    if encoder is None or is_file:
-        _, checkpoint = find_maker(identity.encoder, origin)
-    else:
-        checkpoint = find_checkpoint(encoder)
-    used = checkpoint.identity
-    if is_file and encoder is not None and manifest_path(Path(encoder)).is_file():
-        used = encoder_of(Path(encoder)) or used
-    refuse_mismatched_queries(identity, used, origin)
-    if is_file and encoder is not None:
-        vectors = vectors_of_file(Path(encoder), topics)
-        return vectors, dimensions_of(checkpoint)
-    return _encode(checkpoint, topics)
+    if encoder is not None and is_query_file(encoder):
+        return _read_vectors(Path(encoder), topics, identity, origin)
+    source = find_queries(encoder or find_maker(identity.encoder, origin)[0])
+    refuse_mismatched_queries(identity, source.identity, origin)
+    vectors = build_queries(source).encode_queries(list(topics.values()))
+    return dict(zip(topics, vectors, strict=True)), _dimensions(source)
 
 
 def refuse_mismatched_queries(identity: Identity, encoder: str, origin: object) -> None:
@@ -146,9 +141,27 @@ def _call(target: Target, queries: list[Query], hits: int) -> Callable[[], list[
     return lambda: target.search(queries, hits)
 
 
-def _encode(checkpoint: Checkpoint, topics: Topics) -> tuple[dict[str, Vector], Dimensions]:
-    from csplade_pyserini.model import build_encoder
+def _read_vectors(
+    file: Path, topics: Topics, identity: Identity, origin: object
+) -> tuple[dict[str, Vector], Dimensions]:
+    _, checkpoint = find_maker(identity.encoder, origin)
+    used = encoder_of(file) if manifest_path(file).is_file() else None
+    refuse_mismatched_queries(identity, used or checkpoint.identity, origin)
+    return vectors_of_file(file, topics), dimensions_of(checkpoint)
 
-    encoder = build_encoder(checkpoint)
-    vectors = encoder.encode_queries(list(topics.values()))
-    return dict(zip(topics, vectors, strict=True)), Dimensions(encoder.terms, checkpoint.stored_card.name)
+
+def _dimensions(source: QuerySource) -> Dimensions:
+    """Read the vocabulary of the encoder that queries are for.
+
+    The terms in the table of a lookup do without that encoder. Folds have numbers of their own, which are not
+    in the table. Raises InputError without both.
+    """
+    if source.table is not None and source.card.fold == "none":
+        terms = [term or None for term in read_table(source.table).terms]
+        return Dimensions(terms, source.name)
+    if source.checkpoint is not None:
+        return dimensions_of(source.checkpoint)
+    raise InputError(
+        f"the dimensions of {source.name} are its vocabulary's: wanted the encoder of the documents here, "
+        f"its tokenizer at least"
+    )

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from csplade_pyserini.cards import CARD_FILE, EncoderCard, Side, find_checkpoint, write_card
+from csplade_pyserini.cards import CARD_FILE, EncoderCard, Side, find_card, find_checkpoint, write_card
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.encoder import SparseEncoder, _keep_top, build_encoder, load_encoder
 from csplade_pyserini.model.head import activate, trainable_peaks
@@ -35,11 +35,15 @@ def to_sparse_encoder(encoder: str | SparseEncoder, **options: Any) -> Any:
     """Make a `sentence_transformers.SparseEncoder` of an encoder, or of a name and load_encoder's options.
 
     Its embeddings are the weights behind our vectors: the same terms, before the impact scale. In training
-    they are not cut to the card's number of terms. Raises InputError as load_encoder does.
+    they are not cut to the card's number of terms. Raises InputError as load_encoder does, and if its queries
+    are not made by its model.
     """
     if isinstance(encoder, str):
+        _refuse_other_queries(find_card(encoder))
         encoder = load_encoder(encoder, **options)
     card = encoder.card
+    if not isinstance(encoder, SparseEncoder):
+        _refuse_other_queries(card)
     model = sentence_transformers.SparseEncoder(
         modules=[CspladeModule(encoder)],
         prompts={"query": card.query_prefix, "document": card.document_prefix},
@@ -50,6 +54,15 @@ def to_sparse_encoder(encoder: str | SparseEncoder, **options: Any) -> Any:
         model.decode = functools.partial(_decode_folds, model)
     model.eval()
     return model
+
+
+def _refuse_other_queries(card: EncoderCard) -> None:
+    """Raise InputError if an encoder's queries are not made by its model."""
+    if card.queries != "model":
+        raise InputError(
+            f"queries of {card.name} are made by {card.queries}, which a SparseEncoder of "
+            f"sentence-transformers cannot do; {card.name}:query=model takes the model's"
+        )
 
 
 def _decode_folds(model: Any, embeddings: Tensor, top_k: int | None = None) -> Any:

@@ -92,6 +92,12 @@ def test_the_shipped_encoder_is_made_by_its_name_and_decodes_to_terms():
     assert model.get_embedding_dimension() == len(encoder.terms)
 
 
+def test_queries_of_a_table_are_refused_by_name_and_as_an_object():
+    for encoder in ("csplade-tiny-lookup", load_encoder("csplade-tiny-lookup")):
+        with pytest.raises(InputError, match="queries of csplade-tiny are made by lookup"):
+            to_sparse_encoder(encoder)
+
+
 def test_its_trainer_trains_our_backbone_and_what_it_saves_is_an_encoder(make_encoder, tmp_path):
     pytest.importorskip("accelerate")
     from datasets import Dataset
