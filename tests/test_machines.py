@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from programs import new_python, run_python
+from programs import SAMPLE, new_python, run_python
 
 import csplade_pyserini
 from csplade_pyserini import command_line, optimized
@@ -165,14 +165,32 @@ def test_csplade_home_stands_in_for_a_home_folder(monkeypatch, tmp_path):
     assert home == tmp_path / "encoders" / "csplade-tiny"
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare makes a process of an unknown user")
-def test_a_verb_and_bm25s_import_work_for_an_unknown_user():
-    unknown = "unshare --map-user=12345 --map-group=12345 env -u HOME -u CSPLADE_HOME "
-    if shell(f"{unknown} true").returncode:
-        pytest.skip("this machine lets nobody make a user namespace")
-    done = shell(f"{unknown} $PYTHON -m csplade_pyserini.cards")
+@pytest.fixture
+def unknown_user() -> str:
+    """Words before a command that run it as a user without a name and a home folder."""
+    unknown = "unshare --map-user=12345 --map-group=12345 env -u HOME -u CSPLADE_HOME"
+    if shutil.which("unshare") is None or shell(f"{unknown} true").returncode:
+        pytest.skip("this machine lets nobody make a user namespace, by unshare")
+    return unknown
+
+
+def test_a_verb_works_for_an_unknown_user(unknown_user):
+    done = shell(f"{unknown_user} $PYTHON -m csplade_pyserini.cards")
     assert done.returncode == 0, done.stderr
     assert "csplade-tiny" in done.stdout
+
+
+@pytest.mark.jvm
+@pytest.mark.parametrize("optimised", ["", "-OO"])
+def test_a_stock_search_works_for_an_unknown_user_and_without_docstrings(
+    optimised, unknown_user, sample_index, tmp_path
+):
+    words = f"--index {sample_index} --topics {SAMPLE / 'topics.tsv'} --encoder csplade-tiny-lookup"
+    done = shell(
+        f"{unknown_user} $PYTHON {optimised} -m pyserini.search.lucene {words} --output {tmp_path / 'run'}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "run").read_text().splitlines()) > 1000
 
 
 def test_a_home_that_cannot_be_written_is_named_with_what_to_do(monkeypatch, tmp_path):
