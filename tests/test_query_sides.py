@@ -210,6 +210,20 @@ def test_train_lookup_makes_a_table_that_fits_better_than_idf(sample_vectors, sa
     assert "no weights in" in refused.stderr
 
 
+def test_train_lookup_takes_topics_and_the_squared_objective(sample_vectors, tmp_path):
+    topics = SAMPLE / "topics.tsv"
+    done = run_python(
+        "-m", "csplade_pyserini.train", "lookup", "--encoder", "csplade-tiny", "--vectors", sample_vectors,
+        "--queries", topics, "--objective", "squared", "--output", tmp_path / "table",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = read_table(tmp_path / "table" / "lookup.safetensors").facts
+    before, after = map(float, re.findall(r"\d+\.\d+", facts["loss"]))
+    assert 0 < after < before
+    unseen = [facts[f"same best 10 by {side}"] for side in ("idf", "lookup")]
+    assert all(fact.endswith(" of 5 unseen queries") for fact in unseen)  # a tenth of 50 topics
+
+
 def test_a_card_may_give_the_queries_to_a_smaller_encoder(home, sample_index, tmp_path):
     """csplade-tiny's documents, searched by a copy of it that keeps fewer terms of a query."""
     package = find_checkpoint("csplade-tiny").folder
