@@ -127,7 +127,7 @@ def _check_portable(card: EncoderCard, folder: Path) -> None:
             f"{folder} holds {pickled[0].name}, which is pickled: run python -m csplade_pyserini.cards "
             f"--convert {folder}, and move it away"
         )
-    for key in ("base", "tokenizer"):
+    for key in ("base", "tokenizer", "query_encoder"):
         source = getattr(card, key)
         if source and Path(source).exists():
             raise InputError(

@@ -76,9 +76,10 @@ def test_what_others_could_not_load_is_refused(folder, tmp_path):
         publish(folder)
     (folder / "pytorch_model.bin").unlink()
     card = (folder / "card.toml").read_text()
-    (folder / "card.toml").write_text(f'{card}tokenizer = "{tmp_path}"\n')
-    with pytest.raises(InputError, match="names a folder here, tokenizer = "):
-        publish(folder)
+    for key in ("base", "tokenizer", "query_encoder"):
+        (folder / "card.toml").write_text(f'{card}{key} = "{tmp_path}"\n')
+        with pytest.raises(InputError, match=f"names a folder here, {key} = "):
+            publish(folder)
 
 
 @pytest.fixture
