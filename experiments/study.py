@@ -317,9 +317,16 @@ def stability_table(logs: Mapping[tuple[str, str], Log]) -> str:
         cells = [condition, variant]
         for key in columns:
             begin, end = (statistics.mean(line[key] for line in part) for part in (log[:10], log[-10:]))
-            cells.append(f"{begin:.4g} to {end:.4g}")
+            cells.append(
+                " to ".join(f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}" for mean in (begin, end))
+            )
         rows.append(cells)
     return markdown_table(["condition", "start", *columns.values()], rows)
+
+
+def shown(value: float) -> str:
+    """Format a mean: large ones without decimals."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def attention_table(scores: Scores, rates: Mapping[str, float]) -> str:

@@ -390,13 +390,31 @@ def test_lookup_compares_both_query_sides():
 
 
 def test_query_sides_scores_each_on_one_index(tmp_path):
-    done = run_python(ROOT / "experiments/query_sides.py", "--output", tmp_path)
+    """Two collections in one file: the sample, and its first documents."""
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join((SAMPLE / "corpus.jsonl").read_text().splitlines(keepends=True)[:40]))
+    entry = """
+[[collection]]
+name = "{name}"
+corpus = "{corpus}"
+[[collection.topics]]
+topics = "{sample}/topics.tsv"
+qrels = "{sample}/qrels.txt"
+metrics = ["nDCG@10"]
+"""
+    both = {"whole": SAMPLE / "corpus.jsonl", "few": few}
+    file = tmp_path / "both.toml"
+    file.write_text(
+        "".join(entry.format(name=name, corpus=corpus, sample=SAMPLE) for name, corpus in both.items())
+    )
+    words = ("--collection", file, "--output", tmp_path / "output")
+    done = run_python(ROOT / "experiments/query_sides.py", *words)
     assert done.returncode == 0, done.stderr[-3000:]
-    header, *_, row = [line.split("\t") for line in done.stdout.splitlines()]
+    header, *rows = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
     assert header == ["collection", "model", "share", "lookup", "share"]
-    assert row[0] == "sample"
-    assert float(row[2]) == 1
-    assert 0.85 < float(row[4]) < 1
+    assert [row[0] for row in rows] == ["whole", "few"]
+    assert [float(row[2]) for row in rows] == [1, 1]
+    assert 0.85 < float(rows[0][4]) < 1
 
 
 def test_dtypes_scores_as_trec_eval_does(load):
@@ -454,19 +472,27 @@ def test_study_refuses_to_start_without_its_data(load, monkeypatch, tmp_path):
         load("experiments/study.py").main(["--data", "nowhere"])
 
 
-def test_study_configures_every_run_as_train_reads_it(study, byte_tokenizer):
-    byte_tokenizer.save_pretrained(study.WORK / "tokenizer")
-    (study.WORK / "data").mkdir()
-    (study.WORK / "data/ranks.jsonl").write_text("{}\n" * 5)
-    study.run_adaptation()
-    study.run_stability()
-    assert len(study.commands) == 3 + 3 * 4 * 3
+def test_study_configures_every_run_as_train_reads_it(study, tmp_path):
+    (tmp_path / "data/pairs").mkdir(parents=True)
+    for name in study.QUESTIONS:
+        with gzip.open(tmp_path / f"data/pairs/{name}.jsonl.gz", "wt") as file:
+            file.write(json.dumps({"query": f"what is {name}?", "passage": name}) + "\n")
+    study.run_stability(tmp_path / "data")
+    [adapt, *runs] = study.commands
+    assert adapt[1] == "adapt"
+    assert len(runs) == len(study.CONDITIONS) * len(study.VARIANTS)
+    starts = []
     for module, phase, flag, config in study.commands:
         assert (module, flag) == ("csplade_pyserini.train", "--config")
         card, settings = read_settings(config, phase)
         assert settings.output == str(config.with_suffix(""))
+        assert bool(settings.start) != bool(card.base)
         assert card.attention == "bidirectional"
-    assert (study.STUDY / "examples.jsonl").read_text() == "{}\n" * 5
+        starts.append(settings.start)
+    assert starts.count(str(study.STUDY / "adapted")) == len(study.CONDITIONS)
+    examples = [json.loads(line) for line in (study.STUDY / "examples.jsonl").read_text().splitlines()]
+    found = {(example["query"], example["positive_passages"][0]["text"]) for example in examples}
+    assert found == {(f"what is {name}?", name) for name in study.QUESTIONS}
 
 
 def test_study_scores_every_mode_and_set(study, monkeypatch, tmp_path):
@@ -485,8 +511,7 @@ def test_study_scores_every_mode_and_set(study, monkeypatch, tmp_path):
     assert list(scores) == ["NFCorpus test", "dl19", "dl20"]
 
 
-def test_study_reports_the_runs_there_are(study, monkeypatch, tmp_path):
-    monkeypatch.setattr(study, "CONDITIONS", {"mild": study.CONDITIONS["mild"]})  # a third of the plot
+def test_study_reports_the_runs_there_are(study, tmp_path):
     study.report(tmp_path / "docs")
     page = (tmp_path / "docs" / "study.md").read_text(encoding="utf-8")
     assert page.count("(not run)") == 2
@@ -498,13 +523,12 @@ def test_study_reports_the_runs_there_are(study, monkeypatch, tmp_path):
         "empty_queries",
         "dead_vocabulary",
     )
-    log = [{"step": 1}, dict.fromkeys(keys, 1.0), dict.fromkeys(keys, 3.0)]
+    log = [{"step": 1}, *[dict.fromkeys(keys, float(step)) for step in range(1, 21)]]
     for condition in study.CONDITIONS:
         for variant in study.VARIANTS:
-            for seed in study.SEEDS:
-                folder = study.stability_folder(condition, variant, seed)
-                folder.mkdir()
-                (folder / "training.json").write_text(json.dumps({"log": log}))
+            folder = study.stability_folder(condition, variant)
+            folder.mkdir()
+            (folder / "training.json").write_text(json.dumps({"log": log}))
     sets = {
         name: {"nDCG@10": 0.25, "terms": 10.0, "index bytes": 2e6}
         for name in ("NFCorpus test", "dl19", "dl20")
@@ -515,8 +539,8 @@ def test_study_reports_the_runs_there_are(study, monkeypatch, tmp_path):
     study.report(tmp_path / "docs")
     page = (tmp_path / "docs" / "study.md").read_text(encoding="utf-8")
     assert "(not run)" not in page
-    cells = " | ".join(["2 (2 to 2)"] * len(keys))
-    assert f"\n| mild | logit scale | {cells} |\n" in page
+    cells = " | ".join(["5.5 to 15.5"] * len(keys))
+    assert f"\n| ten times | logit scale | {cells} |\n" in page
     assert "\n| echo | 0.2500 | 0.2500 | 0.2500 | 10 | 10 | 2.00 MB | 2.00 MB | 2.00 |\n" in page
     for plot in ("stability", "attention"):
         assert (tmp_path / "docs" / "study" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
@@ -644,7 +668,7 @@ def test_train_small_runs_every_command(load, tmp_path):
     commands = [line.split() for line in (tmp_path / "commands").read_text().splitlines()]
     parse_args = load("run_scripts/train/data/prepare.py").parse_args
     prepared = [words[1:] for words in commands if words[0] == "run_scripts/train/data/prepare.py"]
-    assert [words[0] for words in prepared] == ["collect", "vocabulary", "vectors", "vectors", "ranks"]
+    assert [words[0] for words in prepared] == ["collect", "vocabulary", "vectors", "vectors"]
     for words in prepared:
         assert callable(parse_args(words).run)
     trained = [words[-1] for words in commands if "csplade_pyserini.train" in words]

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -38,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rates: dict[str, list[float]] = {name: [] for name in args.encoder}
     with tempfile.TemporaryDirectory() as folder:
         heads = [write_head(args.corpus, passages, Path(folder)) for passages in (short, long)]
-        for number in range(args.rounds):
+        for _ in range(args.rounds):
             for name in args.encoder:
-                seconds = [cpu_seconds(name, head, Path(folder) / f"out-{number}") for head in heads]
+                seconds = [cpu_seconds(name, head) for head in heads]
                 rates[name].append((long - short) / (seconds[1] - seconds[0]))
     last = statistics.median(rates[args.encoder[-1]])
     for name in args.encoder:
@@ -63,21 +62,21 @@ def write_head(corpus: str, passages: int, folder: Path) -> Path:
     return file
 
 
-def cpu_seconds(encoder: str, corpus: Path, output: Path) -> float:
+def cpu_seconds(encoder: str, corpus: Path) -> float:
     """CPU time of one `encode`, whose vectors are removed again. Raises CheckError if it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    words = ["--encoder", encoder, "--corpus", str(corpus), "--output", str(output)]
-    done = subprocess.run(
-        [sys.executable, "-m", "csplade_pyserini.encode", *words],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--encoder", encoder, "--corpus", str(corpus), "--output", str(Path(folder) / "vectors")]
+        done = subprocess.run(
+            [sys.executable, "-m", "csplade_pyserini.encode", *words],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise CheckError(f"encode with {encoder} failed: {done.stderr[-500:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    shutil.rmtree(output)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
