@@ -13,7 +13,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from csplade_pyserini.cards import CARD_FILE, EncoderCard, Side, find_card, find_checkpoint, write_card
+from csplade_pyserini.cards import (
+    CARD_FILE,
+    EncoderCard,
+    Side,
+    find_card,
+    find_checkpoint,
+    with_options,
+    write_card,
+)
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.encoder import SparseEncoder, _keep_top, build_encoder, load_encoder
 from csplade_pyserini.model.head import activate, trainable_peaks
@@ -39,7 +47,8 @@ def to_sparse_encoder(encoder: str | SparseEncoder, **options: Any) -> Any:
     are not made by its model.
     """
     if isinstance(encoder, str):
-        _refuse_other_queries(find_card(encoder))
+        revision = {"revision": options["revision"]} if options.get("revision") else {}
+        _refuse_other_queries(find_card(with_options(encoder, revision)))
         encoder = load_encoder(encoder, **options)
     card = encoder.card
     if not isinstance(encoder, SparseEncoder):
