@@ -292,13 +292,10 @@ def test_encoders_compares_the_speed_of_encode():
     done = run_python(script, *words, "--passages", "2", "200", "--rounds", "1")
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("csplade-tiny", "csplade-tiny:top_terms=8"):
-        assert (
-            ratio(rf"^{name}: ([\d.]+) passages per CPU second \(.*\), [\d.]+ times the last$", done.stdout)
-            > 0
-        )
+        assert ratio(rf"{name}: ([\d.]+) passages per CPU second \(.*\), [\d.]+ times", done.stdout) > 0
     for passages in (("2", "2"), ("2", "100000")):
         refused = run_python(script, *words, "--passages", *passages)
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert "--passages" in refused.stderr
 
 
