@@ -34,6 +34,8 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedT
 
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import load_encoder
+from csplade_pyserini.reproduce import collections_of
+from csplade_pyserini.reproduce import parse_args as reproduce_args
 from csplade_pyserini.reproduction.records import Record, write_record
 from csplade_pyserini.reproduction.steps import folder_name
 from csplade_pyserini.training.settings import read_settings
@@ -387,31 +389,28 @@ def test_lookup_compares_both_query_sides():
 
 
 def test_query_sides_scores_each_on_one_index(tmp_path):
-    """Two collections in one file: the sample, and its first documents."""
-    few = tmp_path / "few.jsonl"
-    few.write_text("".join((SAMPLE / "corpus.jsonl").read_text().splitlines(keepends=True)[:40]))
-    entry = """
-[[collection]]
-name = "{name}"
-corpus = "{corpus}"
-[[collection.topics]]
-topics = "{sample}/topics.tsv"
-qrels = "{sample}/qrels.txt"
-metrics = ["nDCG@10"]
-"""
-    both = {"whole": SAMPLE / "corpus.jsonl", "few": few}
-    file = tmp_path / "both.toml"
-    file.write_text(
-        "".join(entry.format(name=name, corpus=corpus, sample=SAMPLE) for name, corpus in both.items())
-    )
-    words = ("--collection", file, "--output", tmp_path / "output")
-    done = run_python(ROOT / "experiments/query_sides.py", *words)
+    done = run_python(ROOT / "experiments/query_sides.py", "--output", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    header, *rows = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
+    header, *_, row = [line.split("\t") for line in done.stdout.splitlines()]
     assert header == ["collection", "model", "share", "lookup", "share"]
-    assert [row[0] for row in rows] == ["whole", "few"]
-    assert [float(row[2]) for row in rows] == [1, 1]
-    assert 0.85 < float(rows[0][4]) < 1
+    assert row[0] == "sample"
+    assert float(row[2]) == 1
+    assert 0.85 < float(row[4]) < 1
+
+
+@pytest.mark.parametrize("names", [("one",), ("one", "two")])
+def test_query_sides_finds_the_folder_of_each_collection_of_a_file(load, names, monkeypatch, tmp_path):
+    entry = '[[collection]]\nname = "{0}"\ncorpus = "c"\n[[collection.topics]]\ntopics = "t"\nqrels = "q"\n'
+    file = tmp_path / "collections.toml"
+    file.write_text("".join(entry.format(name) + 'metrics = ["nDCG@10"]\n' for name in names))
+    script = load("experiments/query_sides.py")
+    asked = []
+    monkeypatch.setattr(script, "reproduce", asked.append)
+    monkeypatch.setattr(script, "scores_on", lambda collection, *words: [(collection.name, words[-1])])
+    found = script.scores_of(str(file), "csplade-tiny", ["model"], tmp_path)
+    assert asked[0][:2] == ["--collection", str(file)]
+    inputs = collections_of(reproduce_args([*asked[0]]))
+    assert found == [(collection.name, own.folder) for collection, own in inputs]
 
 
 def test_dtypes_scores_as_trec_eval_does(load):
