@@ -317,9 +317,7 @@ def stability_table(logs: Mapping[tuple[str, str], Log]) -> str:
         cells = [condition, variant]
         for key in columns:
             begin, end = (statistics.mean(line[key] for line in part) for part in (log[:10], log[-10:]))
-            cells.append(
-                " to ".join(f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}" for mean in (begin, end))
-            )
+            cells.append(f"{shown(begin)} to {shown(end)}")
         rows.append(cells)
     return markdown_table(["condition", "start", *columns.values()], rows)
 
