@@ -14,8 +14,9 @@ from pathlib import Path
 
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.query_sides import find_queries
+from csplade_pyserini.reproduce import collections_of, parse_args
 from csplade_pyserini.reproduce import main as reproduce
-from csplade_pyserini.reproduction.catalogue import TestCollection, find_collections
+from csplade_pyserini.reproduction.catalogue import TestCollection
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.scores import ALL, evaluate
 from csplade_pyserini.reproduction.steps import encoder_system, folder_name, run_step
@@ -48,20 +49,18 @@ def scores_of(name: str, encoder: str, sides: Sequence[str], folder: Path) -> li
     except CheckError as error:  # expected scores are none of this script's business
         print(error, file=sys.stderr)
     found = []
-    collections = find_collections(name)
-    for collection in collections:
-        own_folder = folder / collection.folder if len(collections) > 1 else folder
-        found += scores_on(collection, encoder, sides, own_folder)
+    for collection, inputs in collections_of(parse_args(words)):
+        found += scores_on(collection, encoder, sides, inputs)
     return found
 
 
 def scores_on(
-    collection: TestCollection, encoder: str, sides: Sequence[str], folder: Path
+    collection: TestCollection, encoder: str, sides: Sequence[str], inputs: Inputs
 ) -> list[tuple[str, list[float]]]:
-    """Score of each side on each set of topics of a collection that `reproduce` has run in a folder."""
+    """Score of each side on each set of topics of a collection that `reproduce` has run."""
     found = []
     by_model = f"{encoder}:query=model"
-    inputs = Inputs(folder)
+    folder = inputs.folder
     index = encoder_system(by_model, inputs, folder / folder_name(by_model), collection, 1).index
     for topics in collection.topics:
         key = collection.key(topics)

@@ -406,7 +406,7 @@ def test_query_sides_finds_the_folder_of_each_collection_of_a_file(load, names, 
     script = load("experiments/query_sides.py")
     asked = []
     monkeypatch.setattr(script, "reproduce", asked.append)
-    monkeypatch.setattr(script, "scores_on", lambda collection, *words: [(collection.name, words[-1])])
+    monkeypatch.setattr(script, "scores_on", lambda collection, *words: [(collection.name, words[-1].folder)])
     found = script.scores_of(str(file), "csplade-tiny", ["model"], tmp_path)
     assert asked[0][:2] == ["--collection", str(file)]
     inputs = collections_of(reproduce_args([*asked[0]]))
