@@ -92,8 +92,13 @@ def test_peaks_of_terms_are_those_of_a_cpu(dtype, top):
     found = streamed_peaks(hidden, mask, head, terms=terms.to(torch.device(CUDA)))
     wanted = streamed_peaks(hidden.float().cpu(), mask.cpu(), head.float().cpu(), terms=terms)
     reached = found.isfinite().cpu() & wanted.isfinite()
-    assert reached.sum() > 0.9 * wanted.isfinite().sum()  # rounded logits tie at the last place
-    close(found.cpu()[reached], wanted[reached], dtype)
+    if not top:
+        close(found.cpu()[reached], wanted[reached], dtype)
+        return
+    # Rounded logits tie at a position's last place. Another term is kept there, or the term elsewhere.
+    assert reached.sum() > 0.9 * wanted.isfinite().sum()
+    off = (found.float().cpu() - wanted)[reached].abs() > TOLERANCE[dtype] * wanted[reached].abs().max()
+    assert off.float().mean() < 0.02
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

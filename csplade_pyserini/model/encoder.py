@@ -28,7 +28,7 @@ from csplade_pyserini.model.batching import (
     out_of_memory,
     usual_batch_tokens,
 )
-from csplade_pyserini.model.head import activate, peaks_and_positions, streamed_peaks
+from csplade_pyserini.model.head import activate, peaks_and_positions, pooled_positions, streamed_peaks
 from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
 from csplade_pyserini.model.states import last_hidden_states
 from csplade_pyserini.model.vocabulary import Vocabulary
@@ -231,8 +231,14 @@ class SparseEncoder(QuerySide):
 
     def _peaks(self, batch: Batch) -> Tensor:
         head = self._head
+        pooled = pooled_positions(batch.pool_mask)  # waits for the device, which has nothing to do yet
         return streamed_peaks(
-            self._states(batch), batch.pool_mask, head.weight, bias=head.bias, terms=self._head_terms
+            self._states(batch),
+            batch.pool_mask,
+            head.weight,
+            bias=head.bias,
+            terms=self._head_terms,
+            pooled=pooled,
         )
 
     def _states(self, batch: Batch) -> Tensor:

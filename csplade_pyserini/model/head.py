@@ -20,6 +20,8 @@ SLICE_BYTES = 32 * 2**20
 """Logits held at once. 32 MiB stays in a server CPU's cache and still fills a GPU's matrix units."""
 _POSITIONS = 1024
 """Positions whose heaviest terms are found together."""
+_EVEN_COLUMNS = 64
+"""A slice has a multiple of so many columns, unless it has fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,22 +90,26 @@ def streamed_peaks(
     *,
     bias: Tensor | None = None,
     terms: Terms | None = None,
+    pooled: Tensor | None = None,
     slice_bytes: int = SLICE_BYTES,
 ) -> Tensor:
     """Largest logit of every vocabulary entry over a text's tokens: (B, V), in hidden's dtype.
 
     hidden (B, L, H): last hidden states. mask (B, L): True at tokens that are pooled. head (V, H). bias (V).
-    With terms, the result has one column for each, (B, T). A row of the mask without a True gives -inf
-    throughout, and so does a term that no position keeps.
+    pooled (B, P): `pooled_positions(mask)`. To find them waits for a GPU, so a caller does it before the
+    forward pass; None finds them here. With terms, the result has one column for each, (B, T). A row of the
+    mask without a True gives -inf throughout, and so does a term that no position keeps.
     """
     mask = mask.bool()
+    if pooled is None:
+        pooled = pooled_positions(mask)
     if terms is not None:
         found = _Peaks(hidden, terms)
-        for part in _parts(hidden, mask, head, bias, terms, slice_bytes):
+        for part in _parts(hidden, pooled, head, bias, terms, slice_bytes):
             found.add(part)
         return found.peaks.masked_fill_(~mask.any(dim=1, keepdim=True), -torch.inf)
     peaks = hidden.new_empty(hidden.shape[0], head.shape[0])
-    for columns, logits in _logit_slices(hidden, mask, head, slice_bytes):
+    for columns, logits in _logit_slices(hidden, pooled, head, slice_bytes):
         torch.amax(logits, dim=1, out=peaks[:, columns])
     if bias is not None:
         peaks += bias
@@ -140,9 +146,10 @@ def _peaks_and_positions(
     """Largest logits (B, V) without a bias, and their positions in the text (B, V) int32."""
     peaks = hidden.new_empty(hidden.shape[0], head.shape[0])
     positions = torch.empty_like(peaks, dtype=torch.int32)
-    for columns, logits in _logit_slices(hidden, mask, head, slice_bytes):
+    pooled = pooled_positions(mask)
+    for columns, logits in _logit_slices(hidden, pooled, head, slice_bytes):
         peaks[:, columns], positions[:, columns] = torch.max(logits, dim=1)
-    return peaks, pooled_positions(mask).gather(1, positions.long()).int()
+    return peaks, pooled.gather(1, positions.long()).int()
 
 
 def trainable_peaks(
@@ -231,32 +238,42 @@ def _sparse_product(
 
     The sparse one has `values` at (rows, columns), each pair at most once.
     """
-    sparse = torch.sparse_coo_tensor(
-        torch.stack([rows, columns]), values.to(dtype), (height, dense.shape[0]), check_invariants=False
-    )
+    places = torch.stack([rows, columns])
+    with torch.sparse.check_sparse_tensor_invariants(False):  # some torch versions warn if nobody says so
+        sparse = torch.sparse_coo_tensor(places, values.to(dtype), (height, dense.shape[0]))
     product: Tensor = torch.sparse.mm(sparse, dense.to(dtype))
     return product
 
 
 def _logit_slices(
-    hidden: Tensor, mask: Tensor, head: Tensor, slice_bytes: int
+    hidden: Tensor, pooled: Tensor, head: Tensor, slice_bytes: int
 ) -> Iterator[tuple[slice, Tensor]]:
     """Slices of the vocabulary with their logits (B, P, S). Each slice overwrites the logits before.
 
-    P is the largest number of pooled tokens in a text: other tokens cost no logits.
+    pooled (B, P): as pooled_positions finds them. Other tokens cost no logits.
     """
-    positions = pooled_positions(mask)
-    batch, length = positions.shape
+    batch, length = pooled.shape
     size = hidden.shape[2]
     vocabulary = head.shape[0]
-    tokens = hidden.gather(1, positions[..., None].expand(-1, -1, size)).reshape(batch * length, size)
-    columns = max(1, min(vocabulary, slice_bytes // max(1, batch * length * hidden.element_size())))
+    tokens = hidden.gather(1, pooled[..., None].expand(-1, -1, size)).reshape(batch * length, size)
+    columns = _slice_columns(slice_bytes // max(1, batch * length * hidden.element_size()), vocabulary)
     buffer = hidden.new_empty(batch * length * columns)
     for start in range(0, vocabulary, columns):
         stop = min(start + columns, vocabulary)
         part = buffer[: batch * length * (stop - start)].view(batch * length, stop - start)
         torch.matmul(tokens, _rows(head, start, stop, hidden.dtype).T, out=part)
         yield slice(start, stop), part.view(batch, length, stop - start)
+
+
+def _slice_columns(wanted: int, vocabulary: int) -> int:
+    """Number of columns in a slice: at least 1, at most `wanted` and the vocabulary, and even if it can be.
+
+    A GPU has slow products for rows of logits that do not begin at a multiple of 16 bytes.
+    """
+    columns = max(1, min(vocabulary, wanted))
+    if columns > _EVEN_COLUMNS:
+        columns -= columns % _EVEN_COLUMNS
+    return columns
 
 
 class _Part(NamedTuple):
@@ -310,14 +327,15 @@ def _peaks_and_winners(
 ) -> tuple[Tensor, Tensor]:
     """Largest logits of terms (B, T), and their winners (B, T) int32; see Terms.places."""
     found = _Peaks(hidden, terms, with_winners=True)
-    for part in _parts(hidden, mask, head, bias, terms, slice_bytes, with_positions=True):
+    pooled = pooled_positions(mask)
+    for part in _parts(hidden, pooled, head, bias, terms, slice_bytes, with_positions=True):
         found.add(part)
     return found.peaks, found.winners
 
 
 def _parts(
     hidden: Tensor,
-    mask: Tensor,
+    pooled: Tensor,
     head: Tensor,
     bias: Tensor | None,
     terms: Terms,
@@ -327,11 +345,10 @@ def _parts(
 ) -> Iterator[_Part]:
     """Logits that may be a term's maximum, whose vocabulary entries are folded next."""
     if terms.position_top:
-        yield _heaviest_of_positions(hidden, mask, head, bias, terms, slice_bytes)
+        yield _heaviest_of_positions(hidden, pooled, head, bias, terms, slice_bytes)
         return
-    pooled = pooled_positions(mask)
     entries = torch.arange(head.shape[0], device=hidden.device)
-    for columns, logits in _logit_slices(hidden, mask, head, slice_bytes):
+    for columns, logits in _logit_slices(hidden, pooled, head, slice_bytes):
         positions = None
         if with_positions:
             values, found = torch.max(logits, dim=1)
@@ -344,17 +361,16 @@ def _parts(
 
 
 def _heaviest_of_positions(
-    hidden: Tensor, mask: Tensor, head: Tensor, bias: Tensor | None, terms: Terms, slice_bytes: int
+    hidden: Tensor, pooled: Tensor, head: Tensor, bias: Tensor | None, terms: Terms, slice_bytes: int
 ) -> _Part:
     """Logits of the heaviest terms of each pooled position; the others of a position are left out.
 
     The slices do not depend on the batch, so that of equal logits the same are kept in any batch.
     """
-    pooled = pooled_positions(mask)
     batch, length = pooled.shape
     size = hidden.shape[2]
     states = hidden.gather(1, pooled[..., None].expand(-1, -1, size)).reshape(-1, size)
-    columns = max(1, min(head.shape[0], slice_bytes // (_POSITIONS * hidden.element_size())))
+    columns = _slice_columns(slice_bytes // (_POSITIONS * hidden.element_size()), head.shape[0])
     kept = [
         _heaviest(some, head, bias, terms, columns)
         for some in torch.split(states, max(1, slice_bytes // (columns * hidden.element_size())))

@@ -20,6 +20,7 @@ from csplade_pyserini.impacts import empty_term
 from csplade_pyserini.model.vocabulary import Vocabulary
 
 _PLAIN = EncoderCard(name="student")
+_NUMBERS = frozenset((int, float))
 
 
 class TeacherVectors:
@@ -56,8 +57,8 @@ class TeacherVectors:
         for docid, vector, place in _records(folder):
             vector.pop(empty, None)
             _check_vector(vector, term_ids, place)
-            token_ids = np.array([term_ids[term] for term in vector], dtype=np.int32)
-            impacts = np.array(list(vector.values()), dtype=np.float32)
+            token_ids = np.fromiter(map(term_ids.__getitem__, vector), np.int32, len(vector))
+            impacts = np.fromiter(vector.values(), np.float32, len(vector))
             self._vectors[docid] = (token_ids, impacts / np.float32(impact_scale))
 
     def sparse(self, ids: Sequence[str]) -> dict[str, Tensor]:
@@ -93,9 +94,13 @@ def _records(folder: Path) -> Iterator[VectorRecord]:
 
 def _check_vector(vector: dict[str, Any], term_ids: Mapping[str, int], place: object) -> None:
     """Raise InputError on a term that the student does not have, and on an impact that is not above 0."""
-    unknown = vector.keys() - term_ids.keys()
-    if unknown:
+    if not vector.keys() <= term_ids.keys():
+        unknown = vector.keys() - term_ids.keys()
         raise InputError(f"{place}: the student's vocabulary has no term {min(unknown)!r}")
+    # Checked as a whole first: a large collection has billions of impacts.
+    impacts = vector.values()
+    if not vector or (_NUMBERS.issuperset(map(type, impacts)) and 0 < min(impacts) <= max(impacts) < math.inf):
+        return
     for term, impact in vector.items():
-        if type(impact) not in (int, float) or not 0 < impact < math.inf:
+        if type(impact) not in _NUMBERS or not 0 < impact < math.inf:
             raise InputError(f"{place}: the impact of {term!r} is {impact!r}; wanted a number above 0")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ ACTIVE = 0.01
 """Share of the terms that a text activates, about that of trained encoders."""
 WORDS = 200
 """Number of words in random texts. Few, so that a short training run meets each of them often."""
-OFFSET = 5.0
-"""First coordinate of every embedding. The final norm turns it into one bias for all logits."""
+OFFSET = 2.0
+"""First coordinate of every embedding, times the root of the hidden size. No number of layers moves it much.
+
+The final norm turns it into one bias for all logits.
+"""
 
 
 def random_model(shape: str, device: str, dtype: str) -> PreTrainedModel:
@@ -46,7 +50,7 @@ def _make_sparse(model: PreTrainedModel) -> None:
     if head is not model.get_input_embeddings().weight:
         raise ValueError("the head has to be tied to the embeddings")
     head.div_(model.config.initializer_range)
-    head[:, 0] = OFFSET
+    head[:, 0] = OFFSET * math.sqrt(head.shape[1])
     ids = torch.randint(len(head), (4, 64), device=head.device)
     norm[0] = 0
     logits = states_of(model, ids)[0] @ head[:10_000].T
@@ -54,7 +58,7 @@ def _make_sparse(model: PreTrainedModel) -> None:
     peaks = streamed_peaks(states_of(model, ids), torch.ones_like(ids), head)
     shift = -torch.quantile(peaks.float(), 1 - ACTIVE)
     norm[0] = 1
-    norm[0] = shift / (states_of(model, ids)[..., 0].float().mean() * OFFSET)
+    norm[0] = shift / (states_of(model, ids)[..., 0].float().mean() * head[0, 0])
 
 
 def states_of(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:

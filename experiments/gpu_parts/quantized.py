@@ -17,7 +17,7 @@ SECONDS = 220
 
 def run(scale: Scale, folder: Path, record: Record) -> None:
     """Every method at every shape, against the unquantized model."""
-    for shape in scale.shapes:
+    for shape in reversed(scale.shapes):  # the smaller first: a model of 8B parameters takes long to build
         record.add(shape, texts=scale.quantized_texts)
         sides = quantization.sides(scale.device, quantization.METHODS)
         for side in sorted(sides, key=lambda side: side.compiled):  # compiling takes longest

@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from csplade_pyserini.model.head import (
     Terms,
+    _slice_columns,
     activate,
     naive_peaks,
     peaks_and_positions,
@@ -88,6 +89,27 @@ def test_pooled_positions_are_those_of_the_mask_and_no_wider_than_needed():
     for row, found in zip(mask, positions.tolist(), strict=True):
         wanted = row.nonzero().flatten().tolist()
         assert found == wanted + [wanted[0]] * (4 - len(wanted))
+
+
+@pytest.mark.parametrize("top", [0, 4])
+def test_pooled_positions_that_a_caller_found_change_nothing(top):
+    hidden, _, head = random_case()
+    mask = scattered_mask()
+    for terms in (None, Terms(torch.arange(V) // 2, (V + 1) // 2, top)):
+        own = streamed_peaks(hidden, mask, head, terms=terms)
+        assert torch.equal(
+            streamed_peaks(hidden, mask, head, terms=terms, pooled=pooled_positions(mask)), own
+        )
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 63, 64, 65, 1031, 10**6])
+@pytest.mark.parametrize("vocabulary", [1, 63, 301, 128_256])
+def test_slices_begin_where_a_gpu_multiplies_fast(wanted, vocabulary):
+    """Rows of logits whose number of columns is odd took a GPU five times as long in float16."""
+    columns = _slice_columns(wanted, vocabulary)
+    assert 1 <= columns <= max(1, min(wanted, vocabulary))
+    assert columns <= 64 or columns % 64 == 0
+    assert columns > min(wanted, vocabulary) - 64
 
 
 def test_a_row_without_tokens_has_zero_weights():

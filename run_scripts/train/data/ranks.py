@@ -1,7 +1,6 @@
 """The command `ranks`: queries, each with passages and a teacher's scores of them.
 
-A score is the inner product of the vectors that `vectors` wrote. Questions on MS MARCO's passages mix it with
-the cosine of a dense encoder.
+A score mixes the inner product of the vectors that `vectors` wrote with the cosine of a dense encoder.
 """
 
 import random
@@ -24,15 +23,16 @@ from csplade_pyserini.files.lines import numbered_lines
 
 Scores = NDArray[np.float32]
 
-PASSAGES = 5
+PASSAGES = 16
 """Passages of a query: the best, and others from the first DEPTH, most of them near the top."""
 DEPTH = 200
 LEAST_SCORE = 25.0
 """Queries whose best passage has a lower score are left out: no passage is about them."""
-DENSE_WEIGHT = 0.8
+DENSE_WEIGHT = 1.0
 """Weight of the cosine, brought to the spread of the inner product, which weighs 1."""
+DENSE_TOKENS = 128
+"""Tokens of a text that the dense encoder reads."""
 BATCH_QUERIES = 256
-DENSE_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,20 @@ class Group:
     """Sources of the passages."""
     most: int
     """Most queries of a source."""
-    dense: bool
-    """Whether the dense encoder has a say."""
 
 
 GROUPS = (
     Group(
         queries=("triviaqa", "squad-dev", "miracl-en-train", "webquestions", "clapnq", "curatedtrec",
                  "mrtydi-en-train"),
-        passages=("msmarco",), most=3_500, dense=True,
+        passages=("msmarco",), most=8_000,
     ),
     Group(
-        queries=("medquad", "clapnq", "xquad", "10k"), passages=("medquad", "wikipedia", "clapnq"),
-        most=4_000, dense=False,
+        queries=("medquad", "clapnq", "xquad", "10k", "squad-dev", "webquestions"),
+        passages=("medquad", "wikipedia", "clapnq", "xquad", "10k"), most=4_000,
     ),
-    Group(
-        queries=("crop",), passages=("msmarco", "medquad", "wikipedia", "clapnq"), most=7_000, dense=False,
-    ),
-    Group(
-        queries=("crop-long", "medquad"), passages=("long", "wikipedia", "clapnq"), most=5_500, dense=False,
-    ),
+    Group(queries=("crop",), passages=("msmarco", "medquad", "wikipedia", "clapnq"), most=12_000),
+    Group(queries=("crop-long", "medquad"), passages=("long", "wikipedia", "clapnq"), most=5_500),
 )  # fmt: skip
 
 
@@ -134,10 +128,8 @@ def ranked(
         if not chosen.ids or not pool.ids:
             print(f"group {number}: no queries or no passages, left out", file=sys.stderr)
             continue
-        cosines = None
-        if group.dense:
-            cosines = embeddings(dense_folder, chosen.texts), embeddings(dense_folder, pool.texts)
-        yield from group_examples(chosen, pool, cosines, rng)
+        dense = embeddings(dense_folder, chosen.texts), embeddings(dense_folder, pool.texts)
+        yield from group_examples(chosen, pool, dense, rng)
 
 
 def chosen_rows(ids: Sequence[str], sources: tuple[str, ...], most: int, rng: random.Random) -> list[int]:
@@ -154,31 +146,29 @@ def embeddings(folder: Path, texts: list[str]) -> Scores:
     from sentence_transformers import SentenceTransformer
 
     try:
-        model = SentenceTransformer(str(folder), device="cpu")
+        model = SentenceTransformer(str(folder))
     except (OSError, ValueError) as error:
         raise InputError(f"no model of sentence-transformers in {folder}: {error}") from error
-    model.max_seq_length = 128
-    found: Scores = model.encode(
-        texts, batch_size=DENSE_BATCH, normalize_embeddings=True, show_progress_bar=True
-    )
+    model.max_seq_length = DENSE_TOKENS
+    found: Scores = model.encode(texts, normalize_embeddings=True, show_progress_bar=True)
     return found
 
 
 def group_examples(
-    queries: Texts, passages: Texts, cosines: tuple[Scores, Scores] | None, rng: random.Random
+    queries: Texts, passages: Texts, dense: tuple[Scores, Scores], rng: random.Random
 ) -> Iterator[Record]:
-    """Yield an example for each query that a passage is about."""
+    """Yield an example for each query that a passage is about.
+
+    dense: unit vectors of the queries (Q, H) and of the passages (P, H).
+    """
     transposed = passages.vectors.T.tocsr()
     rows = range(len(queries.ids))
     for batch in batched(tqdm(rows, desc="rank", unit="query", mininterval=5), BATCH_QUERIES):
         products = (queries.vectors[list(batch)] @ transposed).toarray()  # (B, P)
-        for row, own in zip(batch, products, strict=True):
-            candidates = highest(own)
-            scores = own[candidates]
-            if cosines is not None:
-                similarity = cosines[1] @ cosines[0][row]  # (P)
-                candidates = np.union1d(candidates, highest(similarity))
-                scores = mixed(own[candidates], similarity[candidates])
+        cosines = dense[0][list(batch)] @ dense[1].T  # (B, P)
+        for row, own, similarity in zip(batch, products, cosines, strict=True):
+            candidates = np.union1d(highest(own), highest(similarity))
+            scores = mixed(own[candidates], similarity[candidates])
             order = np.argsort(-scores, kind="stable")
             if scores[order[0]] < LEAST_SCORE:
                 continue
