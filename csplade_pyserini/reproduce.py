@@ -215,7 +215,7 @@ def reproduce(
         sources.append(find_queries(encoder))
         systems.append(system_of(args, name, encoder, collection, inputs, identity, sources[-1].maker))
     inputs.write(collection)
-    records = [run_system(system, collection, inputs) for system in systems]
+    records = [run_system(system, collection, inputs, args.baseline) for system in systems]
     baseline = baseline_of(args, records, collection, inputs)
     write_pages(args, collection, inputs, systems, records, baseline, expected)
     print_table(collection, records)
@@ -309,10 +309,10 @@ def print_commands(systems: Sequence[System], collection: TestCollection, inputs
                 print(shown(command))
 
 
-def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Record:
+def run_system(system: System, collection: TestCollection, inputs: Inputs, baseline: str) -> Record:
     """Run the steps that are not done, score the runs, and keep the record.
 
-    Raises CheckError if a step fails.
+    baseline: name of the system or run that this one is compared with. Raises CheckError if a step fails.
     """
     seconds = run_steps(system)
     evaluated = {}
@@ -324,7 +324,7 @@ def run_system(system: System, collection: TestCollection, inputs: Inputs) -> Re
         evaluated[key] = evaluate(qrels, system.run(key), topics)
     record = make_record(system, collection.name, evaluated, seconds)
     write_or_keep(system.folder / RECORD, lambda: write_record(record, system.folder))
-    write_or_keep(system.folder / METADATA, lambda: write_metadata(system, record, collection))
+    write_or_keep(system.folder / METADATA, lambda: write_metadata(system, record, collection, baseline))
     return record
 
 
@@ -393,7 +393,7 @@ def compare_engine(
 ) -> list[str]:
     """Run an encoder's vectors and queries on an engine; one sentence per score that is not Lucene's."""
     system = engine_system(engine, ours, inputs, collection)
-    found = run_system(system, collection, inputs)
+    found = run_system(system, collection, inputs, record.system)
     size = size_in_bytes(system.folder / "target")
     print_table(collection, [record, dataclasses.replace(found, index_bytes=size)])
     failed = []

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import ir_measures
 import numpy as np
 
 from csplade_pyserini.collections.corpus import open_corpus
@@ -26,6 +27,7 @@ from csplade_pyserini.reproduction.records import described, hardware
 
 DTYPES = ("float32", "float16", "bfloat16")
 DEPTH = 10
+METRIC = ir_measures.nDCG @ DEPTH
 
 
 class Encoded(NamedTuple):
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             cells = (f"{change.changed:.2%}", f"{change.by:.4f}", f"{change.missing:.2%}", f"{ndcg:.4f}")
             rows.append([name, dtype, *cells])
     print(f"{collection.name}, {args.device}; {described(versions())}; {described(hardware())}\n")
-    print(markdown_table(["encoder", "dtype", "changed", "by", "terms", f"nDCG@{DEPTH}"], rows))
+    print(markdown_table(["encoder", "dtype", "changed", "by", "terms", str(METRIC)], rows))
     return 0
 
 
@@ -101,35 +103,25 @@ def compare(before: dict[str, Vector], now: dict[str, Vector]) -> Change:
 
 
 def mean_ndcg(vectors: Encoded, qrels: Qrels) -> float:
-    """Mean nDCG@10 over the judged topics; gains are grades, as in trec_eval."""
+    """Mean nDCG@10 over the judged topics."""
     postings: dict[str, list[tuple[str, int]]] = {}
     for docid, vector in vectors.documents.items():
         for term, impact in vector.items():
             postings.setdefault(term, []).append((docid, impact))
-    return statistics.mean(
-        _ndcg(list(_ranked(vectors.queries[qid], postings, qid)), grades)
-        for qid, grades in qrels.items()
-        if qid in vectors.queries
-    )
+    judged = {qid: grades for qid, grades in qrels.items() if qid in vectors.queries}
+    run = {qid: dict(_hits(vectors.queries[qid], postings, qid)) for qid in judged}
+    return float(ir_measures.calc_aggregate([METRIC], judged, run)[METRIC])
 
 
-def _ranked(query: Vector, postings: dict[str, list[tuple[str, int]]], qid: str) -> Iterator[str]:
+def _hits(query: Vector, postings: dict[str, list[tuple[str, int]]], qid: str) -> Iterator[tuple[str, int]]:
+    """First docids with their scores, without the topic itself."""
     scores: dict[str, int] = {}
     for term, weight in query.items():
         for docid, impact in postings.get(term, ()):
             scores[docid] = scores.get(docid, 0) + weight * impact
+    scores.pop(qid, None)
     ranked = sorted(scores, key=lambda docid: (-scores[docid], docid))
-    yield from (docid for docid in ranked[: DEPTH + 1] if docid != qid)
-
-
-def _ndcg(docids: Sequence[str], grades: dict[str, int]) -> float:
-    discounts = 1 / np.log2(np.arange(2, DEPTH + 2))
-    gains = [max(0, grades.get(docid, 0)) for docid in docids[:DEPTH]]
-    ideal = sorted((max(0, grade) for grade in grades.values()), reverse=True)[:DEPTH]
-    best = float(np.dot(ideal, discounts[: len(ideal)]))
-    if not best:
-        return 0.0
-    return float(np.dot(gains, discounts[: len(gains)])) / best
+    yield from ((docid, scores[docid]) for docid in ranked[:DEPTH])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import math
 import os
 import re
 import signal
@@ -13,16 +12,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import ir_measures
 import pytest
 from programs import SAMPLE, new_python, run_python
 
 from csplade_pyserini import retrieve
 from csplade_pyserini.collections.manifests import encoder_of
-from csplade_pyserini.collections.topics import read_qrels
 from csplade_pyserini.errors import InputError
 
 ENGINES = {"qdrant": "qdrant_edge", "milvus": "milvus_lite"}
 TOPICS = SAMPLE / "topics.tsv"
+METRIC = ir_measures.nDCG @ 10
 
 
 def skip_without(engine: str) -> None:
@@ -32,17 +32,8 @@ def skip_without(engine: str) -> None:
 
 def ndcg(run: Path) -> float:
     """Mean nDCG@10 over the sample's topics."""
-    hits: dict[str, list[str]] = {}
-    for line in run.read_text().splitlines():
-        qid, _, docid, *_ = line.split()
-        hits.setdefault(qid, []).append(docid)
-    scores = []
-    for qid, grades in read_qrels(str(SAMPLE / "qrels.txt")).items():
-        gains = [grades.get(docid, 0) for docid in hits.get(qid, [])[:10]]
-        best = sorted(grades.values(), reverse=True)[:10]
-        ideal = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(best))
-        scores.append(sum(gain / math.log2(rank + 2) for rank, gain in enumerate(gains)) / ideal)
-    return sum(scores) / len(scores)
+    qrels = list(ir_measures.read_trec_qrels(str(SAMPLE / "qrels.txt")))
+    return float(ir_measures.calc_aggregate([METRIC], qrels, ir_measures.read_trec_run(str(run)))[METRIC])
 
 
 def best_scores(run: Path) -> dict[str, list[int]]:

@@ -1,9 +1,11 @@
 """A checkpoint folder made ready for the Hugging Face hub, with a model card beside its card.toml."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
 
 from csplade_pyserini.cards.card import EncoderCard, to_toml, write_card
 from csplade_pyserini.cards.checkpoints import find_checkpoint
@@ -39,7 +41,7 @@ def publish(folder: Path) -> list[str]:
     file = folder / README
     text = _text_of(file) or body(card, record)
     with whole_file(file) as out:
-        out.write(f"{_START}{_yaml(front)}{_START}\n{text}")
+        out.write(f"{_START}{front.to_yaml()}\n{_START}\n{text}")
     command = shlex.join(["hf", "upload", "OWNER/REPOSITORY", str(folder), "."])
     return [
         f"wrote {file}",
@@ -48,24 +50,25 @@ def publish(folder: Path) -> list[str]:
     ]
 
 
-def front_matter(card: EncoderCard, record: Mapping[str, Any]) -> dict[str, Any]:
+def front_matter(card: EncoderCard, record: Mapping[str, Any]) -> ModelCardData:
     """Front matter of a model card, as the hub reads it."""
-    front: dict[str, Any] = {
-        "library_name": "csplade_pyserini",
-        "pipeline_tag": "feature-extraction",
-        "tags": list(TAGS),
-    }
+    options: dict[str, Any] = {}
     if card.base and not card.base.startswith("package:"):
-        front["base_model"] = card.base
-    front["license"] = "other"
+        options["base_model"] = card.base
     if card.licence:
-        front["license_name"] = card.licence
+        options["license_name"] = card.licence
     if record:
-        front["datasets"] = [record["collection"]]
-        metrics = sorted({metric for scores in record["scores"].values() for metric in scores})
-        front["metrics"] = metrics
-        front["model-index"] = [{"name": card.name, "results": _results(record)}]
-    return front
+        options["datasets"] = [record["collection"]]
+        options["metrics"] = sorted({metric for scores in record["scores"].values() for metric in scores})
+        options["model_name"] = card.name
+        options["eval_results"] = list(_results(record))
+    return ModelCardData(
+        library_name="csplade_pyserini",
+        pipeline_tag="feature-extraction",
+        tags=list(TAGS),
+        license="other",
+        **options,
+    )
 
 
 def body(card: EncoderCard, record: Mapping[str, Any]) -> str:
@@ -88,18 +91,16 @@ def body(card: EncoderCard, record: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "```toml", to_toml(card).rstrip(), "```", ""])
 
 
-def _results(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    results = []
+def _results(record: Mapping[str, Any]) -> Iterator[EvalResult]:
     for key, scores in record["scores"].items():
-        metrics = [{"type": metric, "value": round(value, 4)} for metric, value in scores.items()]
-        results.append(
-            {
-                "task": {"type": "retrieval"},
-                "dataset": {"name": key, "type": record["collection"]},
-                "metrics": metrics,
-            }
-        )
-    return results
+        for metric, value in scores.items():
+            yield EvalResult(
+                task_type="retrieval",
+                dataset_type=record["collection"],
+                dataset_name=key,
+                metric_type=metric,
+                metric_value=round(value, 4),
+            )
 
 
 def _scores_table(record: Mapping[str, Any]) -> Sequence[str]:
@@ -154,9 +155,3 @@ def _text_of(file: Path) -> str:
     if text.startswith(_START):
         _, _, text = text.removeprefix(_START).partition(f"\n{_START}")
     return text.strip() + "\n" if text.strip() else ""
-
-
-def _yaml(table: Mapping[str, Any]) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(dict(table), sort_keys=False, allow_unicode=True))

@@ -239,7 +239,8 @@ def _sparse_product(
     The sparse one has `values` at (rows, columns), each pair at most once.
     """
     places = torch.stack([rows, columns])
-    with torch.sparse.check_sparse_tensor_invariants(False):  # some torch versions warn if nobody says so
+    # Some torch versions warn if nobody says so.
+    with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]
         sparse = torch.sparse_coo_tensor(places, values.to(dtype), (height, dense.shape[0]))
     product: Tensor = torch.sparse.mm(sparse, dense.to(dtype))
     return product

@@ -13,15 +13,20 @@ FILE = "ir-metadata.yml"
 SCHEMA_VERSION = "0.1"
 
 
-def write_metadata(system: System, record: Record, collection: TestCollection) -> None:
-    """Write the metadata of a system's runs into its folder. Raises InputError if it cannot be written."""
+def write_metadata(system: System, record: Record, collection: TestCollection, baseline: str) -> None:
+    """Write the metadata of a system's runs into its folder. Raises InputError if it cannot be written.
+
+    baseline: name of the system or run that the others are compared with.
+    """
     import yaml
 
     with whole_file(system.folder / FILE) as file:
-        yaml.safe_dump(metadata(system, record, collection), file, sort_keys=False, allow_unicode=True)
+        yaml.safe_dump(
+            metadata(system, record, collection, baseline), file, sort_keys=False, allow_unicode=True
+        )
 
 
-def metadata(system: System, record: Record, collection: TestCollection) -> dict[str, Any]:
+def metadata(system: System, record: Record, collection: TestCollection, baseline: str) -> dict[str, Any]:
     """Return the metadata as a table: the schema's components, without those that nobody knows here."""
     return {
         "schema version": SCHEMA_VERSION,
@@ -30,7 +35,7 @@ def metadata(system: System, record: Record, collection: TestCollection) -> dict
             "description": f"{record.system} on {collection.name}",
             "evaluation": {
                 "reported measures": _measures(record),
-                "baseline": ["BM25"],
+                "baseline": [baseline],
                 "significance test": [{"name": TEST, "correction method": CORRECTION}],
             },
         },

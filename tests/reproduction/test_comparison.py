@@ -93,7 +93,7 @@ def test_the_metadata_follow_the_schema(tmp_path):
     system = System("mine", tmp_path, (step,), {"set": (step,)})
     hardware = {"processor": "a CPU", "cores": 2, "memory_gib": 8, "gpus": "a GPU"}
     made = record("mine", 0.5, versions={"pyserini": "2.4.0", "torch": "2.15.0"}, hardware=hardware)
-    write_metadata(system, made, COLLECTION)
+    write_metadata(system, made, COLLECTION, "other")
     table = yaml.safe_load(Path(tmp_path, FILE).read_text(encoding="utf-8"))
     assert set(table) - {"schema version", "tag"} == {
         "platform", "research goal", "implementation", "resources", "method", "data",
@@ -102,6 +102,7 @@ def test_the_metadata_follow_the_schema(tmp_path):
     assert table["platform"]["hardware"]["ram"] == "8 GB"
     assert table["platform"]["software"]["retrieval toolkit"] == ["pyserini==2.4.0"]
     assert table["data"]["test collection"]["ir_datasets"] == "set"
+    assert table["research goal"]["evaluation"]["baseline"] == ["other"]
     assert table["research goal"]["evaluation"]["reported measures"] == {"set": {"AP": 0.5}}
     assert table["research goal"]["evaluation"]["significance test"][0]["correction method"] == "Holm"
     assert table["implementation"]["executable"]["cmd"][0] == "python -m pyserini.search.lucene"
