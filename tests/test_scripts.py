@@ -45,6 +45,7 @@ FOLDERS = ("run_scripts", "experiments", "tools")
 
 RUN_BY = {
     "experiments/bench/bookkeeping.py": "test_bookkeeping_compares_encode_with_a_bare_loop",
+    "experiments/bench/budgets.py": "test_budgets_prints_a_line_for_each",
     "experiments/bench/encode.py": "test_encode_compares_three_loops",
     "experiments/bench/encoders.py": "test_encoders_compares_the_speed_of_encode",
     "experiments/bench/head_memory.py": "test_head_memory_compares_both_heads",
@@ -221,6 +222,15 @@ def ratio(pattern: str, text: str) -> float:
 
 
 # ---------------------------------------------------------------- experiments/bench
+
+
+def test_budgets_prints_a_line_for_each(load, capsys):
+    words = ["--shape", "toy", "--passages", "3", "--budgets", "64", "512"]
+    assert load("experiments/bench/budgets.py").main(words) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("toy: 3 passages, ")
+    assert [line.split()[0] for line in lines] == ["64", "512"]
+    assert all(float(line.split()[2]) > 0 for line in lines)
 
 
 def test_encode_compares_three_loops(load, one_process, capsys):
@@ -641,7 +651,8 @@ def test_a_new_backbone_wants_a_norm_that_carries_the_bias(load, teacher, cut_to
     assert not (tmp_path / "new").exists()
 
 
-def test_train_small_runs_every_command(load, tmp_path):
+@pytest.mark.parametrize(("name", "more"), [("csplade-tiny", []), ("csplade-tiny-gpu", ["ranks"])])
+def test_train_small_runs_every_command(load, tmp_path, name, more):
     """`python` only writes its arguments down. The last phase's output is there already."""
     (tmp_path / "run_scripts").symlink_to(ROOT / "run_scripts")
     (tmp_path / "data").mkdir()
@@ -651,20 +662,20 @@ def test_train_small_runs_every_command(load, tmp_path):
         f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} "$@"\nprintf "%s\\n" "$*" >>{tmp_path}/commands\n'
     )
     python.chmod(0o755)
-    config = tomllib.loads((ROOT / "run_scripts/train/csplade-tiny.toml").read_text(encoding="utf-8"))
+    config = tomllib.loads((ROOT / f"run_scripts/train/{name}.toml").read_text(encoding="utf-8"))
     phases = [name for name in config if name != "card"]
     result = tmp_path / config[phases[-1]]["output"]
     result.mkdir(parents=True)
     (result / "card.toml").touch()
     environment = {"PATH": f"{python.parent}:/usr/bin:/bin", "CSPLADE_HOME": str(tmp_path / "home")}
-    words = ("bash", tmp_path / "run_scripts/train_small.sh", tmp_path / "data", "csplade-tiny")
+    words = ("bash", tmp_path / "run_scripts/train_small.sh", tmp_path / "data", name)
     done = run_program(*words, cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "home/encoders/csplade-tiny/card.toml").is_file()
+    assert (tmp_path / f"home/encoders/{name}/card.toml").is_file()
     commands = [line.split() for line in (tmp_path / "commands").read_text().splitlines()]
     parse_args = load("run_scripts/train/data/prepare.py").parse_args
     prepared = [words[1:] for words in commands if words[0] == "run_scripts/train/data/prepare.py"]
-    assert [words[0] for words in prepared] == ["collect", "vocabulary", "vectors", "vectors"]
+    assert [words[0] for words in prepared] == ["collect", "vocabulary", "vectors", "vectors", *more]
     for words in prepared:
         assert callable(parse_args(words).run)
     trained = [words[-1] for words in commands if "csplade_pyserini.train" in words]

@@ -23,7 +23,7 @@ from csplade_pyserini.files.lines import numbered_lines
 
 Scores = NDArray[np.float32]
 
-PASSAGES = 16
+PASSAGES = 10
 """Passages of a query: the best, and others from the first DEPTH, most of them near the top."""
 DEPTH = 200
 LEAST_SCORE = 25.0
@@ -58,7 +58,6 @@ GROUPS = (
         passages=("medquad", "wikipedia", "clapnq", "xquad", "10k"), most=4_000,
     ),
     Group(queries=("crop",), passages=("msmarco", "medquad", "wikipedia", "clapnq"), most=12_000),
-    Group(queries=("crop-long", "medquad"), passages=("long", "wikipedia", "clapnq"), most=5_500),
 )  # fmt: skip
 
 
