@@ -2,8 +2,8 @@
 
     python experiments/bench/budgets.py --shape llama-3.1-8b --device cuda --passages 4000
 
-The model has a real one's shape and random weights, since speed does not depend on values. Passages come from
-the built-in sample, tokenized before the clock starts. Every budget has two rounds, of which the faster counts.
+The model has a real one's shape and random weights, since speed does not depend on values. Passages are the
+built-in sample's, tokenized before the clock starts. A budget has two rounds, of which the faster counts.
 """
 
 import argparse
