@@ -1,5 +1,6 @@
 """An encoder with folded terms, from a card to hits, as a user runs it."""
 
+import importlib.util
 import json
 import re
 
@@ -100,3 +101,31 @@ def test_rm3_finds_whole_words(folder):
     letters = {term for term in found if term.isalpha() and term[0] in begun}
     assert len(letters) > 10
     assert letters <= words
+
+
+@pytest.mark.parametrize("engine", ["qdrant", "milvus"])
+def test_folded_vectors_score_in_an_engine_as_in_lucene(folder, engine, tmp_path):
+    package = {"qdrant": "qdrant_edge", "milvus": "milvus_lite"}[engine]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs the Python package of {package}: the extra [{engine}]")
+    target = tmp_path / "target"
+    run("export", "--input", folder / "vectors", "--to", engine, "--output", target)
+    (tmp_path / "topics.tsv").write_text(f"1\t{QUERY}\n2\tMarket share\n")
+    scores = {}
+    for name, place in (
+        ("engine", ("--engine", engine, "--target", target)),
+        ("lucene", ("--index", folder / "index")),
+    ):
+        words = (*place, "--topics", tmp_path / "topics.tsv", "--encoder", folder / "folded")
+        run("retrieve", *words, "--output", tmp_path / name)
+        lines = [line.split() for line in (tmp_path / name).read_text().splitlines()]
+        scores[name] = sorted((qid, round(float(score))) for qid, _, _, _, score, _ in lines)
+    assert len(scores["lucene"]) > DOCUMENTS / 2
+    assert scores["engine"] == scores["lucene"]
+    plain = run_python(
+        *("-m", "csplade_pyserini.retrieve", "--engine", engine, "--target", target),
+        *("--topics", tmp_path / "topics.tsv", "--encoder", folder / "plain", "--output", tmp_path / "other"),
+    )
+    assert plain.returncode == 2
+    assert "folded" in plain.stderr
+    assert "plain" in plain.stderr

@@ -159,3 +159,9 @@ def test_sampled_terms_and_few_terms_of_each_position_are_refused_together():
     card = EncoderCard(name="tiny", position_top_terms=12)
     with pytest.raises(InputError, match="sampled_terms is 40 and position_top_terms of the card is 12"):
         contrast(card, SETTINGS)
+
+
+def test_a_lookup_is_not_trained_for_folds():
+    settings = dataclasses.replace(SETTINGS, query_side="lookup", sampled_terms=0)
+    with pytest.raises(InputError, match="query_side is 'lookup' and fold of the card is 'case'.*train lookup"):
+        contrast(EncoderCard(name="tiny", fold="case"), settings)
