@@ -85,6 +85,8 @@ def _child(sender: Any, function: Callable[..., None], args: tuple[Any, ...], lo
     if log is not None:
         os.setsid()
         _print_to(log)
+    # A spawned process would spawn the workers of its data loaders too, and each took 30 seconds to import.
+    multiprocessing.set_start_method("fork", force=True)
     try:
         function(lambda value: sender.send(("value", value)), *args)
         sender.send(("end", None))
