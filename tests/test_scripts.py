@@ -48,6 +48,7 @@ RUN_BY = {
     "experiments/bench/budgets.py": "test_budgets_prints_a_line_for_each",
     "experiments/bench/encode.py": "test_encode_compares_three_loops",
     "experiments/bench/encoders.py": "test_encoders_compares_the_speed_of_encode",
+    "experiments/bench/engines.py": "test_engines_compares_scores_with_lucene",
     "experiments/bench/head_memory.py": "test_head_memory_compares_both_heads",
     "experiments/bench/index.py": "test_index_compares_two_indexes_that_are_the_same",
     "experiments/bench/load.py": "tests/test_load.py",
@@ -222,6 +223,16 @@ def ratio(pattern: str, text: str) -> float:
 
 
 # ---------------------------------------------------------------- experiments/bench
+
+
+@pytest.mark.jvm
+def test_engines_compares_scores_with_lucene():
+    done = run_python(ROOT / "experiments/bench/engines.py")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"259 documents, 50 queries, one by one\n", done.stdout)
+    rows = re.findall(r"^\| (\w+) \| [\d.]+ \| [\d.]+ \| [\d,]+ \| yes \|$", done.stdout, re.M)
+    assert rows[0] == "lucene"
+    assert set(rows) <= {"lucene", "qdrant", "milvus"}
 
 
 def test_budgets_prints_a_line_for_each(load, capsys):

@@ -163,5 +163,5 @@ def test_sampled_terms_and_few_terms_of_each_position_are_refused_together():
 
 def test_a_lookup_is_not_trained_for_folds():
     settings = dataclasses.replace(SETTINGS, query_side="lookup", sampled_terms=0)
-    with pytest.raises(InputError, match="query_side is 'lookup' and fold of the card is 'case'.*train lookup"):
+    with pytest.raises(InputError, match="query_side is 'lookup' and fold of the card is 'case'"):
         contrast(EncoderCard(name="tiny", fold="case"), settings)
