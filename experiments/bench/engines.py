@@ -39,10 +39,10 @@ ROUNDS = 3
 
 
 class Cost(NamedTuple):
-    """What one engine takes."""
+    """Times and hits of one engine."""
 
     milliseconds: dict[int, float]
-    """Of a query, by number of hits."""
+    """Milliseconds a query, by number of hits."""
     run: Run
 
 
