@@ -20,7 +20,7 @@ SLICE_BYTES = 32 * 2**20
 """Logits held at once. 32 MiB stays in a server CPU's cache and still fills a GPU's matrix units."""
 _POSITIONS = 1024
 """Positions whose heaviest terms are found together."""
-_EVEN_COLUMNS = 64
+_COLUMNS_STEP = 64
 """A slice has a multiple of so many columns, unless it has fewer."""
 
 
@@ -267,13 +267,14 @@ def _logit_slices(
 
 
 def _slice_columns(wanted: int, vocabulary: int) -> int:
-    """Number of columns in a slice: at least 1, at most `wanted` and the vocabulary, and even if it can be.
+    """Number of columns in a slice: at least 1, at most `wanted` and the vocabulary.
 
-    A GPU has slow products for rows of logits that do not begin at a multiple of 16 bytes.
+    It is a multiple of 64, if it is larger. A GPU has slow products for rows of logits that do not begin at a
+    multiple of 16 bytes.
     """
     columns = max(1, min(vocabulary, wanted))
-    if columns > _EVEN_COLUMNS:
-        columns -= columns % _EVEN_COLUMNS
+    if columns > _COLUMNS_STEP:
+        columns -= columns % _COLUMNS_STEP
     return columns
 
 

@@ -99,9 +99,9 @@ def _check_vector(vector: dict[str, Any], term_ids: Mapping[str, int], place: ob
         raise InputError(f"{place}: the student's vocabulary has no term {min(unknown)!r}")
     # Checked as a whole first: a large collection has billions of impacts.
     impacts = vector.values()
-    if not vector or (
-        _NUMBERS.issuperset(map(type, impacts)) and 0 < min(impacts) <= max(impacts) < math.inf
-    ):
+    if not vector:
+        return
+    if _NUMBERS.issuperset(map(type, impacts)) and 0 < min(impacts) and sum(impacts) < math.inf:
         return
     for term, impact in vector.items():
         if type(impact) not in _NUMBERS or not 0 < impact < math.inf:

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import math
 
 import pytest
 import torch
@@ -148,13 +149,16 @@ def test_the_vector_of_an_empty_document_as_encode_writes_it_has_no_terms(tmp_pa
     assert to_dense(found, 1).count_nonzero() == 0
 
 
-@pytest.mark.parametrize("impact", ["heavy", None, True, -1, 0])
+@pytest.mark.parametrize("impact", ["heavy", None, True, -1, 0, math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
 def test_an_impact_that_is_no_number_above_zero_is_an_error_that_names_line_and_term(
-    tmp_path, make_encoder, impact
+    tmp_path, make_encoder, impact, place
 ):
     encoder = make_encoder()
-    term = next(term for term in encoder.terms if term is not None)
-    (tmp_path / "c.jsonl").write_text(json.dumps({"id": "a", "vector": {term: impact}}) + "\n")
+    terms = [term for term in encoder.terms if term is not None][:3]
+    term = terms[place]
+    vector = dict.fromkeys(terms, 5) | {term: impact}
+    (tmp_path / "c.jsonl").write_text(json.dumps({"id": "a", "vector": vector}) + "\n")
     message = error_of(tmp_path, encoder.tokenizer)
     assert f"c.jsonl:1: the impact of {term!r} is {impact!r}" in message
 
