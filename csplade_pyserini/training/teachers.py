@@ -101,7 +101,7 @@ def _check_vector(vector: dict[str, Any], term_ids: Mapping[str, int], place: ob
     impacts = vector.values()
     if not vector:
         return
-    if _NUMBERS.issuperset(map(type, impacts)) and 0 < min(impacts) and sum(impacts) < math.inf:
+    if _NUMBERS.issuperset(map(type, impacts)) and min(impacts) > 0 and sum(impacts) < math.inf:
         return
     for term, impact in vector.items():
         if type(impact) not in _NUMBERS or not 0 < impact < math.inf:
