@@ -76,7 +76,7 @@ QUESTIONS = ("clapnq-train", "xquad-en", "medquad")
 
 MODES: dict[str, dict[str, Any]] = {
     "causal": {"attention": "causal"},
-    "echo": {"attention": "causal", "echo": True},
+    "echo": {"attention": "causal", "echo": True, "document_max_length": 254},  # twice 256: the positions
     "bidirectional": {"attention": "bidirectional"},
 }
 STEPS = 300

@@ -30,6 +30,7 @@ from csplade_pyserini.model.batching import (
 )
 from csplade_pyserini.model.head import activate, peaks_and_positions, pooled_positions, streamed_peaks
 from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
+from csplade_pyserini.model.positions import check_lengths
 from csplade_pyserini.model.states import last_hidden_states
 from csplade_pyserini.model.vocabulary import Vocabulary
 
@@ -331,6 +332,7 @@ def build_encoder(checkpoint: Checkpoint) -> SparseEncoder:
     dtype = getattr(torch, options.dtype or default_dtype(device.type, quantization))
     print(f"loading encoder {checkpoint.card.name} on {device}", file=sys.stderr)
     model = backbone.load_model(checkpoint, dtype=dtype, device=device, quantization=quantization)
+    check_lengths(model, checkpoint.card)
     tokenizer = backbone.load_tokenizer(checkpoint)
     return SparseEncoder(checkpoint.card, model, tokenizer, identity=checkpoint.identity)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.attention import set_attention
+from csplade_pyserini.model.positions import learned_positions
 from csplade_pyserini.model.states import last_hidden_states
 from csplade_pyserini.training.checkpoints import Student, load_student
 from csplade_pyserini.training.losses import adaptation_loss
@@ -61,6 +62,12 @@ def adapt(card: EncoderCard, settings: AdaptSettings) -> Path:
         if run.done:
             return run.output
         student = load_student(card, settings)
+        positions = learned_positions(student.decoder)
+        if positions and settings.sequence_length > positions:
+            raise InputError(
+                f"sequence_length is {settings.sequence_length}, and the model has {positions} positions: "
+                f"wanted at most {positions}"
+            )
         set_attention(student.decoder, "causal")
         dataset = _packed(run, student, card, settings)
         train(run, AdaptationModel(student, settings.relu_weight), student, dataset, _stack)

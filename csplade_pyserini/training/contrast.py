@@ -16,6 +16,7 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.head import activate, shifted, trainable_peaks
 from csplade_pyserini.model.inputs import pad, pooled_tokens, tokenize
+from csplade_pyserini.model.positions import check_lengths
 from csplade_pyserini.model.states import last_hidden_states
 from csplade_pyserini.model.vocabulary import head_terms
 from csplade_pyserini.query_sides.lookup import LookupEncoder
@@ -270,6 +271,7 @@ def contrast(card: EncoderCard, settings: ContrastSettings) -> Path:
         student = load_student(card, settings)
         set_attention(student.decoder, card.attention)
         training_card = _training_card(card, settings)
+        check_lengths(student.decoder, training_card)
         lookup = None
         if settings.query_side == "lookup":
             weights = _token_weights(student, training_card, settings, examples)
