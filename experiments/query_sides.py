@@ -14,8 +14,9 @@ from pathlib import Path
 
 from csplade_pyserini.errors import CheckError
 from csplade_pyserini.query_sides import find_queries
-from csplade_pyserini.reproduce import collections_of, parse_args
+from csplade_pyserini.reproduce import collections_of
 from csplade_pyserini.reproduce import main as reproduce
+from csplade_pyserini.reproduce import parse_args as reproduce_args
 from csplade_pyserini.reproduction.catalogue import TestCollection
 from csplade_pyserini.reproduction.inputs import Inputs
 from csplade_pyserini.reproduction.scores import ALL, evaluate
@@ -26,18 +27,22 @@ SIDES = ("model", "lookup", "encoder")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--encoder", default="csplade-tiny")
-    parser.add_argument("--collection", nargs="+", default=["sample"], metavar="NAME")
-    parser.add_argument("--output", type=Path, default=Path("work/query-sides"), metavar="DIR")
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=["model", "lookup"])
-    args = parser.parse_args(argv)
+    args = parse_args(argv)
     print("collection" + "".join(f"\t{side}\tshare" for side in args.sides))
     for name in args.collection:
         for key, scores in scores_of(name, args.encoder, args.sides, args.output / folder_name(name)):
             shares = "".join(f"\t{score:.4f}\t{score / (scores[0] or 1):.3f}" for score in scores)
             print(f"{key}{shares}", flush=True)
     return 0
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--encoder", default="csplade-tiny")
+    parser.add_argument("--collection", nargs="+", default=["sample"], metavar="NAME")
+    parser.add_argument("--output", type=Path, default=Path("work/query-sides"), metavar="DIR")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=["model", "lookup"])
+    return parser.parse_args(argv)
 
 
 def scores_of(name: str, encoder: str, sides: Sequence[str], folder: Path) -> list[tuple[str, list[float]]]:
@@ -49,7 +54,7 @@ def scores_of(name: str, encoder: str, sides: Sequence[str], folder: Path) -> li
     except CheckError as error:  # expected scores are none of this script's business
         print(error, file=sys.stderr)
     found = []
-    for collection, inputs in collections_of(parse_args(words)):
+    for collection, inputs in collections_of(reproduce_args(words)):
         found += scores_on(collection, encoder, sides, inputs)
     return found
 

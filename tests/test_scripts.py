@@ -227,7 +227,7 @@ def ratio(pattern: str, text: str) -> float:
 
 @pytest.mark.jvm
 def test_engines_compares_scores_with_lucene():
-    done = run_python(ROOT / "experiments/bench/engines.py")
+    done = new_python(ROOT / "experiments/bench/engines.py")
     assert done.returncode == 0, done.stderr
     assert re.search(r"259 documents, 50 queries, one by one\n", done.stdout)
     rows = re.findall(r"^\| (\w+) \| [\d.]+ \| [\d.]+ \| [\d,]+ \| yes \|$", done.stdout, re.M)
