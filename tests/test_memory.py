@@ -59,3 +59,33 @@ def test_a_corpus_larger_than_the_memory_is_encoded(tmp_path):
     )
     held = encode(limit, few, tmp_path / "held", holding)
     assert "MemoryError" in held.stderr, "the limit would let the whole corpus in: the test shows nothing"
+
+
+def write_vectors(folder: Path, documents: int) -> Path:
+    """Records of a megabyte, most of it text that no engine gets."""
+    folder.mkdir()
+    with (folder / "part-0.jsonl").open("w", encoding="utf-8") as out:
+        for number in range(documents):
+            record = {"id": f"d{number}", "contents": "x" * RECORD_BYTES, "vector": {"heart": 1 + number}}
+            out.write(json.dumps(record) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["vespa", "ciff"])
+def test_vectors_larger_than_the_memory_are_exported(engine, tmp_path):
+    if engine == "ciff":
+        pytest.importorskip("google.protobuf", reason="needs the extra [ciff]")
+    script = LIMITED.replace("csplade_pyserini.encode", "csplade_pyserini.export")
+
+    def export(limit: int, vectors: Path) -> subprocess.CompletedProcess[str]:
+        words = ("--input", vectors, "--to", engine, "--encoder", "csplade-tiny")
+        target = tmp_path / f"{vectors.name}-{limit}"
+        return run_python("-c", script, limit, *words, "--output", target, MALLOC_ARENA_MAX="2")
+
+    free = export(0, write_vectors(tmp_path / "few", 8))
+    assert free.returncode == 0, free.stderr
+    many = write_vectors(tmp_path / "many", RECORDS)
+    assert (many / "part-0.jsonl").stat().st_size > 5 * ROOM
+    bounded = export(int(free.stdout) * 1024 + ROOM, many)
+    assert bounded.returncode == 0, bounded.stderr
+    assert f"{RECORDS} documents" in bounded.stderr
