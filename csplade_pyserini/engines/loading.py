@@ -240,19 +240,24 @@ class _Loader:
 
     def run(self, batch_documents: int) -> None:
         """Send every document that is not acknowledged."""
-        with tqdm(total=self._source.documents, desc="loading", unit="doc") as bar:
-            for share in self._source.shares:
-                done = max(self._progress.lines.get(share.sha256, 0), share.first - 1)
-                bar.update(min(done, share.last) - share.first + 1)
+        starts = [self._acknowledged(share) for share in self._source.shares]
+        shares = list(zip(self._source.shares, starts, strict=True))
+        whole = sum(min(done, share.last) - share.first + 1 for share, done in shares)
+        with tqdm(total=self._source.documents, initial=whole, desc="loading", unit="doc") as bar:
+            for share, done in shares:
                 if done < share.last:
                     self._load(share, done, batch_documents, bar)
         self._progress.has_ended = True
         self._note()
 
+    def _acknowledged(self, share: FileShare) -> int:
+        """Number of a share's last line that need not be sent again."""
+        done = max(self._progress.lines.get(share.sha256, 0), share.first - 1)
+        if done < share.last and self._target.resumes != "line":
+            return share.first - 1  # back to the file's start
+        return done
+
     def _load(self, share: FileShare, done: int, batch_documents: int, bar: "tqdm[object]") -> None:
-        if self._target.resumes != "line":
-            bar.update(share.first - 1 - done)  # back to the file's start
-            done = 0
         self._target.begin_file(share.name)
         documents = read_documents(share, done, self._dimensions, self._source.identity.scale)
         for batch in batches(documents, batch_documents):
