@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from csplade_pyserini import encode, encode_queries, export, index
 from csplade_pyserini.collections.manifests import read_collection_manifest
@@ -119,7 +119,7 @@ def measure(engine: str, place: Path, queries: Path, topics: str) -> Cost:
         identity = read_identity(target)
         asked, dimensions = query_vectors(str(queries), read_topics(topics), identity, place)
 
-        def ask(one: Mapping[str, Vector], hits: int) -> Any:
+        def ask(one: Mapping[str, Vector], hits: int) -> Run:
             return search(target, one, dimensions, hits=hits, batch_size=1, scale=identity.scale)
 
         milliseconds, last = timed(ask, asked)
