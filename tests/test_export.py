@@ -1,6 +1,5 @@
 """Export, search and check as a user runs them: the sample in Qdrant and Milvus scores as in Lucene."""
 
-import importlib.util
 import json
 import os
 import re
@@ -14,20 +13,16 @@ from pathlib import Path
 
 import ir_measures
 import pytest
+from engines.clients import EMBEDDED, RECORDED, skip_without
+from engines.recording_server import RecordingServer
 from programs import SAMPLE, new_python, run_python
 
 from csplade_pyserini import retrieve
 from csplade_pyserini.collections.manifests import encoder_of
 from csplade_pyserini.errors import InputError
 
-ENGINES = {"qdrant": "qdrant_edge", "milvus": "milvus_lite"}
 TOPICS = SAMPLE / "topics.tsv"
 METRIC = ir_measures.nDCG @ 10
-
-
-def skip_without(engine: str) -> None:
-    if importlib.util.find_spec(ENGINES[engine]) is None:
-        pytest.skip(f"needs the Python package of {ENGINES[engine]}: the extra [{engine}]")
 
 
 def ndcg(run: Path) -> float:
@@ -77,7 +72,7 @@ def test_retrieve_refuses_options_of_the_other_place(words: tuple[str, ...], mes
 
 
 @pytest.mark.jvm
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EMBEDDED)
 def test_the_sample_scores_in_an_engine_as_in_lucene(
     engine: str, sample_vectors: Path, sample_index: Path, queries: Path, lucene_run: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +144,40 @@ def milvus_server(tmp_path: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     process.wait(30)
+
+
+@pytest.fixture(params=[*RECORDED, "milvus"])
+def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """An engine with the options of a collection on a server of it."""
+    engine = request.param
+    skip_without(engine)
+    server = None
+    url = ""
+    if engine in RECORDED:
+        server = RecordingServer()
+        url = server.url
+    else:
+        url = request.getfixturevalue("milvus_server")
+    yield engine, ("--url", url, "--name", "sample")
+    if server is not None:
+        server.close()
+
+
+@pytest.mark.jvm
+def test_the_sample_scores_over_the_wire_as_in_lucene(
+    place: tuple[str, tuple[str, ...]], sample_vectors: Path, queries: Path, lucene_run: Path, tmp_path: Path
+) -> None:
+    engine, words = place
+    done = run_python(
+        *("-m", "csplade_pyserini.export", "--input", sample_vectors, "--to", engine, *words), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run.txt"
+    options = ("--topics", TOPICS, "--encoder", queries, "--output", run)
+    done = run_python("-m", "csplade_pyserini.retrieve", "--engine", engine, *words, *options)
+    assert done.returncode == 0, done.stderr
+    assert len(run.read_text().splitlines()) == len(lucene_run.read_text().splitlines())
+    assert abs(ndcg(run) - ndcg(lucene_run)) <= 1e-4
 
 
 LOADER = """

@@ -1,12 +1,12 @@
 """An encoder with folded terms, from a card to hits, as a user runs it."""
 
-import importlib.util
 import json
 import re
 
 import pytest
 import torch
 from byte_tokenizers import byte_level_tokenizer
+from engines.clients import EMBEDDED, skip_without
 from programs import SAMPLE, run_python
 from tiny_models import tiny_model
 
@@ -103,11 +103,9 @@ def test_rm3_finds_whole_words(folder):
     assert letters <= words
 
 
-@pytest.mark.parametrize("engine", ["qdrant", "milvus"])
+@pytest.mark.parametrize("engine", EMBEDDED)
 def test_folded_vectors_score_in_an_engine_as_in_lucene(folder, engine, tmp_path):
-    package = {"qdrant": "qdrant_edge", "milvus": "milvus_lite"}[engine]
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"needs the Python package of {package}: the extra [{engine}]")
+    skip_without(engine)
     target = tmp_path / "target"
     run("export", "--input", folder / "vectors", "--to", engine, "--output", target)
     (tmp_path / "topics.tsv").write_text(f"1\t{QUERY}\n2\tMarket share\n")

@@ -24,18 +24,16 @@ print(re.search(r"VmPeak:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[
 raise SystemExit(code)
 """
 ROOM = 80 << 20
-"""Bytes beyond what encoding a few documents takes; a fifth of the corpus."""
+"""Bytes beyond what encoding the small records takes; a fifth of the corpus."""
 RECORD_BYTES, RECORDS = 1 << 20, 405
 
 
-def write_documents(file: Path, documents: int) -> None:
-    """Records of a megabyte, most of it in a field that is no text, so that the model has little to do."""
+def write_documents(file: Path, page_bytes: int) -> None:
+    """Records whose page is no text for the model, which has little to do."""
     with file.open("w", encoding="utf-8") as out:
-        for number in range(documents):
-            out.write(
-                json.dumps({"id": f"d{number}", "text": f"document {number}", "page": "x" * RECORD_BYTES})
-                + "\n"
-            )
+        for number in range(RECORDS):
+            record = {"id": f"d{number}", "text": f"document {number}", "page": "x" * page_bytes}
+            out.write(json.dumps(record) + "\n")
 
 
 def encode(limit: int, corpus: Path, output: Path, script: str = LIMITED) -> subprocess.CompletedProcess[str]:
@@ -44,20 +42,21 @@ def encode(limit: int, corpus: Path, output: Path, script: str = LIMITED) -> sub
 
 
 def test_a_corpus_larger_than_the_memory_is_encoded(tmp_path):
-    few, many = tmp_path / "few.jsonl", tmp_path / "many.jsonl"
-    write_documents(few, 8)
-    write_documents(many, RECORDS)
-    free = encode(0, few, tmp_path / "free")
+    # The same texts, so that the model's batches take as much memory in both.
+    small, large = tmp_path / "small.jsonl", tmp_path / "large.jsonl"
+    write_documents(small, 1)
+    write_documents(large, RECORD_BYTES)
+    free = encode(0, small, tmp_path / "free")
     assert free.returncode == 0, free.stderr
     limit = int(free.stdout) * 1024 + ROOM
-    assert many.stat().st_size > 5 * ROOM
-    bounded = encode(limit, many, tmp_path / "bounded")
+    assert large.stat().st_size > 5 * ROOM
+    bounded = encode(limit, large, tmp_path / "bounded")
     assert bounded.returncode == 0, bounded.stderr
     assert json.loads((tmp_path / "bounded.manifest.json").read_text())["shards"][0]["documents"] == RECORDS
     holding = LIMITED.replace(
-        "code = main(words)", f"code = main(words); held = Path({str(many)!r}).read_bytes()"
+        "code = main(words)", f"code = main(words); held = Path({str(large)!r}).read_bytes()"
     )
-    held = encode(limit, few, tmp_path / "held", holding)
+    held = encode(limit, small, tmp_path / "held", holding)
     assert "MemoryError" in held.stderr, "the limit would let the whole corpus in: the test shows nothing"
 
 

@@ -49,6 +49,7 @@ RUN_BY = {
     "experiments/bench/encode.py": "test_encode_compares_three_loops",
     "experiments/bench/encoders.py": "test_encoders_compares_the_speed_of_encode",
     "experiments/bench/engines.py": "test_engines_compares_scores_with_lucene",
+    "experiments/bench/first_hit.py": "test_first_hit_times_every_step",
     "experiments/bench/head_memory.py": "test_head_memory_compares_both_heads",
     "experiments/bench/index.py": "test_index_compares_two_indexes_that_are_the_same",
     "experiments/bench/load.py": "tests/test_load.py",
@@ -233,6 +234,18 @@ def test_engines_compares_scores_with_lucene():
     rows = re.findall(r"^\| (\w+) \| [\d.]+ \| [\d.]+ \| [\d,]+ \| yes \|$", done.stdout, re.M)
     assert rows[0] == "lucene"
     assert set(rows) <= {"lucene", "qdrant", "milvus"}
+
+
+@pytest.mark.jvm
+def test_first_hit_times_every_step(sample_index):
+    words = ("--index", sample_index, "--encoders", "csplade-tiny-lookup")
+    done = new_python(ROOT / "experiments/bench/first_hit.py", *words)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert rows[0] == ["step", "csplade-tiny-lookup"]
+    seconds = [float(row[1]) for row in rows[2:]]
+    assert len(seconds) == 9
+    assert seconds[-1] == pytest.approx(sum(seconds[:-1]), abs=0.05)
 
 
 def test_budgets_prints_a_line_for_each(load, capsys):

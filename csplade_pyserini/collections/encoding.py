@@ -54,7 +54,7 @@ if TYPE_CHECKING:  # torch only once there is something to encode
 DOCUMENTS_PER_FILE = 20_000
 """A crash costs at most one file; one Lucene thread reads one file."""
 WINDOW = 2_048
-"""Documents tokenized and sorted by length together; vectors never depend on it."""
+"""Documents tokenized and sorted by length together. It changes vectors by float noise alone."""
 WINDOW_CHARACTERS = 1 << 25
 """A window of longer texts has fewer documents, so that memory is bounded whatever a corpus holds."""
 CHANGED = (

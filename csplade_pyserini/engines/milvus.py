@@ -172,9 +172,11 @@ class Milvus(Target):
         except exceptions.MilvusUnavailableException as error:
             raise EngineBusyError(error) from error
         except grpc.RpcError as error:
-            if error.code().name in _BUSY_GRPC:
-                raise EngineBusyError(error) from error
-            raise InputError(f"{self.place}: {error}") from error
+            status = error.code().name
+            reason = f"{status}: {error.details()}"
+            if status in _BUSY_GRPC:
+                raise EngineBusyError(reason) from error
+            raise InputError(f"{self.place}: {reason}") from error
         except exceptions.MilvusException as error:
             raise self._sorted(error) from error
 

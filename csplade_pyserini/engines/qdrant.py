@@ -145,9 +145,10 @@ class QdrantServer(_Qdrant):
             raise EngineBusyError(error, float(error.retry_after_s)) from error
         except UnexpectedResponse as error:
             status = error.status_code or 0
+            reason = f"{status} {error.reason_phrase}: {error.content.decode(errors='replace')}"
             if status in _BUSY_STATUSES:
-                raise EngineBusyError(error) from error
-            raise refusal(status, f"{self.place}: {error}") from error
+                raise EngineBusyError(reason) from error
+            raise refusal(status, f"{self.place}: {reason}") from error
         except ResponseHandlingException as error:
             if isinstance(error.source, httpx.TimeoutException):
                 raise EngineBusyError(f"time-out: {error}") from error

@@ -17,6 +17,8 @@ MOST_BATCH_TOKENS = 1 << 20
 """Largest budget that fastest_budget tries."""
 WORTH = 1.03
 """Least speed-up that makes twice the budget worth its memory."""
+_NO_KERNEL = "could not create a primitive"
+"""Whole message of oneDNN when there is no memory for a kernel's machine code."""
 
 
 def usual_batch_tokens(device: torch.device) -> int:
@@ -54,7 +56,9 @@ def longest_first(lengths: Sequence[int]) -> list[int]:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "can't allocate memory" in str(error) or str(error) == _NO_KERNEL
 
 
 def fastest_budget(encode: Callable[[list[list[int]]], object], length: int, vocabulary: int) -> int:

@@ -32,6 +32,8 @@ class RecordingServer:
         self.indexes: dict[str, dict[str, Any]] = {}
         self.failures: list[int] = []
         """Statuses that the next bulk or search requests get; 0: no answer in time."""
+        self.headers: dict[str, str] = {}
+        """Headers of every answer."""
         self.item_status: Callable[[str], int] = lambda docid: 201
         """Status of a document in a bulk request."""
         server = self
@@ -53,6 +55,8 @@ class RecordingServer:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("X-Elastic-Product", "Elasticsearch")
                 self.send_header("Content-Length", str(len(data)))
+                for name, value in server.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
 

@@ -1,7 +1,6 @@
 """Every engine: what goes in comes out, a replay is harmless, another encoder is refused, the count holds."""
 
 import dataclasses
-import importlib.util
 import inspect
 import json
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engines.clients import EMBEDDED, RECORDED, skip_without
 from engines.recording_server import RecordingServer
 from engines.small_collections import (
     TERMS,
@@ -38,28 +38,6 @@ from csplade_pyserini.engines.searching import (
 )
 from csplade_pyserini.engines.target import EngineBusyError, Place, Target, import_client
 from csplade_pyserini.errors import CheckError, InputError
-
-CLIENTS = {
-    "qdrant": ("qdrant_edge", "qdrant_client"),
-    "milvus": ("pymilvus", "milvus_lite"),
-    "opensearch": ("opensearchpy",),
-    "elasticsearch": ("elasticsearch",),
-    "vespa": (),
-    "ciff": ("google.protobuf",),
-}
-EMBEDDED = ("qdrant", "milvus")
-RECORDED = ("opensearch", "elasticsearch")
-
-
-def skip_without(engine: str) -> None:
-    """Skip a test where the engine's client is missing."""
-    for module in CLIENTS[engine]:
-        try:
-            found = importlib.util.find_spec(module)
-        except ModuleNotFoundError:
-            found = None
-        if found is None:
-            pytest.skip(f"needs the Python package of {module}: the extra [{engine}]")
 
 
 @pytest.fixture(autouse=True)
@@ -263,6 +241,14 @@ def test_elasticsearch_publishes_our_field_and_query() -> None:
     assert published(**options).to_dict() == {kind: options}
     assert field.Field.get_dsl_class(target.field_type) is field.SparseVector
     target.close()
+
+
+def test_opensearch_publishes_our_field() -> None:
+    """Its client has the field's class; it has none of the neural-search plugin's queries."""
+    skip_without("opensearch")
+    from opensearchpy.helpers import field
+
+    assert SERVERS["opensearch"].field_type == field.RankFeatures.name  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("engine", RECORDED)
