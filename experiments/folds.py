@@ -172,7 +172,10 @@ def make_folds(tokens: Sequence[str | None], added: dict[int, bool]) -> dict[str
     plain = [term for term in to_terms(tokens) if term is not None]
     numbers = itertools.count()
     own = [len(plain) if token is None else next(numbers) for token in tokens]
-    return {"none": Fold(plain, own), "apart": apart(tokens, case), "case": Fold(*case)}
+    folds = {"none": Fold(plain, own)}
+    if any(token.startswith(BYTE_SPACE) for token in tokens if token is not None):
+        folds["apart"] = apart(tokens, case)  # WordPiece's `##` tokens are apart as it is
+    return folds | {"case": Fold(*case)}
 
 
 def apart(tokens: Sequence[str | None], case: Folding) -> Fold:

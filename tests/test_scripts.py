@@ -413,6 +413,14 @@ def test_folds_compares_an_encoder_with_and_without(load, checkpoint_folder, cap
     assert counts["none"] > counts["apart"] > counts["case"]
 
 
+def test_folds_leaves_out_apart_where_pieces_are_apart_as_they_are(load):
+    folds = load("experiments/folds.py").make_folds(["ing", "##ing", "Ring", "ring"], {})
+    assert {name: fold.terms for name, fold in folds.items()} == {
+        "none": ["ing", "##ing", "Ring", "ring"],
+        "case": ["ing", "##ing", "ring"],
+    }
+
+
 def test_lookup_compares_both_query_sides():
     done = new_python(ROOT / "experiments/lookup.py", "--queries", "50")  # a fork's memory is its parent's
     assert done.returncode in (0, 1), done.stderr[-3000:]
