@@ -76,9 +76,8 @@ def first_hit(index: Path, encoder: str) -> dict[str, float]:
 
     done("modules of the verb `retrieve`")
     retrieve.prepare_java()
-    done("Java starts")
     with retrieve.ImpactSearcher(index) as searcher:
-        done("the index opens")
+        done("Java starts and the index opens")
         source = retrieve.find_queries(encoder)
         retrieve.refuse_mismatch(index, source.identity, name=source.name)
         done("the encoder is found and compared with the index")
