@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import ir_measures
@@ -151,16 +152,11 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, tuple[str, ...]
     """An engine with the options of a collection on a server of it."""
     engine = request.param
     skip_without(engine)
-    server = None
-    url = ""
-    if engine in RECORDED:
-        server = RecordingServer()
-        url = server.url
-    else:
-        url = request.getfixturevalue("milvus_server")
-    yield engine, ("--url", url, "--name", "sample")
-    if server is not None:
-        server.close()
+    if engine == "milvus":
+        yield engine, ("--url", request.getfixturevalue("milvus_server"), "--name", "sample")
+        return
+    with closing(RecordingServer()) as server:
+        yield engine, ("--url", server.url, "--name", "sample")
 
 
 @pytest.mark.jvm

@@ -8,11 +8,9 @@ least time of each step counts. The start of Python itself is not among them.
 
 # Only the standard library here: a new process imports this file, and the import of the rest is a step.
 import argparse
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ROUNDS = 3
@@ -21,6 +19,8 @@ HITS = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    from engines import in_a_process
+
     from csplade_pyserini.files.pages import markdown_table
 
     args = parse_args(argv)
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         index = args.index or index_sample(Path(temporary))
         columns = []
         for encoder in args.encoders:
-            rounds = [in_a_process(index, encoder) for _ in range(ROUNDS)]
+            rounds = [in_a_process(first_hit, index, encoder) for _ in range(ROUNDS)]
             columns.append({step: min(seconds[step] for seconds in rounds) for step in rounds[0]})
     rows = [[step, *(f"{column[step]:.2f}" for column in columns)] for step in columns[0]]
     rows.append(["all of them", *(f"{sum(column.values()):.2f}" for column in columns)])
@@ -46,19 +46,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def index_sample(folder: Path) -> Path:
     """Encode and index the sample; return the index."""
-    from csplade_pyserini import encode, index
-    from csplade_pyserini.reproduction.catalogue import SAMPLE
+    from engines import LUCENE, encode_sample, load
 
-    vectors = str(folder / "vectors")
-    encode.main(["--encoder", "csplade-tiny", "--corpus", str(SAMPLE / "corpus.jsonl"), "--output", vectors])
-    index.main(["--input", vectors, "--index", str(folder / "index")])
+    vectors, _ = encode_sample(folder)
+    load(LUCENE, vectors, folder / "index")
     return folder / "index"
-
-
-def in_a_process(index: Path, encoder: str) -> dict[str, float]:
-    """Return `first_hit` of a new process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(first_hit, index, encoder).result()
 
 
 def first_hit(index: Path, encoder: str) -> dict[str, float]:
@@ -72,16 +64,20 @@ def first_hit(index: Path, encoder: str) -> dict[str, float]:
         steps[step] = now - last
         last = now
 
-    from csplade_pyserini import retrieve
+    import csplade_pyserini.retrieve  # noqa: F401
+    from csplade_pyserini.lucene.bulk import ImpactSearcher
+    from csplade_pyserini.lucene.java import prepare_java
+    from csplade_pyserini.lucene.makers import refuse_mismatch
+    from csplade_pyserini.query_sides import build_queries, find_queries
 
     done("modules of the verb `retrieve`")
-    retrieve.prepare_java()
-    with retrieve.ImpactSearcher(index) as searcher:
+    prepare_java()
+    with ImpactSearcher(index) as searcher:
         done("Java starts and the index opens")
-        source = retrieve.find_queries(encoder)
-        retrieve.refuse_mismatch(index, source.identity, name=source.name)
+        source = find_queries(encoder)
+        refuse_mismatch(index, source.identity, name=source.name)
         done("the encoder is found and compared with the index")
-        queries = retrieve.build_queries(source)
+        queries = build_queries(source)
         done("the encoder loads")
         [vector] = queries.encode_queries([QUERY])
         done("the query is encoded")
