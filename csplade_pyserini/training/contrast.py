@@ -46,6 +46,7 @@ class ContrastiveModel(nn.Module):
         self.backbone = student.model
         self.settings = settings
         self.lookup = student.lookup
+        self._lexical = student.lexical
         self.activity = Activity()
         self._vocabulary = student.decoder.get_output_embeddings().weight.shape[0]
         self._terms = head_terms(student.card, student.tokenizer, self._vocabulary)
@@ -68,13 +69,19 @@ class ContrastiveModel(nn.Module):
             query_weights = self._weights(query_peaks, self.settings.query_window)
         passage_peaks = self._peaks(passages, terms)  # (Q * N, T)
         passage_weights = self._weights(passage_peaks, self.settings.document_window)
+        vector_error = None
+        if self.settings.vector_weight:
+            vector_error = self._vector_error(passages, passage_peaks, passage_weights)
+            if query_peaks is not None:
+                vector_error = vector_error + self._vector_error(queries, query_peaks, query_weights)
+        if query_peaks is not None:
+            query_weights = self._with_lexical(query_weights, queries, "query")
+        passage_weights = self._with_lexical(passage_weights, passages, "document")
         all_queries = gather(query_weights)
         all_passages = gather(passage_weights)
         parts = self._retrieval_losses(queries, passages, query_weights, passage_weights, all_passages)
-        if self.settings.vector_weight:
-            parts["vector"] = self._vector_error(passages, passage_peaks, passage_weights)
-            if query_peaks is not None:
-                parts["vector"] = parts["vector"] + self._vector_error(queries, query_peaks, query_weights)
+        if vector_error is not None:
+            parts["vector"] = vector_error
         parts["query_flops"] = losses.flops(all_queries)
         parts["document_flops"] = losses.flops(all_passages, self._penalties())
         self.activity.add(all_queries, all_passages, parts)
@@ -150,12 +157,23 @@ class ContrastiveModel(nn.Module):
         return peaks.new_full((len(peaks), count), float("-inf")).index_copy(1, terms, peaks)
 
     def _weights(self, peaks: Tensor, window: int) -> Tensor:
-        """Weights of peaks, (B, T); in the first steps only the `window` heaviest of each row."""
+        """Weights of peaks, (B, T); in the first steps only the `window` heaviest of each row.
+
+        Weights below the card's `least_weight` stay, so that they have a gradient.
+        """
         card = self.student.card
         weights = activate(peaks, card.logit_scale, card.logit_shift)
         if self.step < self.settings.window_steps:
             return losses.keep_heaviest(weights, window)
         return weights
+
+    def _with_lexical(self, weights: Tensor, batch: dict[str, Tensor], side: Side) -> Tensor:
+        """Add the lexical weights, if the card has any, to the model's own (B, V)."""
+        factor = self.student.card.side(side).lexical_weight
+        if self._lexical is None or not factor:
+            return weights
+        lexical = self._lexical.to(weights.device)
+        return weights + factor * lexical.weights(batch["ids"], batch["text_mask"], side=side)
 
     def _retrieval_losses(
         self,
@@ -240,6 +258,7 @@ class ContrastCollator:
             rows = tokenize(texts, side=side, card=self.card, tokenizer=self.tokenizer)
             batch = pad(rows, echo=self.card.echo, device=torch.device("cpu"), pooled=self._pooled, side=side)
         tensors = {"ids": batch.ids, "attention_mask": batch.attention_mask, "pool_mask": batch.pool_mask}
+        tensors["text_mask"] = batch.text_mask
         tensors["keys"] = torch.tensor([key(name) for name in ids])
         if side in self.teachers:
             tensors |= self.teachers[side].sparse(ids)

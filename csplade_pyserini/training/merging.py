@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from csplade_pyserini.cards import (
     ADAPTER_FILE,
     CARD_FILE,
+    LEXICAL_FILE,
     TABLE_FILE,
     Checkpoint,
     EncoderCard,
@@ -19,7 +21,13 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import is_empty_folder, whole_folder
 from csplade_pyserini.model import backbone
 from csplade_pyserini.query_sides.table import copy_table
-from csplade_pyserini.training.checkpoints import Student, save_checkpoint, whole_card, with_base
+from csplade_pyserini.training.checkpoints import (
+    Student,
+    lexical_of,
+    save_checkpoint,
+    whole_card,
+    with_base,
+)
 from csplade_pyserini.training.settings import MergeSettings
 from csplade_pyserini.training.token_weights import trained_identity
 
@@ -43,14 +51,26 @@ def merge(card: EncoderCard, settings: MergeSettings) -> Path:
             _copy_adapter(checkpoint.folder, partial, dtype, checkpoint.card.base)
             written = with_base(card, checkpoint.card)
             write_card(written, partial / CARD_FILE)
+            if card.is_lexical:
+                shutil.copyfile(_lexical_file(checkpoint), partial / LEXICAL_FILE)
             _keep_table(checkpoint, partial, written)
         return output
     model = backbone.load_model(checkpoint, dtype=torch.float32, device=torch.device("cpu")).to(dtype)
-    student = Student(model, backbone.load_tokenizer(checkpoint), whole_card(card))
+    tokenizer = backbone.load_tokenizer(checkpoint)
+    lexical = lexical_of(checkpoint, card, tokenizer, model)
+    student = Student(model, tokenizer, whole_card(card), lexical=lexical)
     with whole_folder(output) as partial:
         save_checkpoint(student, partial)
         _keep_table(checkpoint, partial, student.card)
     return output
+
+
+def _lexical_file(checkpoint: Checkpoint) -> Path:
+    if checkpoint.lexical_file is None:
+        raise InputError(
+            f"the configuration's card has lexical weights, but {checkpoint.folder} has no {LEXICAL_FILE}"
+        )
+    return checkpoint.lexical_file
 
 
 def _keep_table(start: Checkpoint, folder: Path, card: EncoderCard) -> None:

@@ -26,6 +26,9 @@ VALUES = {
     "fold": st.sampled_from(get_args(Fold)),
     "logit_shift": st.floats(min_value=0, max_value=1e12),
     "position_top_terms": st.integers(0, 10_000),
+    "least_weight": st.floats(min_value=0, max_value=1e12),
+    "query_lexical_weight": st.floats(min_value=0, max_value=1e12),
+    "document_lexical_weight": st.floats(min_value=0, max_value=1e12),
     "weights": st.sampled_from(get_args(Weights)),
     "adapter": TEXT.filter(
         lambda text: not PurePath(text).is_absolute() and ".." not in PurePath(text).parts
@@ -49,7 +52,19 @@ VALUES = {
     "paper_scores": st.dictionaries(TEXT, NUMBER, max_size=3),
     "query": st.just("model"),
 }
-CARDS = st.builds(EncoderCard, **{name: VALUES.get(name, TEXT) for name in FIELDS})
+NO_LEXICAL = {"query_lexical_weight": 0.0, "document_lexical_weight": 0.0}
+
+
+def without_what_is_refused(card: EncoderCard) -> EncoderCard:
+    """Lexical weights go with no fold and no prefix."""
+    if card.fold == "none" and not card.query_prefix and not card.document_prefix:
+        return card
+    return dataclasses.replace(card, **NO_LEXICAL)
+
+
+CARDS = st.builds(EncoderCard, **{name: VALUES.get(name, TEXT) for name in FIELDS}).map(
+    without_what_is_refused
+)
 
 OTHER = {
     "name": "b",
@@ -60,6 +75,9 @@ OTHER = {
     "fold": "case",
     "logit_shift": 15.0,
     "position_top_terms": 12,
+    "least_weight": 0.25,
+    "query_lexical_weight": 0.5,
+    "document_lexical_weight": 0.5,
     "weights": "hub",
     "layers": 4,
     "attention": "bidirectional",

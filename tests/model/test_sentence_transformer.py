@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from programs import SAMPLE
-from tiny_models import TEXTS
+from tiny_models import TEXTS, VOCABULARY, tiny_model
 
 from csplade_pyserini import load_encoder
+from csplade_pyserini.cards import EncoderCard
 from csplade_pyserini.collections.corpus import open_corpus
 from csplade_pyserini.collections.topics import read_qrels, read_topics
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.model import SparseEncoder
+from csplade_pyserini.model.lexical import Lexical
 
 pytest.importorskip("sentence_transformers")
 from csplade_pyserini.model.sentence_transformer import to_sparse_encoder  # noqa: E402
@@ -70,6 +72,29 @@ def test_embeddings_are_our_vectors_for_queries_and_documents(make_encoder, card
         weights = encoder.weights(texts, side=side)
         kept = embeddings.to_dense()
         assert torch.allclose(kept, torch.where(kept > 0, weights, 0), atol=1e-5)
+
+
+def test_lexical_weights_are_embedded_trained_and_saved(byte_tokenizer, tmp_path):
+    root_idf = torch.rand(VOCABULARY, generator=torch.Generator().manual_seed(4)) + 0.5
+    encoder = SparseEncoder(
+        EncoderCard(name="x", least_weight=0.4, query_lexical_weight=0.5, document_lexical_weight=0.25),
+        tiny_model("llama"),
+        byte_tokenizer,
+        lexical=Lexical(root_idf, 7.5, torch.ones(VOCABULARY)),
+    )
+    model = to_sparse_encoder(encoder)
+    assert vectors_of(encoder, model.encode_document(TEXTS)) == encoder.encode_documents(TEXTS)
+    assert vectors_of(encoder, model.encode_query(TEXTS)) == encoder.encode_queries(TEXTS)
+    model.train()
+    rows = encoder.tokenize(TEXTS, side="document")
+    in_training = model[0]._trainable_weights(rows, "document")
+    in_training = in_training.detach()
+    encoded = encoder.weights(TEXTS)
+    kept = encoded > 1.5  # heavy enough to be no lexical weight alone
+    assert kept.any()
+    torch.testing.assert_close(in_training[kept], encoded[kept])
+    model.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
+    assert load_encoder(str(tmp_path / "saved")).encode_queries(TEXTS) == encoder.encode_queries(TEXTS)
 
 
 def test_a_prompt_of_ones_own_stands_for_the_cards_prefix(make_encoder):

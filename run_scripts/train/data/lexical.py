@@ -2,21 +2,29 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import batched
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from outputs import absent, read_contents
 from scipy.sparse import csr_matrix, diags
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-K1 = 1.2
-"""BM25's saturation of term frequency."""
-B = 0.75
-"""BM25's length normalization."""
+from csplade_pyserini.model.lexical import K1, B, write_lexical
+
 COUNTED_TOKENS = 400
 """Tokens of a passage that count for document frequencies and the mean length."""
 BATCH = 10_000
 """Texts that are counted at once."""
+
+
+def prepare_lexical(passages: Path, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
+    """Write the file of an encoder's lexical weights, unless it is there."""
+    if absent(output):
+        lexical = Lexical((contents for _, contents in read_contents(passages)), tokenizer)
+        write_lexical(torch.from_numpy(lexical.counted_root_idf), lexical.mean_length, output)
 
 
 class Lexical:
@@ -41,6 +49,11 @@ class Lexical:
         self.mean_length = tokens / max(1, number)
         idf = np.log(1 + (number - frequency + 0.5) / (frequency + 0.5))  # Lucene's
         self.root_idf: NDArray[np.float32] = np.sqrt(idf).astype(np.float32)
+
+    @property
+    def counted_root_idf(self) -> NDArray[np.float32]:
+        """(V,) sqrt(idf) of each term; 0 for those that are not counted."""
+        return self.root_idf * self._counted
 
     def documents(self, texts: Sequence[str], length: int) -> csr_matrix:
         """Return the weights (N, V) of passages, of which `length` tokens are read."""

@@ -3,6 +3,8 @@
     python run_scripts/train/data/prepare.py collect --data DATA --output WORK
     python run_scripts/train/data/prepare.py vocabulary --texts WORK/passages.jsonl WORK/queries.jsonl \\
         --teacher FOLDER --output TOKENIZER
+    python run_scripts/train/data/prepare.py lexical --passages WORK/passages.jsonl \\
+        --tokenizer TOKENIZER --output CHECKPOINT/lexical.safetensors
     python run_scripts/train/data/prepare.py vectors --side document --texts WORK/passages.jsonl \\
         --passages WORK/passages.jsonl --teacher FOLDER --tokenizer TOKENIZER --output VECTORS/passages
     python run_scripts/train/data/prepare.py ranks --queries WORK/queries.jsonl \\
@@ -43,6 +45,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     vocabulary.add_argument("--terms", type=int, default=26_000, help="most used terms (default: 26000)")
     vocabulary.set_defaults(run=run_vocabulary)
 
+    lexical = commands.add_parser("lexical", help="write the idf of an encoder's lexical weights")
+    lexical.add_argument("--passages", type=Path, required=True, help="JSON Lines with contents")
+    lexical.add_argument("--tokenizer", type=Path, required=True, help="folder of a tokenizer")
+    lexical.add_argument("--output", type=Path, required=True, help="file to write")
+    lexical.set_defaults(run=run_lexical)
+
     vectors = commands.add_parser("vectors", help="write the vectors that the encoder learns")
     vectors.add_argument("--side", choices=("query", "document"), required=True)
     vectors.add_argument("--texts", type=Path, required=True, help="JSON Lines with contents")
@@ -78,6 +86,13 @@ def run_vocabulary(args: argparse.Namespace) -> None:
     from vocabulary import prepare_vocabulary
 
     prepare_vocabulary(args.texts, args.teacher, args.output, args.terms)
+
+
+def run_lexical(args: argparse.Namespace) -> None:
+    from lexical import prepare_lexical
+    from vectors import read_tokenizer
+
+    prepare_lexical(args.passages, read_tokenizer(args.tokenizer), args.output)
 
 
 def run_vectors(args: argparse.Namespace) -> None:
