@@ -369,7 +369,8 @@ def build_encoder(checkpoint: Checkpoint) -> SparseEncoder:
     model = backbone.load_model(checkpoint, dtype=dtype, device=device, quantization=quantization)
     check_lengths(model, checkpoint.card)
     tokenizer = backbone.load_tokenizer(checkpoint)
-    lexical = load_lexical(checkpoint, tokenizer, model.get_output_embeddings().weight.shape[0])
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    lexical = load_lexical(checkpoint, checkpoint.card, tokenizer, vocabulary)
     return SparseEncoder(checkpoint.card, model, tokenizer, identity=checkpoint.identity, lexical=lexical)
 
 

@@ -3,8 +3,9 @@
     document: sqrt(idf) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / mean length))
     query:    sqrt(idf)
 
-Their inner product is BM25. A maximum over tokens cannot count them, so these weights are computed and added
-to those of the model. idf and mean length are those of the training texts: a vector depends on no collection.
+Their inner product is BM25. A maximum over tokens cannot count how often a token occurs, so these weights are
+added to those of the model. The idf and the mean length are those of the training texts, so that a vector
+depends on no collection.
 """
 
 from dataclasses import dataclass
@@ -28,10 +29,10 @@ _MEAN_LENGTH = "mean_length"
 
 @dataclass(frozen=True, eq=False)
 class Lexical:
-    """What the lexical weights of a vocabulary of V tokens are made of."""
+    """idf and mean length behind the lexical weights of a vocabulary of V tokens."""
 
     root_idf: Tensor
-    """(V,) float32, at least 0: sqrt(idf) of each token; 0 for tokens that count neither in lengths."""
+    """(V,) float32, at least 0: sqrt(idf) of each token; 0 for tokens that are not counted at all."""
     mean_length: float
     """Counted tokens of a document, on average; above 0."""
     has_weight: Tensor
@@ -61,19 +62,21 @@ class Lexical:
 
 
 def load_lexical(
-    checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, vocabulary: int
+    checkpoint: Checkpoint, card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabulary: int
 ) -> Lexical | None:
-    """Load what an encoder's lexical weights are made of; None if its card has none.
+    """Load the idf and mean length beside a checkpoint's weights; None if the card has no lexical weights.
 
-    vocabulary: V. Raises InputError if the file is missing, damaged, or of another vocabulary.
+    card: the checkpoint's own, or that of a training which starts from it. vocabulary: V. Raises InputError
+    if the file is missing, damaged, or of another vocabulary.
     """
-    card = checkpoint.card
     if not card.is_lexical:
         return None
     path = checkpoint.lexical_file
     if path is None:
+        where = checkpoint.folder or checkpoint.card.name
         raise InputError(
-            f"the card of {card.name} has lexical weights, but there is no {LEXICAL_FILE} beside its weights"
+            f"the card of {card.name} has lexical weights, but there is no {LEXICAL_FILE} beside the weights "
+            f"of {where}; make it by run_scripts/train/data/prepare.py lexical"
         )
     root_idf, mean_length = read_lexical(path)
     if len(root_idf) > vocabulary:

@@ -68,7 +68,7 @@ def load_student(card: EncoderCard, settings: PhaseSettings) -> Student:
     torch.manual_seed(settings.seed)  # a new adapter's weights are random, and Trainer seeds later
     model = _load_trainable(checkpoint, settings)
     tokenizer = backbone.load_tokenizer(checkpoint)
-    lexical = lexical_of(checkpoint, card, tokenizer, model)
+    lexical = load_lexical(checkpoint, card, tokenizer, model.get_output_embeddings().weight.shape[0])
     if continues:
         adapted = backbone.load_adapter(model, checkpoint, trainable=True)
         return Student(adapted, tokenizer, adapter_card(card, checkpoint.card), lexical=lexical)
@@ -78,17 +78,6 @@ def load_student(card: EncoderCard, settings: PhaseSettings) -> Student:
     if checkpoint.folder:
         base = dataclasses.replace(base, base=str(Path(settings.start).resolve()))
     return Student(_new_adapter(model, settings), tokenizer, adapter_card(card, base), lexical=lexical)
-
-
-def lexical_of(
-    start: Checkpoint, card: EncoderCard, tokenizer: PreTrainedTokenizerBase, model: Any
-) -> Lexical | None:
-    """Lexical weights of a trained card, from the file beside the weights that it starts from.
-
-    Raises InputError, as load_lexical does.
-    """
-    own = dataclasses.replace(start, stored_card=card)
-    return load_lexical(own, tokenizer, model.get_output_embeddings().weight.shape[0])
 
 
 def whole_card(card: EncoderCard) -> EncoderCard:

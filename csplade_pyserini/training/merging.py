@@ -20,14 +20,9 @@ from csplade_pyserini.cards import (
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import is_empty_folder, whole_folder
 from csplade_pyserini.model import backbone
+from csplade_pyserini.model.lexical import load_lexical
 from csplade_pyserini.query_sides.table import copy_table
-from csplade_pyserini.training.checkpoints import (
-    Student,
-    lexical_of,
-    save_checkpoint,
-    whole_card,
-    with_base,
-)
+from csplade_pyserini.training.checkpoints import Student, save_checkpoint, whole_card, with_base
 from csplade_pyserini.training.settings import MergeSettings
 from csplade_pyserini.training.token_weights import trained_identity
 
@@ -57,7 +52,7 @@ def merge(card: EncoderCard, settings: MergeSettings) -> Path:
         return output
     model = backbone.load_model(checkpoint, dtype=torch.float32, device=torch.device("cpu")).to(dtype)
     tokenizer = backbone.load_tokenizer(checkpoint)
-    lexical = lexical_of(checkpoint, card, tokenizer, model)
+    lexical = load_lexical(checkpoint, card, tokenizer, model.get_output_embeddings().weight.shape[0])
     student = Student(model, tokenizer, whole_card(card), lexical=lexical)
     with whole_folder(output) as partial:
         save_checkpoint(student, partial)

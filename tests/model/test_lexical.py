@@ -177,7 +177,7 @@ def test_each_key_changes_the_hash():
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "no lexical.safetensors beside"),
+        (None, "no lexical.safetensors beside.*prepare.py lexical"),
         (b"{}", "no file of lexical weights"),
         ((torch.tensor([1.0, -1.0]), 3.0), "at least 0"),
         ((torch.tensor([1.0, torch.nan]), 3.0), "finite"),
