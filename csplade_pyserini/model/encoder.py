@@ -36,7 +36,7 @@ from csplade_pyserini.model.head import (
     streamed_peaks,
 )
 from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
-from csplade_pyserini.model.lexical import Lexical, load_lexical
+from csplade_pyserini.model.lexical import Lexical, load_lexical, with_lexical
 from csplade_pyserini.model.positions import check_lengths
 from csplade_pyserini.model.states import last_hidden_states
 from csplade_pyserini.model.vocabulary import Vocabulary
@@ -250,10 +250,7 @@ class SparseEncoder(QuerySide):
 
     def _with_lexical(self, weights: Tensor, batch: Batch, side: Side) -> Tensor:
         """Add the lexical weights, if the card has any, to weights (B, T)."""
-        factor = self.card.side(side).lexical_weight
-        if self._lexical is None or not factor:
-            return weights
-        return weights + factor * self._lexical.weights(batch.ids, batch.text_mask, side=side)
+        return with_lexical(weights, self._lexical, self.card, batch.ids, batch.text_mask, side)
 
     def _padded(self, rows: Sequence[list[int]], side: Side) -> Batch:
         return pad(rows, echo=self.card.echo, device=self.model.device, pooled=self._pooled, side=side)

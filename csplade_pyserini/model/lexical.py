@@ -61,6 +61,16 @@ class Lexical:
         return counts.zero_().scatter_(1, ids, own)  # a token that a text has twice has equal weights
 
 
+def with_lexical(
+    weights: Tensor, lexical: Lexical | None, card: EncoderCard, ids: Tensor, mask: Tensor, side: Side
+) -> Tensor:
+    """Add the lexical weights of texts, if the card has any, to the model's own (B, V)."""
+    factor = card.side(side).lexical_weight
+    if lexical is None or not factor:
+        return weights
+    return weights + factor * lexical.weights(ids, mask, side=side)
+
+
 def load_lexical(
     checkpoint: Checkpoint, card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabulary: int
 ) -> Lexical | None:
@@ -71,19 +81,24 @@ def load_lexical(
     """
     if not card.is_lexical:
         return None
-    path = checkpoint.lexical_file
-    if path is None:
-        where = checkpoint.folder or checkpoint.card.name
-        raise InputError(
-            f"the card of {card.name} has lexical weights, but there is no {LEXICAL_FILE} beside the weights "
-            f"of {where}; make it by run_scripts/train/data/prepare.py lexical"
-        )
+    path = needed_file(checkpoint, card)
     root_idf, mean_length = read_lexical(path)
     if len(root_idf) > vocabulary:
         raise InputError(f"{path} is for {len(root_idf)} tokens; wanted at most {vocabulary}, the vocabulary")
     filled = torch.zeros(vocabulary)
     filled[: len(root_idf)] = root_idf
     return Lexical(filled, mean_length, _has_weight(card, tokenizer, vocabulary))
+
+
+def needed_file(checkpoint: Checkpoint, card: EncoderCard) -> Path:
+    """Find the file that a card with lexical weights needs. Raises InputError if there is none."""
+    if checkpoint.lexical_file is None:
+        where = checkpoint.folder or checkpoint.card.name
+        raise InputError(
+            f"the card of {card.name} has lexical weights, but there is no {LEXICAL_FILE} beside the weights "
+            f"of {where}; make it by run_scripts/train/data/prepare.py lexical"
+        )
+    return checkpoint.lexical_file
 
 
 def read_lexical(path: Path) -> tuple[Tensor, float]:

@@ -16,6 +16,7 @@ from csplade_pyserini.errors import InputError
 from csplade_pyserini.model.attention import set_attention
 from csplade_pyserini.model.head import activate, shifted, trainable_peaks
 from csplade_pyserini.model.inputs import pad, pooled_tokens, tokenize
+from csplade_pyserini.model.lexical import with_lexical
 from csplade_pyserini.model.positions import check_lengths
 from csplade_pyserini.model.states import last_hidden_states
 from csplade_pyserini.model.vocabulary import head_terms
@@ -169,11 +170,10 @@ class ContrastiveModel(nn.Module):
 
     def _with_lexical(self, weights: Tensor, batch: dict[str, Tensor], side: Side) -> Tensor:
         """Add the lexical weights, if the card has any, to the model's own (B, V)."""
-        factor = self.student.card.side(side).lexical_weight
-        if self._lexical is None or not factor:
+        if self._lexical is None:
             return weights
-        lexical = self._lexical.to(weights.device)
-        return weights + factor * lexical.weights(batch["ids"], batch["text_mask"], side=side)
+        self._lexical = self._lexical.to(weights.device)
+        return with_lexical(weights, self._lexical, self.student.card, batch["ids"], batch["text_mask"], side)
 
     def _retrieval_losses(
         self,

@@ -20,7 +20,7 @@ from csplade_pyserini.cards import (
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.whole import is_empty_folder, whole_folder
 from csplade_pyserini.model import backbone
-from csplade_pyserini.model.lexical import load_lexical
+from csplade_pyserini.model.lexical import load_lexical, needed_file
 from csplade_pyserini.query_sides.table import copy_table
 from csplade_pyserini.training.checkpoints import Student, save_checkpoint, whole_card, with_base
 from csplade_pyserini.training.settings import MergeSettings
@@ -47,7 +47,7 @@ def merge(card: EncoderCard, settings: MergeSettings) -> Path:
             written = with_base(card, checkpoint.card)
             write_card(written, partial / CARD_FILE)
             if card.is_lexical:
-                shutil.copyfile(_lexical_file(checkpoint), partial / LEXICAL_FILE)
+                shutil.copyfile(needed_file(checkpoint, card), partial / LEXICAL_FILE)
             _keep_table(checkpoint, partial, written)
         return output
     model = backbone.load_model(checkpoint, dtype=torch.float32, device=torch.device("cpu")).to(dtype)
@@ -58,14 +58,6 @@ def merge(card: EncoderCard, settings: MergeSettings) -> Path:
         save_checkpoint(student, partial)
         _keep_table(checkpoint, partial, student.card)
     return output
-
-
-def _lexical_file(checkpoint: Checkpoint) -> Path:
-    if checkpoint.lexical_file is None:
-        raise InputError(
-            f"the configuration's card has lexical weights, but {checkpoint.folder} has no {LEXICAL_FILE}"
-        )
-    return checkpoint.lexical_file
 
 
 def _keep_table(start: Checkpoint, folder: Path, card: EncoderCard) -> None:
