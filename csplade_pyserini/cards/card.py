@@ -18,7 +18,7 @@ from csplade_pyserini.files.tables import parse_table, read_toml
 Attention = Literal["causal", "bidirectional"]
 Side = Literal["query", "document"]
 Weights = Literal["folder", "hub"]
-Pool = Literal["tokens", "words"]
+Pool = Literal["tokens", "words", "distinct"]
 Fold = Literal["none", "case"]
 Queries = Literal["model", "lookup", "encoder"]
 """How queries are made: by the model, by a table of token weights, or by another encoder."""
@@ -100,7 +100,8 @@ class EncoderCard:
 
     # Tokens whose logits are left out of the maximum. The model still attends to them.
     pool: Pool = "tokens"
-    """`words`: the first token of each word counts, not its `##` pieces (WordPiece only)."""
+    """`words`: the first token of each word counts, not its `##` pieces (WordPiece only). `distinct`: a token
+    that a text has twice counts the first time only."""
     unpooled_terms: tuple[str, ...] = ()
     """Tokens that never count, such as punctuation, and have no lexical weights. A text that has no other
     tokens counts them all."""

@@ -33,6 +33,7 @@ from csplade_pyserini.model.head import (
     cut_light,
     peaks_and_positions,
     pooled_positions,
+    rows_in_use,
     streamed_peaks,
 )
 from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
@@ -99,8 +100,11 @@ class SparseEncoder(QuerySide):
         if card.is_lexical and lexical is None:
             raise InputError(f"the card of {card.name} has lexical weights; wanted what load_lexical gives")
         self._lexical = lexical
+        self._rows_in_use = len(self._head.weight)
         if lexical is not None:
             self._lexical = lexical.to(model.device)
+            if self._head_terms is None and self._head.bias is None:
+                self._rows_in_use = rows_in_use(self._head.weight)
         self._folded: frozenset[str | None] = frozenset()
         if card.fold != "none":
             self._folded = frozenset(vocabulary.terms)
@@ -240,8 +244,10 @@ class SparseEncoder(QuerySide):
         if not any(rows):
             return torch.zeros(len(rows), len(self.terms))
         batch = self._padded(rows, side)
-        weights = self._own_weights(self._peaks(batch)).mul_(self._is_term)
-        return self._with_lexical(weights, batch, side)
+        weights = self._own_weights(self._peaks(batch))
+        if weights.shape[1] < len(self.terms):  # the head's last rows are empty: no weights of the model
+            weights = torch.nn.functional.pad(weights, (0, len(self.terms) - weights.shape[1]))
+        return self._with_lexical(weights.mul_(self._is_term), batch, side)
 
     def _own_weights(self, peaks: Tensor) -> Tensor:
         """Weights (B, T) of the model alone."""
@@ -256,13 +262,15 @@ class SparseEncoder(QuerySide):
         return pad(rows, echo=self.card.echo, device=self.model.device, pooled=self._pooled, side=side)
 
     def _peaks(self, batch: Batch) -> Tensor:
-        head = self._head
+        head = self._head.weight
+        if self._rows_in_use < len(head):
+            head = head[: self._rows_in_use]
         pooled = pooled_positions(batch.pool_mask)  # waits for the device, which has nothing to do yet
         return streamed_peaks(
             self._states(batch),
             batch.pool_mask,
-            head.weight,
-            bias=head.bias,
+            head,
+            bias=self._head.bias,
             terms=self._head_terms,
             pooled=pooled,
         )

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from csplade_pyserini.model.equals import first_of_equals
+
 SLICE_BYTES = 32 * 2**20
 """Logits held at once. 32 MiB stays in a server CPU's cache and still fills a GPU's matrix units."""
 _POSITIONS = 1024
@@ -97,10 +99,13 @@ def streamed_peaks(
 
     hidden (B, L, H): last hidden states. mask (B, L): True at tokens that are pooled. head (V, H). bias (V).
     pooled (B, P): `pooled_positions(mask)`. To find them waits for a GPU, so a caller does it before the
-    forward pass; None finds them here. With terms, the result has one column for each, (B, T). A row of the
-    mask without a True gives -inf throughout, and so does a term that no position keeps.
+    forward pass; None finds them here. A CPU without terms needs none. With terms, the result has one column
+    for each, (B, T). A row of the mask without a True gives -inf throughout, and so does a term that no
+    position keeps.
     """
     mask = mask.bool()
+    if terms is None and hidden.device.type == "cpu":
+        return _peaks_row_by_row(hidden, mask, head, bias, slice_bytes)
     if pooled is None:
         pooled = pooled_positions(mask)
     if terms is not None:
@@ -114,6 +119,24 @@ def streamed_peaks(
     if bias is not None:
         peaks += bias
     return peaks.masked_fill_(~mask.any(dim=1, keepdim=True), -torch.inf)
+
+
+def _peaks_row_by_row(
+    hidden: Tensor, mask: Tensor, head: Tensor, bias: Tensor | None, slice_bytes: int
+) -> Tensor:
+    """Largest logits (B, V), from those of pooled tokens alone.
+
+    Rows with fewer tokens need no filling up. A GPU would wait for each row.
+    """
+    counts = mask.sum(dim=1).tolist()
+    peaks = hidden.new_full((hidden.shape[0], head.shape[0]), -torch.inf)
+    for columns, logits in _state_slices(hidden[mask], head, slice_bytes):
+        for row, own in zip(peaks, torch.split(logits, counts), strict=True):
+            if len(own):
+                torch.amax(own, dim=0, out=row[columns])
+    if bias is not None:
+        peaks += bias
+    return peaks
 
 
 def peaks_and_positions(
@@ -255,15 +278,22 @@ def _logit_slices(
     """
     batch, length = pooled.shape
     size = hidden.shape[2]
-    vocabulary = head.shape[0]
     tokens = hidden.gather(1, pooled[..., None].expand(-1, -1, size)).reshape(batch * length, size)
-    columns = _slice_columns(slice_bytes // max(1, batch * length * hidden.element_size()), vocabulary)
-    buffer = hidden.new_empty(batch * length * columns)
+    for columns, logits in _state_slices(tokens, head, slice_bytes):
+        yield columns, logits.view(batch, length, -1)
+
+
+def _state_slices(states: Tensor, head: Tensor, slice_bytes: int) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of the vocabulary with the logits (N, S) of states (N, H); each overwrites the one before."""
+    count = len(states)
+    vocabulary = head.shape[0]
+    columns = _slice_columns(slice_bytes // max(1, count * states.element_size()), vocabulary)
+    buffer = states.new_empty(count * columns)
     for start in range(0, vocabulary, columns):
         stop = min(start + columns, vocabulary)
-        part = buffer[: batch * length * (stop - start)].view(batch * length, stop - start)
-        torch.matmul(tokens, _rows(head, start, stop, hidden.dtype).T, out=part)
-        yield slice(start, stop), part.view(batch, length, stop - start)
+        logits = buffer[: count * (stop - start)].view(count, stop - start)
+        torch.matmul(states, _rows(head, start, stop, states.dtype).T, out=logits)
+        yield slice(start, stop), logits
 
 
 def _slice_columns(wanted: int, vocabulary: int) -> int:
@@ -404,17 +434,9 @@ def _heaviest(
         entries = torch.cat([entries, best.indices + start], dim=1)
         values, order = values.topk(min(wanted, values.shape[1]), dim=1)
         entries = entries.gather(1, order)
-    values = values.masked_fill(~_is_first(terms.folds[entries]), -torch.inf)
+    values = values.masked_fill(~first_of_equals(terms.folds[entries]), -torch.inf)
     values, order = values.topk(min(terms.position_top, values.shape[1]), dim=1)
     return values, entries.gather(1, order)
-
-
-def _is_first(folds: Tensor) -> Tensor:
-    """(N, K) True where a row has a fold for the first time."""
-    ordered, order = folds.sort(dim=1, stable=True)
-    is_new = torch.ones_like(ordered, dtype=torch.bool)
-    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    return torch.empty_like(is_new).scatter_(1, order, is_new)
 
 
 def _rows(head: Any, start: int, stop: int, dtype: torch.dtype) -> Tensor:
@@ -436,6 +458,20 @@ def pooled_positions(mask: Tensor) -> Tensor:
     width = max(1, int(mask.sum(dim=1).max()))
     inside_first = mask.int().argsort(dim=1, descending=True, stable=True)[:, :width]
     return torch.where(mask.gather(1, inside_first), inside_first, inside_first[:, :1])
+
+
+def rows_in_use(head: Tensor) -> int:
+    """Number of rows of a head (V, H) up to the last one that is not all zeros, at least 1.
+
+    Terms of the rows behind it have a logit of 0 for all texts, so a weight of 0. A quantized head counts as
+    in use.
+    """
+    if hasattr(head, "qdata"):
+        return len(head)
+    [used] = head.any(dim=1).nonzero(as_tuple=True)
+    if not len(used):
+        return 1
+    return int(used[-1]) + 1
 
 
 def naive_peaks(hidden: Tensor, mask: Tensor, head: Tensor, *, bias: Tensor | None = None) -> Tensor:

@@ -19,6 +19,7 @@ from csplade_pyserini.cards import EncoderCard, Side
 from csplade_pyserini.errors import InputError
 from csplade_pyserini.files.lines import lone_surrogates
 from csplade_pyserini.folding import CONTINUATION
+from csplade_pyserini.model.equals import first_of_equals
 
 
 class Pooled(NamedTuple):
@@ -30,6 +31,8 @@ class Pooled(NamedTuple):
     """Token ids before a text that do not count: those of the side's prefix."""
     skipped: int
     """Number of tokens before the prefix: 1 for BOS."""
+    is_distinct: bool = False
+    """Whether a token counts the first time only."""
 
     def prefix_length(self, row: list[int], side: Side) -> int:
         """Number of tokens of a row that are the prefix's alone; one that it shares with the text is not."""
@@ -124,6 +127,8 @@ def pad(
         for kept, row in zip(chosen, rows, strict=True):
             first = (copies - 1) * len(row) + pooled.skipped
             kept[first : first + pooled.prefix_length(row, side)] = False
+        if pooled.is_distinct:
+            chosen &= first_of_equals(ids.masked_fill(~chosen, -1))
         pool_mask = torch.where(chosen.any(dim=1, keepdim=True), chosen, pool_mask)
     return Batch(ids.to(device), attention_mask.long().to(device), pool_mask.to(device), text_mask.to(device))
 
@@ -142,9 +147,10 @@ def pooled_tokens(card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabul
         sides = list(prefix)
         rows = _token_ids([card.side(side).prefix for side in sides], tokenizer)
         prefix = dict(zip(sides, rows, strict=True))
-    if tokens is None and not any(prefix.values()):
+    is_distinct = card.pool == "distinct"
+    if tokens is None and not any(prefix.values()) and not is_distinct:
         return None
-    return Pooled(tokens, prefix, int(card.add_bos))
+    return Pooled(tokens, prefix, int(card.add_bos), is_distinct)
 
 
 def _pooled_ids(card: EncoderCard, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Tensor:

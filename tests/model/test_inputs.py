@@ -105,6 +105,9 @@ def word_tokenizer():
         ({"unpooled_terms": ("the", ".")}, "the heartbeats .", [0, 1, 1, 1, 0]),
         ({"pool": "words", "unpooled_terms": ("the", ".")}, "the heartbeats .", [0, 1, 0, 0, 0]),
         ({"unpooled_terms": ("the", "of")}, "of the", [1, 1]),  # nothing else is there
+        ({"pool": "distinct"}, "heart the heart heart .", [1, 1, 0, 0, 1]),
+        ({"pool": "distinct", "unpooled_terms": ("the",)}, "the heart the hearts", [0, 1, 0, 0, 1]),
+        ({"pool": "distinct", "unpooled_terms": ("the",)}, "the the", [1, 1]),
     ],
 )
 @pytest.mark.parametrize("echo", [False, True])
@@ -116,6 +119,15 @@ def test_unpooled_tokens_stay_but_do_not_count(word_tokenizer, settings, text, w
     before = [0] * len(wanted) * echo
     assert batch.pool_mask.int().tolist() == [before + wanted]
     assert batch.attention_mask.tolist() == [[1] * len(wanted) * (1 + echo)]
+
+
+def test_the_prefix_is_not_the_first_of_equal_tokens(word_tokenizer):
+    """It does not count, so the same token of the text does."""
+    card = EncoderCard(name="x", pool="distinct", document_prefix="heart ", pool_prefix=False)
+    rows = tokenize(["the heart heart"], side="document", card=card, tokenizer=word_tokenizer)
+    pooled = pooled_tokens(card, word_tokenizer, len(word_tokenizer))
+    batch = pad(rows, echo=False, device=CPU, pooled=pooled, side="document")
+    assert batch.pool_mask.int().tolist() == [[0, 1, 1, 0]]
 
 
 def test_one_text_of_stop_words_does_not_change_its_neighbours(word_tokenizer):

@@ -230,3 +230,27 @@ def test_training_and_merging_keep_them(tmp_path, folder, lora):
     assert read_card(tmp_path / "merged" / "card.toml").document_lexical_weight == 0.25
     torch.testing.assert_close(read_lexical(tmp_path / "merged" / "lexical.safetensors")[0], root_idf())
     assert merged.encode_documents(TEXTS) == trained.encode_documents(TEXTS)
+
+
+@pytest.mark.parametrize("side", ["query", "document"])
+def test_rows_of_zeros_at_the_heads_end_are_left_out_and_change_nothing(byte_tokenizer, side, monkeypatch):
+    """Their terms have lexical weights alone. The other encoder multiplies all rows."""
+    model = tiny_model("llama", tie_word_embeddings=False)
+    model.lm_head.weight.data[VOCABULARY // 2 :] = 0
+    encoder = SparseEncoder(CARD, model, byte_tokenizer, lexical=lexical())
+    assert encoder._rows_in_use == VOCABULARY // 2
+    monkeypatch.setattr("csplade_pyserini.model.encoder.rows_in_use", len)
+    whole = SparseEncoder(CARD, model, byte_tokenizer, lexical=lexical())
+    assert whole._rows_in_use == VOCABULARY
+    weights = encoder.weights(TEXTS, side=side)
+    torch.testing.assert_close(weights, whole.weights(TEXTS, side=side))
+    plain = SparseEncoder(plain_card(CARD), model, byte_tokenizer).weights(TEXTS, side=side)
+    only = weights[:, VOCABULARY // 2 :]
+    assert (plain[:, VOCABULARY // 2 :] == 0).all()
+    assert (only > 0).any()
+    assert encoder.attribute(TEXTS[0], side=side) == whole.attribute(TEXTS[0], side=side)
+
+
+def plain_card(card: EncoderCard) -> EncoderCard:
+    """A card without lexical weights."""
+    return dataclasses.replace(card, query_lexical_weight=0.0, document_lexical_weight=0.0)
