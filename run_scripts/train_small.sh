@@ -2,8 +2,9 @@
 # Train the encoders that ship with the package, from the development data and a public teacher, on a CPU or a GPU.
 #
 #     run_scripts/train_small.sh DATA csplade-tiny
-#     run_scripts/train_small.sh DATA csplade-tiny-gpu     (trained from the same backbone, on a GPU)
-#     run_scripts/train_small.sh DATA csplade-bi-smol      (after `make smol`)
+#     run_scripts/train_small.sh DATA csplade-tiny-vectors     (trained from the same backbone)
+#     run_scripts/train_small.sh DATA csplade-tiny-gpu         (the same on a GPU, with ranks)
+#     run_scripts/train_small.sh DATA csplade-bi-smol          (after `make smol`)
 #
 # DATA is the folder that DATA/README.md describes. All results are kept under work/train: run again to resume.
 # csplade-bi-smol-full, with all 30 layers, is for a GPU too.
@@ -14,7 +15,7 @@ cd "$(dirname "$0")/.."
 work=work/train
 teacher="$work/teacher-model/cognition/model"
 case "$name" in
-    csplade-tiny | csplade-tiny-gpu) vectors="$work/tiny-vectors" tokenizer="$work/tokenizer" ;;
+    csplade-tiny | csplade-tiny-vectors | csplade-tiny-gpu) vectors="$work/tiny-vectors" tokenizer="$work/tokenizer" ;;
     *smol | *smol-full) vectors="$work/smol-vectors" tokenizer="run_scripts/train/$name.toml" ;;
     *) echo "unknown encoder $name; wanted csplade-tiny or one of the smol ones" >&2; exit 2 ;;
 esac

@@ -509,7 +509,7 @@ def study(load, monkeypatch, tmp_path) -> ModuleType:
 
 def test_study_refuses_to_start_without_its_data(load, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="csplade-tiny trained by run_scripts/train_small.sh"):
+    with pytest.raises(InputError, match="csplade-tiny-vectors trained by run_scripts/train_small.sh"):
         load("experiments/study.py").main(["--data", "nowhere"])
 
 
@@ -752,6 +752,7 @@ COLLECTED = ("texts.jsonl", "passages.jsonl", "queries.jsonl", "pairs.jsonl")
     ("name", "wanted"),
     [
         ("csplade-tiny", ["collect", "vocabulary", "lexical"]),
+        ("csplade-tiny-vectors", ["collect", "vocabulary", "vectors", "vectors"]),
         ("csplade-tiny-gpu", ["collect", "vocabulary", "vectors", "vectors", "ranks"]),
         ("csplade-bi-smol", BASES_TOKENIZER),
         ("csplade-bi-smol-full", [*BASES_TOKENIZER, "ranks"]),

@@ -3,8 +3,8 @@
     python run_scripts/train/cut_head.py --config FILE.toml --checkpoint FOLDER --lexical FILE \\
         --passages FILE --queries FILE --output FOLDER
 
-Most terms of a vocabulary are hardly ever expansions: they only weigh texts that have them. Lexical weights do
-that too, and need no head. So a head of --terms rows is nearly as good, and takes less time.
+Most terms of a vocabulary are hardly ever expansions. Their weights are those of texts that have them.
+Lexical weights do that too, and need no head. So a head of --terms rows is as good, and takes less time.
 
 - Expansions are counted: terms of a vector that its text does not have. The terms with most of them keep
   their rows. The rows of the others become zeros.
@@ -17,6 +17,7 @@ import dataclasses
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokenizer = AutoTokenizer.from_pretrained(args.checkpoint)
     expansions = torch.zeros(len(tokenizer))
     encoder = SparseEncoder(without_lexical(card), model, tokenizer)
-    for side, file in (("document", args.passages), ("query", args.queries)):
-        expansions += count_expansions(encoder, drawn_texts(file, args.texts, args.seed), side)
+    expansions += count_expansions(encoder, drawn_texts(args.passages, args.texts, args.seed), "document")
+    expansions += count_expansions(encoder, drawn_texts(args.queries, args.texts, args.seed), "query")
     order, rows = new_order(expansions, tokenizer.all_special_ids, args.terms)
     root_idf, mean_length = read_lexical(args.lexical)
     cut(model, order, rows)
@@ -76,7 +77,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="factor of the lexical weights of terms without a row, on both sides (default: 2)",
     )  # fmt: skip
     parser.add_argument(
-        "--texts", type=int, default=24_000, help="most texts of either file that are counted (default: 24000)"
+        "--texts",
+        type=int,
+        default=24_000,
+        help="most texts of either file that are counted (default: 24000)",
     )
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(argv)
@@ -108,8 +112,8 @@ def count_expansions(encoder: SparseEncoder, texts: Sequence[str], side: Side) -
 def new_order(expansions: Tensor, special: Sequence[int], terms: int) -> tuple[Tensor, int]:
     """Old token id of each new one (V,), and the number of rows to keep.
 
-    First come special tokens, whose rows are zeros, then the terms with rows, then the others, each in their
-    old order.
+    First come special tokens, then the terms with rows, then the others, each in their old order. Special
+    tokens keep their rows.
     """
     expansions = expansions.clone()
     expansions[list(special)] = -1
@@ -121,8 +125,9 @@ def new_order(expansions: Tensor, special: Sequence[int], terms: int) -> tuple[T
 
 @torch.no_grad()
 def cut(model: PreTrainedModel, order: Tensor, rows: int) -> None:
-    """Put embeddings and head (V, H) into a new order, and make zeros of all but the first rows of the head."""
-    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    """Put embeddings and head (V, H) into a new order, and make zeros of the head's rows from `rows` on."""
+    embeddings: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
     if head.weight is embeddings.weight:
         raise InputError("the head is tied to the embeddings; wanted one of its own")
     embeddings.weight.copy_(embeddings.weight[order])
