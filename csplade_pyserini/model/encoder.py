@@ -36,6 +36,7 @@ from csplade_pyserini.model.head import (
     rows_in_use,
     streamed_peaks,
 )
+from csplade_pyserini.model.idle import leave_out_idle_attention
 from csplade_pyserini.model.inputs import Batch, pad, pooled_tokens, token_spans, tokenize
 from csplade_pyserini.model.lexical import Lexical, load_lexical, with_lexical
 from csplade_pyserini.model.positions import check_lengths
@@ -86,6 +87,7 @@ class SparseEncoder(QuerySide):
         self._head = model.get_output_embeddings()
         _check_head(model, self._head)  # first, as states that are not finite look like a wrong attention
         set_attention(model, card.attention)
+        leave_out_idle_attention(model)
         vocabulary = Vocabulary(card, tokenizer, self._head.weight.shape[0])
         self.terms = vocabulary.terms
         """Lucene term of each column of the weights; None if the tokenizer has no such id."""
