@@ -170,7 +170,7 @@ def test_register_does_by_hand_what_the_hook_does(when, sample_index, tmp_path):
     assert result.returncode == 2, result.stderr
     ours, terms, *methods, refused = result.stdout.splitlines()
     assert ours == "SparseEncoder"
-    assert int(terms) > 10
+    assert int(terms) > 5
     assert methods == ["csplade_pyserini.registration.receivers"] * 2
     assert "BM25 scores on it would mean nothing" in refused
     assert result.stderr.splitlines()[-1] == f"error: {refused}"

@@ -212,7 +212,7 @@ def test_its_evaluator_scores_the_sample_as_ir_measures_does():
             docid: sum(impact * document.get(term, 0) for term, impact in query.items())
             for docid, document in documents.items()
         }
-        run[qid] = products
+        run[qid] = {docid: product for docid, product in products.items() if product > 0}
     qrels = [ir_measures.Qrel(qid, docid, 1) for qid, docids in relevant.items() for docid in docids]
     wanted = ir_measures.calc_aggregate([nDCG @ 10, RR @ 10, R @ 100], qrels, run)
     for key, measure in (("ndcg@10", nDCG @ 10), ("mrr@10", RR @ 10), ("recall@100", R @ 100)):
