@@ -423,9 +423,11 @@ def show_topics(
     topics = collection.topics[0]
     key, metric = collection.key(topics), topics.metrics[0]
     pairs = paired_scores(record.topics[key][metric], baseline.topics.get(key, {}).get(metric, {}))
-    best = sorted(record.topics[key][metric], key=lambda qid: pairs[qid][1] - pairs[qid][0])[:count]
+    qids = sorted(pairs, key=lambda qid: (len(qid), qid))  # 2 before 11, whatever order the scores came in
+    own = [qid for qid in qids if qid in record.topics[key][metric]]
+    best = sorted(own, key=lambda qid: pairs[qid][1] - pairs[qid][0])[:count]
     better = sum(ours > other for ours, other in pairs.values())
-    worse = [qid for qid, (ours, other) in pairs.items() if ours < other]
+    worse = [qid for qid in qids if pairs[qid][0] < pairs[qid][1]]
     losers = f" ({', '.join(worse)})" if worse else ""
     print(
         f"\n{metric} by topic: {system.name} is above {baseline.system} on {better} of {len(pairs)}, "

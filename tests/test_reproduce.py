@@ -91,7 +91,7 @@ def test_the_topics_that_gain_most_are_shown_and_those_that_lose_are_named(done)
     )
     gains = {qid: score - others.get(qid, 0) for qid, score in ours.items()}
     better = sum(gain > 0 for gain in gains.values())
-    worse = [qid for qid, gain in gains.items() if gain < 0]
+    worse = sorted((qid for qid, gain in gains.items() if gain < 0), key=int)
     assert f"csplade-tiny is above BM25 on {better} of 50, below it on {len(worse)} (" in shown
     assert f"({', '.join(worse)})" in shown
     first, second = re.findall(r"^topic (\d+): .* \(nDCG@10 \d\.\d\d, BM25 \d\.\d\d\)$", shown, re.MULTILINE)
