@@ -16,12 +16,12 @@ import pytest
 from programs import SAMPLE, run_python, start_python
 
 KILLS = int(os.environ.get("CSPLADE_KILLS", "6"))
-COPIES = 2
+COPIES = 8
 """Copies of the sample's documents: enough work for kills in the middle of it."""
 
 
 def encode_command(corpus: Path, output: Path) -> list[str]:
-    words = ("--encoder", "csplade-tiny", "--corpus", corpus, "--output", output, "--documents-per-file", 20)
+    words = ("--encoder", "csplade-tiny", "--corpus", corpus, "--output", output, "--documents-per-file", 50)
     return ["-m", "csplade_pyserini.encode", *map(str, words)]
 
 

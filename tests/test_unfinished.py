@@ -45,14 +45,19 @@ STOCK = (
 
 def test_ctrl_c_in_encode_leaves_nothing_to_index_until_it_has_gone_on(tmp_path):
     output = tmp_path / "vectors"
+    documents = [json.loads(line) for line in (SAMPLE / "corpus.jsonl").read_text().splitlines()]
+    with (tmp_path / "corpus.jsonl").open("w") as lines:
+        for copy in range(8):  # enough to be stopped on a machine that stands still for a second
+            for document in documents:
+                lines.write(json.dumps(document | {"id": f"{copy}-{document['id']}"}) + "\n")
     command = ["-m", "csplade_pyserini.encode", "--encoder", "csplade-tiny", "--corpus"]
-    command += [SAMPLE / "corpus.jsonl", "--output", output, "--documents-per-file", 25]
+    command += [tmp_path / "corpus.jsonl", "--output", output, "--documents-per-file", 25]
     stop(start_python(*command), output / "shard-0000-of-0001-00000.jsonl")
     assert not manifest_path(output).exists()
     for words in (OURS, (*OURS, "--stock"), (*OURS, "--without-manifest"), STOCK):
         error = refused(output, tmp_path, *words)
         assert f"{output} is unfinished, " in error
-        assert "of 259 documents of shard-0000-of-0001 missing" in error
+        assert "of 2072 documents of shard-0000-of-0001 missing" in error
     done = run_python(*command)
     assert done.returncode == 0, done.stderr
     done = run_python(*OURS, "--input", output, "--index", tmp_path / "index")
@@ -62,7 +67,7 @@ def test_ctrl_c_in_encode_leaves_nothing_to_index_until_it_has_gone_on(tmp_path)
 def test_a_stopped_pyserini_encode_leaves_nothing_to_index(tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     with corpus.open("w") as lines:
-        for copy in range(2000):
+        for copy in range(20_000):
             lines.write(json.dumps({"id": str(copy), "text": "a question about the heart " * 5}) + "\n")
     output = tmp_path / "stock"
     command = ["-m", "pyserini.encode", "input", "--corpus", corpus, "--fields", "text"]
