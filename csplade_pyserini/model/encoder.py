@@ -267,7 +267,9 @@ class SparseEncoder(QuerySide):
         head = self._head.weight
         if self._rows_in_use < len(head):
             head = head[: self._rows_in_use]
-        pooled = pooled_positions(batch.pool_mask)  # waits for the device, which has nothing to do yet
+        pooled = None
+        if batch.ids.device.type != "cpu":  # waits for the device, which has nothing to do yet
+            pooled = pooled_positions(batch.pool_mask)
         return streamed_peaks(
             self._states(batch),
             batch.pool_mask,

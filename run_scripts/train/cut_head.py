@@ -43,14 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.output.exists():
         raise InputError(f"{args.output} exists: choose another output, or remove it")
     card, _ = read_settings(args.config, "merge")
+    root_idf, mean_length = read_lexical(args.lexical)
     model = load_model(find_checkpoint(str(args.checkpoint)), dtype=torch.float32, device=torch.device("cpu"))
+    if model.config.tie_word_embeddings:
+        raise InputError(f"the head in {args.checkpoint} is tied to the embeddings; wanted one of its own")
     tokenizer = AutoTokenizer.from_pretrained(args.checkpoint)
-    expansions = torch.zeros(len(tokenizer))
     encoder = SparseEncoder(without_lexical(card), model, tokenizer)
-    expansions += count_expansions(encoder, drawn_texts(args.passages, args.texts, args.seed), "document")
+    expansions = count_expansions(encoder, drawn_texts(args.passages, args.texts, args.seed), "document")
     expansions += count_expansions(encoder, drawn_texts(args.queries, args.texts, args.seed), "query")
     order, rows = new_order(expansions, tokenizer.all_special_ids, args.terms)
-    root_idf, mean_length = read_lexical(args.lexical)
     cut(model, order, rows)
     with whole_folder(args.output) as partial:
         model.save_pretrained(partial)
@@ -128,8 +129,6 @@ def cut(model: PreTrainedModel, order: Tensor, rows: int) -> None:
     """Put embeddings and head (V, H) into a new order, and make zeros of the head's rows from `rows` on."""
     embeddings: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
-    if head.weight is embeddings.weight:
-        raise InputError("the head is tied to the embeddings; wanted one of its own")
     embeddings.weight.copy_(embeddings.weight[order])
     head.weight.copy_(head.weight[order])
     head.weight[rows:] = 0
